@@ -1,0 +1,551 @@
+//! The graph: nodes wired by values, each value with one producer and any number of consumers.
+//!
+//! Iteration is always in node order (the document's order for what a front-end built) or in topological order with
+//! node order as tie-break, so everything derived from a graph is deterministic.
+
+use crate::dtype::DType;
+use crate::op::Op;
+use crate::origin::Origin;
+use crate::patch::{Operand, Patch, PatchEdit};
+use crate::shape::Shape;
+use crate::tensor::{Tensor, TensorError};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
+use std::sync::Arc;
+
+/// Handle of a node; stays valid when other nodes are removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(u32);
+
+/// Handle of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ValueId(u32);
+
+impl NodeId {
+    /// Position in node order, for dense tables.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl ValueId {
+    /// Position in the value arena, for dense tables.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One operator application.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Name in the source document; may be empty, need not be unique.
+    pub name: String,
+    /// What it computes.
+    pub op: Op,
+    /// Operands by slot; `None` for an optional operand left out.
+    pub inputs: Vec<Option<ValueId>>,
+    /// Results by slot; `None` for a result nobody asked for.
+    pub outputs: Vec<Option<ValueId>>,
+    /// Nodes that must run before this one without passing it a value (control edges).
+    pub after: Vec<NodeId>,
+    /// Where it came from.
+    pub origin: Origin,
+}
+
+impl Node {
+    /// The operand in `slot`, if there is one.
+    pub fn input(&self, slot: usize) -> Option<ValueId> {
+        self.inputs.get(slot).copied().flatten()
+    }
+
+    /// The result in `slot`, if there is one.
+    pub fn output(&self, slot: usize) -> Option<ValueId> {
+        self.outputs.get(slot).copied().flatten()
+    }
+}
+
+/// Reads constants that stay in their document until someone needs them.
+pub trait ConstantSource: fmt::Debug + Send + Sync {
+    /// Reads item `key` of the document.
+    ///
+    /// # Errors
+    /// A message naming the item if it cannot be decoded.
+    fn read(&self, key: u32) -> Result<Tensor, String>;
+}
+
+/// A value known before execution.
+#[derive(Clone, Debug)]
+pub enum Constant {
+    /// In memory.
+    Owned(Arc<Tensor>),
+    /// In the source document.
+    Stored {
+        /// The document.
+        source: Arc<dyn ConstantSource>,
+        /// Its key there.
+        key: u32,
+        /// Dimensions the document declares.
+        shape: Vec<usize>,
+    },
+}
+
+impl Constant {
+    /// A constant in memory.
+    pub fn owned(tensor: Tensor) -> Self {
+        Self::Owned(Arc::new(tensor))
+    }
+
+    /// The dimensions, without reading the elements.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Self::Owned(tensor) => tensor.shape(),
+            Self::Stored { shape, .. } => shape,
+        }
+    }
+
+    /// The elements.
+    ///
+    /// # Errors
+    /// [`GraphError::Constant`] if the document cannot decode them.
+    pub fn tensor(&self) -> Result<Arc<Tensor>, GraphError> {
+        match self {
+            Self::Owned(tensor) => Ok(Arc::clone(tensor)),
+            Self::Stored { source, key, .. } => source.read(*key).map(Arc::new).map_err(GraphError::Constant),
+        }
+    }
+}
+
+/// A tensor flowing through the graph: a graph input, a constant, or the result of a node.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// Name in the source document; need not be unique.
+    pub name: String,
+    /// Element type, if declared or inferred.
+    pub dtype: Option<DType>,
+    /// Declared shape, if any.
+    pub shape: Option<Shape>,
+    /// Its elements, if they are known before execution. A node's result may have them too: then it was folded, and
+    /// the node need not run.
+    pub constant: Option<Constant>,
+    /// Where it came from, for constants that stand in the document on their own.
+    pub origin: Option<Origin>,
+    producer: Option<(NodeId, usize)>,
+    consumers: Vec<(NodeId, usize)>,
+}
+
+impl Value {
+    /// A value without type, shape, data or producer.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            dtype: None,
+            shape: None,
+            constant: None,
+            origin: None,
+            producer: None,
+            consumers: Vec::new(),
+        }
+    }
+
+    /// Node and output slot that compute it; `None` for graph inputs and stand-alone constants.
+    pub fn producer(&self) -> Option<(NodeId, usize)> {
+        self.producer
+    }
+
+    /// Nodes and input slots that read it, in node order.
+    pub fn consumers(&self) -> &[(NodeId, usize)] {
+        &self.consumers
+    }
+}
+
+/// What can be wrong with a graph.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GraphError {
+    /// Nodes wait for each other.
+    #[error("nodes {} form a cycle", .nodes.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))]
+    Cycle {
+        /// Names of the nodes of one cycle.
+        nodes: Vec<String>,
+    },
+    /// Two nodes write the same value.
+    #[error("value `{value}` is written by two nodes")]
+    TwoProducers {
+        /// The value.
+        value: String,
+    },
+    /// A constant cannot be read.
+    #[error("{0}")]
+    Constant(String),
+    /// A constant's elements do not fit.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// A patch names a node that is gone.
+    #[error("pass `{pass}` edits a node that is not in the graph")]
+    Stale {
+        /// The pass.
+        pass: &'static str,
+    },
+}
+
+/// A computation graph.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    nodes: Vec<Option<Node>>,
+    values: Vec<Value>,
+    inputs: Vec<ValueId>,
+    outputs: Vec<ValueId>,
+}
+
+impl Graph {
+    /// An empty graph.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a value and returns its handle.
+    pub fn add_value(&mut self, value: Value) -> ValueId {
+        let id = ValueId(u32::try_from(self.values.len()).unwrap_or(u32::MAX));
+        self.values.push(value);
+        id
+    }
+
+    /// Adds a stand-alone constant.
+    pub fn add_constant(
+        &mut self,
+        name: impl Into<String>,
+        constant: Constant,
+        dtype: DType,
+        origin: Origin,
+    ) -> ValueId {
+        let mut value = Value::named(name);
+        value.dtype = Some(dtype);
+        value.constant = Some(constant);
+        value.origin = Some(origin);
+        self.add_value(value)
+    }
+
+    /// Adds a node, wiring its operands and results.
+    ///
+    /// # Errors
+    /// If one of its results has a producer already.
+    pub fn add_node(&mut self, node: Node) -> Result<NodeId, GraphError> {
+        let id = NodeId(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+        self.nodes.push(None);
+        self.place(id, node)?;
+        Ok(id)
+    }
+
+    fn place(&mut self, id: NodeId, node: Node) -> Result<(), GraphError> {
+        if let Some(taken) = node.outputs.iter().flatten().find(|v| self.value(**v).producer.is_some()) {
+            return Err(GraphError::TwoProducers { value: self.value(*taken).name.clone() });
+        }
+        for (slot, value) in node.outputs.iter().enumerate() {
+            if let Some(v) = value {
+                self.values[v.index()].producer = Some((id, slot));
+            }
+        }
+        for (slot, value) in node.inputs.iter().enumerate() {
+            if let Some(v) = value {
+                let consumers = &mut self.values[v.index()].consumers;
+                let at = consumers.partition_point(|c| *c < (id, slot));
+                consumers.insert(at, (id, slot));
+            }
+        }
+        self.nodes[id.index()] = Some(node);
+        Ok(())
+    }
+
+    /// Takes a node out of the graph; its results stay as values without producer.
+    pub fn remove_node(&mut self, id: NodeId) -> Option<Node> {
+        let node = self.nodes.get_mut(id.index())?.take()?;
+        for value in node.outputs.iter().flatten() {
+            self.values[value.index()].producer = None;
+        }
+        for value in node.inputs.iter().flatten() {
+            self.values[value.index()].consumers.retain(|(n, _)| *n != id);
+        }
+        Some(node)
+    }
+
+    /// Declares the graph's inputs, in order.
+    pub fn set_inputs(&mut self, inputs: Vec<ValueId>) {
+        self.inputs = inputs;
+    }
+
+    /// Declares the graph's outputs, in order.
+    pub fn set_outputs(&mut self, outputs: Vec<ValueId>) {
+        self.outputs = outputs;
+    }
+
+    /// Values the caller feeds, in order; constants are not among them.
+    pub fn inputs(&self) -> &[ValueId] {
+        &self.inputs
+    }
+
+    /// Values the caller receives, in order.
+    pub fn outputs(&self) -> &[ValueId] {
+        &self.outputs
+    }
+
+    /// Whether the caller receives `value`.
+    pub fn is_output(&self, value: ValueId) -> bool {
+        self.outputs.contains(&value)
+    }
+
+    /// The node behind `id`, unless it was removed.
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id.index()).and_then(Option::as_ref)
+    }
+
+    /// The value behind `id`.
+    ///
+    /// # Panics
+    /// If `id` belongs to another graph.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.index()]
+    }
+
+    /// The value behind `id`, to annotate it.
+    ///
+    /// # Panics
+    /// If `id` belongs to another graph.
+    pub fn value_mut(&mut self, id: ValueId) -> &mut Value {
+        &mut self.values[id.index()]
+    }
+
+    /// All nodes, in node order.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        (0u32..).zip(&self.nodes).filter_map(|(i, node)| Some((NodeId(i), node.as_ref()?)))
+    }
+
+    /// All values, in the order they were added.
+    pub fn values(&self) -> impl Iterator<Item = (ValueId, &Value)> {
+        (0u32..).zip(&self.values).map(|(i, value)| (ValueId(i), value))
+    }
+
+    /// Number of values ever added: the size of a table indexed by [`ValueId::index`].
+    pub fn value_count(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Node that computes `value`.
+    pub fn producer(&self, value: ValueId) -> Option<(NodeId, &Node)> {
+        let (id, _) = self.value(value).producer?;
+        Some((id, self.node(id)?))
+    }
+
+    /// The only reader of `value`, if there is exactly one and the caller does not receive the value.
+    pub fn sole_consumer(&self, value: ValueId) -> Option<(NodeId, usize)> {
+        match self.value(value).consumers.as_slice() {
+            [one] if !self.is_output(value) => Some(*one),
+            _ => None,
+        }
+    }
+
+    /// The elements of `value`, if they are known before execution.
+    ///
+    /// # Errors
+    /// If they are known but cannot be read.
+    pub fn constant(&self, value: ValueId) -> Result<Option<Arc<Tensor>>, GraphError> {
+        self.value(value).constant.as_ref().map(Constant::tensor).transpose()
+    }
+
+    /// How messages call a node: its name, or its operator and first result if it has none.
+    pub fn label(&self, id: NodeId) -> String {
+        let Some(node) = self.node(id) else { return format!("#{}", id.index()) };
+        if !node.name.is_empty() {
+            return node.name.clone();
+        }
+        let result = node.outputs.iter().flatten().next();
+        result.map_or_else(|| node.op.name().to_owned(), |v| format!("{}->{}", node.op.name(), self.value(*v).name))
+    }
+
+    /// Nodes in an order in which each comes after what it reads; ties keep node order.
+    ///
+    /// # Errors
+    /// [`GraphError::Cycle`] naming the nodes of a cycle.
+    pub fn topological_order(&self) -> Result<Vec<NodeId>, GraphError> {
+        let mut waiting: BTreeMap<NodeId, usize> = BTreeMap::new();
+        let mut followers: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+        for (id, node) in self.nodes() {
+            let before = self.predecessors(node);
+            waiting.insert(id, before.len());
+            for p in before {
+                followers.entry(p).or_default().push(id);
+            }
+        }
+        let mut ready: BinaryHeap<Reverse<NodeId>> =
+            waiting.iter().filter(|(_, n)| **n == 0).map(|(id, _)| Reverse(*id)).collect();
+        let mut order = Vec::with_capacity(waiting.len());
+        while let Some(Reverse(id)) = ready.pop() {
+            order.push(id);
+            for next in followers.remove(&id).unwrap_or_default() {
+                if let Some(n) = waiting.get_mut(&next) {
+                    *n -= 1;
+                    if *n == 0 {
+                        ready.push(Reverse(next));
+                    }
+                }
+            }
+        }
+        if order.len() == waiting.len() { Ok(order) } else { Err(self.describe_cycle()) }
+    }
+
+    fn predecessors(&self, node: &Node) -> Vec<NodeId> {
+        let producers = node.inputs.iter().flatten().filter_map(|v| self.value(*v).producer).map(|(n, _)| n);
+        let control = node.after.iter().copied().filter(|n| self.node(*n).is_some());
+        let mut all: Vec<NodeId> = producers.chain(control).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    fn describe_cycle(&self) -> GraphError {
+        let mut wires = petgraph::graphmap::DiGraphMap::<NodeId, ()>::new();
+        for (id, node) in self.nodes() {
+            for p in self.predecessors(node) {
+                wires.add_edge(p, id, ());
+            }
+        }
+        let components = petgraph::algo::tarjan_scc(&wires);
+        let mut cycle = components
+            .into_iter()
+            .find(|c| c.len() > 1 || c.iter().any(|n| wires.contains_edge(*n, *n)))
+            .unwrap_or_default();
+        cycle.sort_unstable();
+        GraphError::Cycle { nodes: cycle.into_iter().map(|n| self.label(n)).collect() }
+    }
+
+    /// Carries out the edits of a patch, in order.
+    ///
+    /// # Errors
+    /// If a node it edits was removed before, or a value would get two producers.
+    pub fn apply(&mut self, patch: Patch) -> Result<(), GraphError> {
+        let Patch { pass, edits, .. } = patch;
+        for edit in edits {
+            match edit {
+                PatchEdit::Annotate { value, constant } => {
+                    let target = self.value_mut(value);
+                    target.constant = Some(constant);
+                }
+                PatchEdit::Remove { node } => {
+                    self.remove_node(node).ok_or(GraphError::Stale { pass })?;
+                }
+                PatchEdit::Rewire { node, op, inputs, outputs } => {
+                    let mut rewired = self.remove_node(node).ok_or(GraphError::Stale { pass })?;
+                    let origin = rewired.origin.clone();
+                    rewired.op = op;
+                    rewired.inputs = inputs.into_iter().map(|o| self.operand(o, pass, &origin)).collect();
+                    rewired.outputs = outputs;
+                    self.place(node, rewired)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn operand(&mut self, operand: Operand, pass: &'static str, origin: &Origin) -> Option<ValueId> {
+        match operand {
+            Operand::Absent => None,
+            Operand::Value(value) => Some(value),
+            Operand::Constant { name, tensor } => {
+                let dtype = tensor.dtype();
+                let origin = Origin::Synthesized { pass, from: origin.documents().to_vec() };
+                Some(self.add_constant(name, Constant::owned(tensor), dtype, origin))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::{Opaque, Unary};
+
+    fn relu(graph: &mut Graph, name: &str, input: ValueId, output: ValueId) -> NodeId {
+        graph.add_node(node(name, vec![Some(input)], vec![Some(output)])).unwrap()
+    }
+
+    fn node(name: &str, inputs: Vec<Option<ValueId>>, outputs: Vec<Option<ValueId>>) -> Node {
+        let origin = Origin::Synthesized { pass: "test", from: vec![] };
+        Node { name: name.into(), op: Op::Unary(Unary::Relu), inputs, outputs, after: vec![], origin }
+    }
+
+    fn values(graph: &mut Graph, names: &[&str]) -> Vec<ValueId> {
+        names.iter().map(|n| graph.add_value(Value::named(*n))).collect()
+    }
+
+    #[test]
+    fn topological_order_keeps_node_order_among_equals() {
+        let mut g = Graph::new();
+        let v = values(&mut g, &["x", "a", "b", "c"]);
+        let last = relu(&mut g, "last", v[1], v[3]);
+        let first = relu(&mut g, "first", v[0], v[1]);
+        let second = relu(&mut g, "second", v[0], v[2]);
+        assert_eq!(g.topological_order(), Ok(vec![first, last, second]));
+    }
+
+    #[test]
+    fn control_edges_order_nodes_without_a_value() {
+        let mut g = Graph::new();
+        let v = values(&mut g, &["x", "a", "b"]);
+        let mut early = node("early", vec![Some(v[0])], vec![Some(v[1])]);
+        early.after = vec![NodeId(1)];
+        let early = g.add_node(early).unwrap();
+        let late = relu(&mut g, "late", v[0], v[2]);
+        assert_eq!(g.topological_order(), Ok(vec![late, early]));
+    }
+
+    #[test]
+    fn a_cycle_names_its_nodes() {
+        let mut g = Graph::new();
+        let v = values(&mut g, &["a", "b", "c"]);
+        relu(&mut g, "one", v[0], v[1]);
+        relu(&mut g, "two", v[1], v[0]);
+        relu(&mut g, "behind", v[1], v[2]);
+        let error = g.topological_order().unwrap_err();
+        assert_eq!(error.to_string(), "nodes `one`, `two` form a cycle");
+    }
+
+    #[test]
+    fn two_producers_are_refused() {
+        let mut g = Graph::new();
+        let v = values(&mut g, &["x", "y"]);
+        relu(&mut g, "one", v[0], v[1]);
+        let second = g.add_node(node("two", vec![Some(v[0])], vec![Some(v[1])]));
+        assert_eq!(second, Err(GraphError::TwoProducers { value: "y".into() }));
+    }
+
+    #[test]
+    fn a_patch_rewires_and_removes() {
+        let mut g = Graph::new();
+        let v = values(&mut g, &["x", "mid", "y"]);
+        let head = relu(&mut g, "head", v[0], v[1]);
+        let tail = relu(&mut g, "tail", v[1], v[2]);
+        let opaque = Op::Opaque(Opaque { domain: "d".into(), kind: "Fused".into() });
+        let weight = Operand::Constant { name: "w".into(), tensor: Tensor::scalar(1f32) };
+        g.apply(Patch {
+            pass: "fuse",
+            because: "test".into(),
+            edits: vec![
+                PatchEdit::Remove { node: tail },
+                PatchEdit::Rewire {
+                    node: head,
+                    op: opaque,
+                    inputs: vec![Operand::Value(v[0]), weight, Operand::Absent],
+                    outputs: vec![Some(v[2])],
+                },
+            ],
+        })
+        .unwrap();
+        assert_eq!(g.producer(v[2]).map(|(id, _)| id), Some(head));
+        assert!(g.value(v[1]).producer().is_none() && g.value(v[1]).consumers().is_empty());
+        let weight = g.node(head).and_then(|n| n.input(1)).unwrap();
+        assert!(g.constant(weight).unwrap().is_some());
+        assert_eq!(g.value(weight).consumers(), &[(head, 1)]);
+        let stale = Patch { pass: "fuse", because: String::new(), edits: vec![PatchEdit::Remove { node: tail }] };
+        assert_eq!(g.apply(stale), Err(GraphError::Stale { pass: "fuse" }));
+    }
+}

@@ -1,0 +1,114 @@
+//! The quantization plan: what is quantized, with which parameters, and why the rest is not.
+//!
+//! Everything upstream of the plan decides; back-ends, the simulator and reports only carry it out.
+
+use crate::graph::{NodeId, ValueId};
+use crate::quant::QuantParams;
+use crate::tensor::Tensor;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// Why a node stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeepReason {
+    /// The caller asked for it.
+    Skipped,
+    /// The operator has no shared semantics.
+    Unknown,
+    /// The target's runtime has no integer kernel for it.
+    NoIntegerKernel,
+    /// None of its operands comes from a quantized node.
+    RealOperands,
+    /// Its weight is computed while running.
+    ComputedWeight,
+    /// It works on something else than real numbers.
+    NotReal,
+    /// A result of the network stays real, and the node has no integer kernel with a real result.
+    NetworkResult,
+    /// It has a shape or an attribute the target's integer kernel does not accept; says which.
+    Unsupported(String),
+}
+
+impl fmt::Display for KeepReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Skipped => f.write_str("skipped on request"),
+            Self::Unknown => f.write_str("unknown operator, carried as it is"),
+            Self::NoIntegerKernel => f.write_str("the runtime has no integer kernel for it"),
+            Self::RealOperands => f.write_str("no operand comes from a quantized node"),
+            Self::ComputedWeight => f.write_str("its weight is not a constant"),
+            Self::NotReal => f.write_str("does not compute on float32"),
+            Self::NetworkResult => f.write_str("produces a network result, which stays real"),
+            Self::Unsupported(what) => f.write_str(what),
+        }
+    }
+}
+
+/// What happens to a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It reads and computes integer codes.
+    Quantize,
+    /// It vanishes into the saturation of a quantized node.
+    Absorbed {
+        /// That node.
+        into: NodeId,
+    },
+    /// It stays as it is.
+    Keep(KeepReason),
+}
+
+/// A node's entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodePlan {
+    /// What happens to it.
+    pub decision: Decision,
+}
+
+/// An activation's entry: every consumer reads the quantized value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ActivationPlan {
+    /// Per-tensor parameters.
+    pub params: QuantParams,
+    /// The value whose parameters these are: itself, or the one it shares with.
+    pub shares: ValueId,
+    /// Range method that chose them, as the command line spells it.
+    pub method: String,
+    /// Signal to quantization noise of this tensor alone, in dB, as the statistics predict it.
+    pub sqnr_db: Option<f64>,
+}
+
+/// A weight's or bias's entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightPlan {
+    /// Parameters; for a bias the scales are `s_x * s_w`.
+    pub params: QuantParams,
+    /// Integer codes, shaped like the constant.
+    pub codes: Arc<Tensor>,
+    /// Signal to quantization noise of this tensor alone, in dB.
+    pub sqnr_db: f64,
+}
+
+/// A quantization plan for one graph.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QuantPlan {
+    /// An entry for each node.
+    pub nodes: BTreeMap<NodeId, NodePlan>,
+    /// Quantized activations.
+    pub activations: BTreeMap<ValueId, ActivationPlan>,
+    /// Quantized constants by node and operand slot.
+    pub weights: BTreeMap<(NodeId, usize), WeightPlan>,
+}
+
+impl QuantPlan {
+    /// Whether the plan quantizes `node`.
+    pub fn quantizes(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|n| n.decision == Decision::Quantize)
+    }
+
+    /// Whether nothing is quantized.
+    pub fn is_empty(&self) -> bool {
+        self.activations.is_empty() && self.weights.is_empty()
+    }
+}
