@@ -20,6 +20,8 @@ pub enum KeepReason {
     NoIntegerKernel,
     /// None of its operands comes from a quantized node.
     RealOperands,
+    /// It moves elements, and none of its readers is quantized.
+    RealReaders,
     /// Its weight is computed while running.
     ComputedWeight,
     /// It works on something else than real numbers.
@@ -37,6 +39,7 @@ impl fmt::Display for KeepReason {
             Self::Unknown => f.write_str("unknown operator, carried as it is"),
             Self::NoIntegerKernel => f.write_str("the runtime has no integer kernel for it"),
             Self::RealOperands => f.write_str("no operand comes from a quantized node"),
+            Self::RealReaders => f.write_str("only moves elements, for readers that stay real"),
             Self::ComputedWeight => f.write_str("its weight is not a constant"),
             Self::NotReal => f.write_str("does not compute on float32"),
             Self::NetworkResult => f.write_str("produces a network result, which stays real"),

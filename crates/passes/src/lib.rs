@@ -1,2 +1,43 @@
-//! Placeholder.
+//! Format-neutral passes over the graph: what runs before calibration.
+//!
+//! What lives here: constant folding, folding of batch normalization and other per-channel affine operators into the
+//! weights before them, folding of `Gemm` factors, and [`select`](select::select), which decides by a target's
+//! [`Recipe`](quantize_ir::Recipe) which nodes are quantized, which vanish into a saturation and which values share
+//! parameters. What does not: statistics, ranges, scales (they need data), and anything about files.
+//!
+//! Passes read the graph and return patches; [`Preparation`](prepare::Preparation) applies them.
 #![forbid(unsafe_code)]
+
+pub mod affine;
+pub mod constant;
+pub mod gemm;
+pub mod prepare;
+pub mod results;
+pub mod select;
+
+pub use constant::Evaluator;
+pub use prepare::{Preparation, prepare};
+pub use select::{Selection, select};
+
+use quantize_ir::GraphError;
+
+/// Why a pass failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PassError {
+    /// The graph is broken or a constant cannot be read.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// A batch normalization cannot be folded because its statistics make no sense.
+    #[error("node `{node}`: variance {variance} + epsilon {epsilon} of channel {channel} is not positive")]
+    Variance {
+        /// Label of the batch normalization.
+        node: String,
+        /// Channel.
+        channel: usize,
+        /// Stored variance.
+        variance: f32,
+        /// Epsilon of the node.
+        epsilon: f32,
+    },
+}

@@ -1,0 +1,176 @@
+//! Folding of per-channel affine operators into the convolution or matrix product before them.
+//!
+//! `BatchNormalization` with stored statistics, and `Mul` and `Add` with one constant for each channel, all compute
+//! `y = a[c] * x + b[c]`; after a linear operator with constant weights they are new weights `a[c] * W[c]` and a new
+//! bias `a[c] * bias[c] + b[c]` (Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+//! Integer-Arithmetic-Only Inference", equation 14). Computed in double precision, rounded once.
+
+use crate::PassError;
+use quantize_ir::op::{Binary, FilterLayout, Layout};
+use quantize_ir::shape::resolve_axis;
+use quantize_ir::{Graph, GraphError, Node, NodeId, Op, Operand, Patch, PatchEdit, Tensor, ValueId};
+use std::sync::Arc;
+
+/// `y = factor[c] * x + offset[c]`.
+struct Affine {
+    factor: Vec<f64>,
+    offset: Vec<f64>,
+}
+
+/// Folds the reader of `id`'s result into `id`, if that reader is a per-channel affine operator and nothing else reads
+/// the result. `may_vanish` tells whether a node may be folded away.
+///
+/// # Errors
+/// If a constant cannot be read, or a variance is not positive.
+pub fn fold_follower(
+    graph: &Graph,
+    id: NodeId,
+    may_vanish: &dyn Fn(NodeId) -> bool,
+) -> Result<Option<Patch>, PassError> {
+    let Some(linear) = Linear::of(graph, id)? else { return Ok(None) };
+    let Some((follower_id, slot)) = graph.sole_consumer(linear.result) else { return Ok(None) };
+    let Some(follower) = graph.node(follower_id) else { return Ok(None) };
+    if !may_vanish(follower_id) {
+        return Ok(None);
+    }
+    let Some(affine) = linear.affine_of(graph, follower_id, follower, slot)? else { return Ok(None) };
+    let outputs = follower.outputs.get(..1).map(<[_]>::to_vec).unwrap_or_default();
+    let edits = vec![
+        PatchEdit::Remove { node: follower_id },
+        PatchEdit::Rewire { node: id, op: linear.op.clone(), inputs: linear.scaled_operands(&affine)?, outputs },
+    ];
+    let because = format!("`{}` is part of `{}`", graph.label(follower_id), graph.label(id));
+    Ok(Some(Patch { pass: "fold-affine", because, edits }))
+}
+
+/// A linear operator with constant weights.
+struct Linear {
+    op: Op,
+    x: ValueId,
+    weight: Arc<Tensor>,
+    weight_name: String,
+    bias: Option<(Arc<Tensor>, String)>,
+    label: String,
+    result: ValueId,
+    axis: usize,
+    channels: usize,
+    /// Where the channels stand in the result, from the end; `None` if the result's rank decides (channels first).
+    trailing: bool,
+}
+
+impl Linear {
+    fn of(graph: &Graph, id: NodeId) -> Result<Option<Self>, PassError> {
+        let Some(node) = graph.node(id) else { return Ok(None) };
+        let (axis, trailing) = match &node.op {
+            Op::Conv(c) if c.filter == FilterLayout::OutputFirst => (0, c.layout == Layout::ChannelsLast),
+            Op::Conv(c) => (-1, c.layout == Layout::ChannelsLast),
+            Op::Gemm(g) if g.alpha == 1.0 && g.beta == 1.0 => (if g.trans_b { 0 } else { 1 }, true),
+            _ => return Ok(None),
+        };
+        let (Some(x), Some(w), Some(result)) = (node.input(0), node.input(1), node.output(0)) else {
+            return Ok(None);
+        };
+        let Some(weight) = graph.constant(w)? else { return Ok(None) };
+        let Ok(axis) = resolve_axis(axis, weight.rank()) else { return Ok(None) };
+        let channels = weight.shape()[axis];
+        let bias = match node.input(2) {
+            None => None,
+            Some(b) => match graph.constant(b)? {
+                Some(tensor) if tensor.shape() == [channels] => Some((tensor, graph.value(b).name.clone())),
+                _ => return Ok(None),
+            },
+        };
+        let weight_name = graph.value(w).name.clone();
+        let label = graph.label(id);
+        Ok(Some(Self { op: node.op.clone(), x, weight, weight_name, bias, label, result, axis, channels, trailing }))
+    }
+
+    fn affine_of(&self, graph: &Graph, id: NodeId, node: &Node, slot: usize) -> Result<Option<Affine>, PassError> {
+        match &node.op {
+            Op::BatchNorm(bn) if slot == 0 && (bn.axis == 1) == !self.trailing => {
+                self.batch_norm(graph, id, node, bn.epsilon)
+            }
+            Op::Binary(Binary::Mul) => {
+                let factor = self.channel_constant(graph, node.input(1 - slot.min(1)))?;
+                Ok(factor.map(|factor| Affine { offset: vec![0.0; factor.len()], factor }))
+            }
+            Op::Binary(Binary::Add) => {
+                let offset = self.channel_constant(graph, node.input(1 - slot.min(1)))?;
+                Ok(offset.map(|offset| Affine { factor: vec![1.0; offset.len()], offset }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn batch_norm(&self, graph: &Graph, id: NodeId, node: &Node, epsilon: f32) -> Result<Option<Affine>, PassError> {
+        let mut parameters = Vec::with_capacity(4);
+        for slot in 1..5 {
+            let tensor = node.input(slot).map(|v| graph.constant(v)).transpose()?.flatten();
+            let Some(tensor) = tensor.filter(|t| t.shape() == [self.channels]) else { return Ok(None) };
+            parameters.push(to_f64(&tensor)?);
+        }
+        let [scale, bias, mean, variance] = parameters.as_slice() else { return Ok(None) };
+        let mut affine =
+            Affine { factor: Vec::with_capacity(self.channels), offset: Vec::with_capacity(self.channels) };
+        for c in 0..self.channels {
+            let deviation = variance[c] + f64::from(epsilon);
+            // Written so that NaN is refused too.
+            if !(deviation > 0.0) {
+                let variance = variance[c] as f32;
+                return Err(PassError::Variance { node: graph.label(id), channel: c, variance, epsilon });
+            }
+            let factor = scale[c] / deviation.sqrt();
+            affine.factor.push(factor);
+            affine.offset.push(bias[c] - mean[c] * factor);
+        }
+        Ok(Some(affine))
+    }
+
+    /// The elements of a constant that has one for each output channel, or one for all.
+    fn channel_constant(&self, graph: &Graph, value: Option<ValueId>) -> Result<Option<Vec<f64>>, PassError> {
+        let Some(value) = value.filter(|v| *v != self.result) else { return Ok(None) };
+        let Some(tensor) = graph.constant(value)? else { return Ok(None) };
+        if tensor.as_slice::<f32>().is_err() {
+            return Ok(None);
+        }
+        let values = to_f64(&tensor)?;
+        if values.len() == 1 && tensor.rank() <= self.weight.rank() {
+            return Ok(Some(vec![values[0]; self.channels]));
+        }
+        Ok((self.lies_along_channels(tensor.shape())).then_some(values))
+    }
+
+    /// Whether a constant of this shape, broadcast to the result, varies along the channel axis only.
+    fn lies_along_channels(&self, shape: &[usize]) -> bool {
+        let rank = self.weight.rank();
+        let from_end = if self.trailing { 0 } else { rank.saturating_sub(2) };
+        let expected = |i: usize| if i == from_end { self.channels } else { 1 };
+        shape.len() > from_end && shape.len() <= rank && shape.iter().rev().enumerate().all(|(i, d)| *d == expected(i))
+    }
+
+    fn scaled_operands(&self, affine: &Affine) -> Result<Vec<Operand>, PassError> {
+        let weight = self.weight.as_slice::<f32>().map_err(GraphError::from)?;
+        let inner: usize = self.weight.shape()[self.axis + 1..].iter().product();
+        let channel = |i: usize| (i / inner.max(1)) % self.channels;
+        let scaled =
+            weight.iter().enumerate().map(|(i, w)| (f64::from(*w) * affine.factor[channel(i)]) as f32).collect();
+        let tensor = Tensor::new(self.weight.shape(), scaled).map_err(GraphError::from)?;
+        let weight_operand = Operand::Constant { name: folded_name(&self.weight_name), tensor };
+        let old = match &self.bias {
+            Some((bias, _)) => to_f64(bias)?,
+            None => vec![0.0; self.channels],
+        };
+        let bias = (0..self.channels).map(|c| (old[c] * affine.factor[c] + affine.offset[c]) as f32).collect();
+        let name = self.bias.as_ref().map_or_else(|| format!("{}_bias", self.label), |(_, name)| name.clone());
+        let bias_operand = Operand::Constant { name: folded_name(&name), tensor: Tensor::vector(bias) };
+        Ok(vec![Operand::Value(self.x), weight_operand, bias_operand])
+    }
+}
+
+fn folded_name(name: &str) -> String {
+    if name.ends_with("_folded") { name.to_owned() } else { format!("{name}_folded") }
+}
+
+fn to_f64(tensor: &Tensor) -> Result<Vec<f64>, PassError> {
+    Ok(tensor.as_slice::<f32>().map_err(GraphError::from)?.iter().map(|v| f64::from(*v)).collect())
+}

@@ -1,0 +1,87 @@
+//! Constant folding: a result whose operands are all known is computed once and annotated.
+//!
+//! The node stays in the graph, so a document that is written back keeps it unless nothing reads it any more.
+
+use crate::PassError;
+use quantize_ir::{Constant, Graph, NodeId, Op, Patch, PatchEdit, Tensor};
+
+/// Computes one node whose operands are all constant; implemented by an executor.
+pub trait Evaluator {
+    /// The node's results in slot order, or `None` if it cannot be computed, which only means it is not folded.
+    fn evaluate(&self, graph: &Graph, node: NodeId) -> Option<Vec<Tensor>>;
+}
+
+/// Annotates every result that depends on constants only; returns how many nodes were folded.
+///
+/// # Errors
+/// If the graph has a cycle.
+pub fn fold_constants(graph: &mut Graph, evaluator: &dyn Evaluator) -> Result<usize, PassError> {
+    let mut folded = 0;
+    for id in graph.topological_order()? {
+        if let Some(patch) = fold_node(graph, evaluator, id) {
+            graph.apply(patch)?;
+            folded += 1;
+        }
+    }
+    Ok(folded)
+}
+
+fn fold_node(graph: &Graph, evaluator: &dyn Evaluator, id: NodeId) -> Option<Patch> {
+    let node = graph.node(id)?;
+    let known = |v: &quantize_ir::ValueId| graph.value(*v).constant.is_some();
+    let ready = !matches!(node.op, Op::Opaque(_))
+        && node.inputs.iter().flatten().all(known)
+        && !node.outputs.iter().flatten().all(known);
+    if !ready {
+        return None;
+    }
+    let results = evaluator.evaluate(graph, id)?;
+    let edits = node
+        .outputs
+        .iter()
+        .zip(results)
+        .filter_map(|(value, tensor)| Some(PatchEdit::Annotate { value: (*value)?, constant: Constant::owned(tensor) }))
+        .collect();
+    Some(Patch { pass: "fold-constants", because: format!("`{}` depends on constants only", graph.label(id)), edits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quantize_ir::op::Unary;
+    use quantize_ir::{DType, Node, Origin, Value};
+
+    struct Negate;
+    impl Evaluator for Negate {
+        fn evaluate(&self, graph: &Graph, node: NodeId) -> Option<Vec<Tensor>> {
+            let x = graph.constant(graph.node(node)?.input(0)?).ok()??;
+            Some(vec![Tensor::vector(x.as_slice::<f32>().ok()?.iter().map(|v| -v).collect())])
+        }
+    }
+
+    fn unary(graph: &mut Graph, input: quantize_ir::ValueId) -> quantize_ir::ValueId {
+        let origin = Origin::Synthesized { pass: "test", from: vec![] };
+        let output = graph.add_value(Value::named("y"));
+        let (inputs, outputs) = (vec![Some(input)], vec![Some(output)]);
+        let op = Op::Unary(Unary::Neg);
+        graph.add_node(Node { name: String::new(), op, inputs, outputs, after: vec![], origin }).unwrap();
+        output
+    }
+
+    #[test]
+    fn chains_fold_and_data_does_not() {
+        let mut graph = Graph::new();
+        let origin = Origin::Synthesized { pass: "test", from: vec![] };
+        let c = graph.add_constant("c", Constant::owned(Tensor::vector(vec![1f32])), DType::F32, origin);
+        let first = unary(&mut graph, c);
+        let second = unary(&mut graph, first);
+        let x = graph.add_value(Value::named("x"));
+        let data = unary(&mut graph, x);
+        assert_eq!(fold_constants(&mut graph, &Negate), Ok(2));
+        let folded = graph.constant(second).unwrap().unwrap();
+        assert_eq!(folded.as_slice::<f32>(), Ok(&[1.0f32][..]));
+        assert!(graph.constant(data).unwrap().is_none());
+        assert_eq!(graph.nodes().count(), 3);
+        assert_eq!(fold_constants(&mut graph, &Negate), Ok(0));
+    }
+}

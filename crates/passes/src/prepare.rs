@@ -1,0 +1,64 @@
+//! The driver: folds what may be folded, selects, and takes back folds that serve no quantized node.
+
+use crate::PassError;
+use crate::affine::fold_follower;
+use crate::gemm::fold_factors;
+use crate::select::{Selection, select};
+use quantize_ir::{Graph, NodeId, Recipe};
+use std::collections::BTreeSet;
+
+/// A graph ready for calibration.
+#[derive(Clone, Debug)]
+pub struct Preparation {
+    /// The graph after folding.
+    pub graph: Graph,
+    /// What will be quantized in it.
+    pub selection: Selection,
+    /// What was folded and why, in order, for the log.
+    pub log: Vec<String>,
+}
+
+/// Prepares `graph` for a target: folds into the nodes that will be quantized, and only there, so that whatever stays
+/// as it is stays exactly as it was. Nodes in `skip` neither fold nor vanish.
+///
+/// # Errors
+/// If the graph has a cycle, a constant cannot be read, or a batch normalization makes no sense.
+pub fn prepare(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Result<Preparation, PassError> {
+    let mut kept: BTreeSet<NodeId> = skip.clone();
+    loop {
+        let mut prepared = Preparation { graph: graph.clone(), selection: Selection::default(), log: Vec::new() };
+        let folded_into = prepared.fold(&kept, skip)?;
+        prepared.selection = select(&prepared.graph, recipe, skip)?;
+        let in_vain: Vec<NodeId> = folded_into.into_iter().filter(|id| !prepared.selection.quantizes(*id)).collect();
+        if in_vain.is_empty() {
+            return Ok(prepared);
+        }
+        kept.extend(in_vain);
+    }
+}
+
+impl Preparation {
+    fn fold(&mut self, kept: &BTreeSet<NodeId>, skip: &BTreeSet<NodeId>) -> Result<Vec<NodeId>, PassError> {
+        let mut folded_into = Vec::new();
+        for id in self.graph.topological_order()? {
+            if kept.contains(&id) {
+                continue;
+            }
+            let mut changed = self.apply(fold_factors(&self.graph, id)?)?;
+            while self.apply(fold_follower(&self.graph, id, &|n| !skip.contains(&n))?)? {
+                changed = true;
+            }
+            if changed {
+                folded_into.push(id);
+            }
+        }
+        Ok(folded_into)
+    }
+
+    fn apply(&mut self, patch: Option<quantize_ir::Patch>) -> Result<bool, PassError> {
+        let Some(patch) = patch else { return Ok(false) };
+        self.log.push(format!("{}: {}", patch.pass, patch.because));
+        self.graph.apply(patch)?;
+        Ok(true)
+    }
+}
