@@ -1,2 +1,42 @@
-//! Placeholder.
+//! Lossless documents: a model file is indexed, edited by splicing and written
+//! back so that every byte nobody asked to change stays as it was.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`source`] | reading a whole file into memory |
+//! | [`wire`] | where the fields of a protocol buffers message are |
+//! | [`splice`] | edits over a message, streamed out |
+//! | [`encode`] | encoding single fields |
+//! | [`output`] | writing one or several files, all or none of them |
+//! | [`limits`] | how much of anything is accepted from a file |
+//! | [`error`] | what can go wrong |
+//!
+//! What the fields mean is the business of the format crates.
+//!
+//! ```
+//! use quantize_document::{Limits, Piece, Splice, encode, index_message};
+//!
+//! let bytes = [encode::varint_field(1, 8), encode::bytes_field(2, b"old")].concat();
+//! let index = index_message(&bytes, 0..bytes.len(), &Limits::default())?;
+//! let mut splice = Splice::new(&bytes, &index)?;
+//! splice.replace(1, Piece::encoded(encode::bytes_field(2, b"new")))?;
+//! assert_eq!(splice.to_vec(), b"\x08\x08\x12\x03new");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod encode;
+pub mod error;
+pub mod limits;
+pub mod output;
+pub mod source;
+pub mod splice;
+pub mod wire;
+
+pub use error::{DocumentError, ErrorKind};
+pub use limits::{LimitExceeded, Limits};
+pub use output::OutputSet;
+pub use source::SourceFile;
+pub use splice::{Piece, Splice};
+pub use wire::{Field, MessageIndex, WireError, WireType, index_message};
