@@ -4,7 +4,7 @@
 //! their element types, quantization parameters, provenance ([`Origin`]), graph edits ([`Patch`]) and the
 //! [`QuantPlan`], the hinge between what decides and what carries out.
 //!
-//! What does not: file formats, arithmetic, input and output. Nothing here opens a file, executes an operator or
+//! What does not: file formats, arithmetic (`quantize-numerics`), input and output. Nothing here opens a file, executes an operator or
 //! is serialized; whoever needs a value of a constant asks its [`ConstantSource`].
 #![forbid(unsafe_code)]
 
@@ -25,7 +25,8 @@ pub use op::Op;
 pub use origin::{DocId, Origin};
 pub use patch::{Operand, Patch, PatchEdit};
 pub use plan::{ActivationPlan, Decision, KeepReason, NodePlan, QuantPlan, WeightPlan};
-pub use quant::{QuantError, QuantParams, QuantRange, QuantType};
+pub use quant::{QuantError, QuantParams};
+pub use quantize_numerics::{QuantType, Range};
 pub use recipe::{OperandRole, Recipe, Support};
 pub use shape::{Dim, Shape, ShapeError};
 pub use tensor::{Element, Tensor, TensorData, TensorError};

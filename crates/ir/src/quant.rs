@@ -1,60 +1,18 @@
-//! Quantization parameters as data: type, scale, zero point, axis. The arithmetic is in `quantize-numerics`.
+//! Quantization parameters of a tensor as data: grid, scales, zero points, axis. The arithmetic is in
+//! `quantize-numerics`.
 
 use crate::dtype::DType;
-use std::fmt;
+use quantize_numerics::{AffineParams, QuantType, Range};
 
-/// Integer grid a tensor is quantized to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum QuantType {
-    /// 0..=255
-    U8,
-    /// -128..=127
-    I8,
-    /// -127..=127, zero point 0: weights, and symmetric activations.
-    I8Narrow,
-    /// Biases; zero point 0.
-    I32,
-}
-
-impl QuantType {
-    /// Smallest and largest integer of the grid.
-    pub const fn bounds(self) -> (i32, i32) {
-        match self {
-            Self::U8 => (0, 255),
-            Self::I8 => (-128, 127),
-            Self::I8Narrow => (-127, 127),
-            Self::I32 => (i32::MIN, i32::MAX),
-        }
+/// Element type the codes of `qtype` are stored in.
+pub const fn storage(qtype: QuantType) -> DType {
+    match qtype {
+        QuantType::U8 => DType::U8,
+        QuantType::U16 => DType::U16,
+        QuantType::I16Narrow => DType::I16,
+        QuantType::I32 => DType::I32,
+        _ => DType::I8,
     }
-
-    /// Element type the codes are stored in.
-    pub const fn storage(self) -> DType {
-        match self {
-            Self::U8 => DType::U8,
-            Self::I8 | Self::I8Narrow => DType::I8,
-            Self::I32 => DType::I32,
-        }
-    }
-}
-
-impl fmt::Display for QuantType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::U8 => "u8",
-            Self::I8 => "s8",
-            Self::I8Narrow => "s8-narrow",
-            Self::I32 => "s32",
-        })
-    }
-}
-
-/// The real interval quantization parameters were made from; `lo <= hi`, both finite.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct QuantRange {
-    /// Lower end.
-    pub lo: f32,
-    /// Upper end.
-    pub hi: f32,
 }
 
 /// Why quantization parameters were refused.
@@ -101,7 +59,7 @@ pub struct QuantParams {
     axis: Option<usize>,
     scale: Vec<f32>,
     zero_point: Vec<i32>,
-    range: Option<QuantRange>,
+    range: Option<Range>,
 }
 
 impl QuantParams {
@@ -136,7 +94,7 @@ impl QuantParams {
         if let Some(channel) = bad_scale {
             return Err(QuantError::Scale { channel, scale: scale[channel] });
         }
-        let (lo, hi) = qtype.bounds();
+        let (lo, hi) = (qtype.qmin(), qtype.qmax());
         if let Some(channel) = zero_point.iter().position(|z| !(lo..=hi).contains(z)) {
             return Err(QuantError::ZeroPoint { channel, zero_point: zero_point[channel], lo, hi });
         }
@@ -144,7 +102,7 @@ impl QuantParams {
     }
 
     /// The same parameters, remembering the interval they were made from.
-    pub fn with_range(mut self, range: QuantRange) -> Self {
+    pub fn with_range(mut self, range: Range) -> Self {
         self.range = Some(range);
         self
     }
@@ -170,15 +128,25 @@ impl QuantParams {
     }
 
     /// The interval the parameters were made from, where there was one.
-    pub fn range(&self) -> Option<QuantRange> {
+    pub fn range(&self) -> Option<Range> {
         self.range
     }
 
-    /// Real interval the codes of channel 0 cover.
-    pub fn covered(&self) -> QuantRange {
-        let (lo, hi) = self.qtype.bounds();
-        let (s, z) = (f64::from(self.scale[0]), f64::from(self.zero_point[0]));
-        QuantRange { lo: (s * (f64::from(lo) - z)) as f32, hi: (s * (f64::from(hi) - z)) as f32 }
+    /// The quantizer of channel `channel` (0 for per-tensor); `None` beyond the last channel.
+    pub fn affine(&self, channel: usize) -> Option<AffineParams> {
+        AffineParams::new(*self.scale.get(channel)?, *self.zero_point.get(channel)?, self.qtype).ok()
+    }
+}
+
+impl From<AffineParams> for QuantParams {
+    fn from(params: AffineParams) -> Self {
+        Self {
+            qtype: params.qtype(),
+            axis: None,
+            scale: vec![params.scale()],
+            zero_point: vec![params.zero_point()],
+            range: None,
+        }
     }
 }
 
@@ -194,11 +162,5 @@ mod tests {
         assert!(QuantParams::per_tensor(QuantType::U8, 1.0, 256).is_err());
         assert!(QuantParams::per_tensor(QuantType::I8Narrow, 1.0, -128).is_err());
         assert!(QuantParams::per_channel(QuantType::I8Narrow, 0, vec![]).is_err());
-    }
-
-    #[test]
-    fn covered_interval_of_u8() {
-        let p = QuantParams::per_tensor(QuantType::U8, 0.5, 128).unwrap();
-        assert_eq!(p.covered(), QuantRange { lo: -64.0, hi: 63.5 });
     }
 }

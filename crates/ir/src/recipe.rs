@@ -2,7 +2,7 @@
 
 use crate::graph::{Graph, NodeId};
 use crate::plan::KeepReason;
-use crate::quant::QuantType;
+use quantize_numerics::QuantType;
 
 /// What an operand is to quantization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,10 @@ pub trait Recipe {
 
     /// Whether `node`, quantized, may leave its result real and still run on integers.
     fn allows_real_result(&self, graph: &Graph, node: NodeId) -> bool;
+
+    /// Axis of the output channels of the constant operand in `slot`, if it may have a scale for each; `None` if it
+    /// must have one scale.
+    fn channel_axis(&self, graph: &Graph, node: NodeId, slot: usize) -> Option<usize>;
 
     /// Grid of activations.
     fn activation_type(&self) -> QuantType;
