@@ -1,2 +1,27 @@
-//! Placeholder.
+//! The arithmetic of quantization as pure functions on slices.
+//!
+//! Here live the affine quantizer, mergeable tensor statistics, activation range estimation, weight scales and
+//! bias codes, integer requantization and error measures. Nothing here knows graphs, files, images or threads.
+
 #![forbid(unsafe_code)]
+
+pub mod affine;
+mod channels;
+mod error;
+pub mod histogram;
+pub mod measure;
+pub mod range;
+pub mod requantize;
+pub mod stats;
+pub mod weights;
+
+#[cfg(test)]
+mod testing;
+
+pub use affine::{AffineParams, QuantType, Range, RangeParams, params_from_range};
+pub use channels::ChannelLayout;
+pub use error::NumericsError;
+pub use histogram::DyadicHistogram;
+pub use range::{RangeEstimate, RangeMethod, RangeNote, estimate, expected_mse};
+pub use requantize::{Requantizer, Rounding};
+pub use stats::TensorStats;

@@ -1,0 +1,541 @@
+//! The affine quantizer: integer types, real ranges, scale and zero point, and the conversions between reals and codes.
+//!
+//! How a range is chosen lives in [`crate::range`]; weight scales and bias codes live in [`crate::weights`].
+
+use std::fmt;
+
+use crate::NumericsError;
+
+/// Scales below this lose precision in products of scales; a range this narrow counts as constant zero.
+pub(crate) const MIN_SCALE: f64 = 1.0 / (1u128 << 100) as f64;
+
+/// Adding and subtracting 1.5·2²³ rounds an f32 of magnitude up to 2²² half to even, without a call into libm.
+const ROUND_MAGIC: f32 = 12_582_912.0;
+
+/// An integer type together with the codes that may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum QuantType {
+    /// Codes 0..=255, any zero point.
+    U8,
+    /// Codes -128..=127, any zero point.
+    I8,
+    /// Codes -127..=127, zero point 0: weights. Symmetric, so negation never overflows.
+    I8Narrow,
+    /// Codes -64..=64, zero point 0: weights for kernels that add two u8·s8 products in a saturating i16.
+    I8Reduced,
+    /// Codes -7..=7, zero point 0: 4-bit weights.
+    I4Narrow,
+    /// Codes 0..=65535, any zero point.
+    U16,
+    /// Codes -32767..=32767, zero point 0.
+    I16Narrow,
+    /// All 32-bit codes, zero point 0: biases.
+    I32,
+}
+
+impl QuantType {
+    /// Smallest code.
+    pub const fn qmin(self) -> i32 {
+        match self {
+            Self::U8 | Self::U16 => 0,
+            Self::I8 => -128,
+            Self::I8Narrow => -127,
+            Self::I8Reduced => -64,
+            Self::I4Narrow => -7,
+            Self::I16Narrow => -32767,
+            Self::I32 => i32::MIN,
+        }
+    }
+
+    /// Largest code.
+    pub const fn qmax(self) -> i32 {
+        match self {
+            Self::U8 => 255,
+            Self::I8 | Self::I8Narrow => 127,
+            Self::I8Reduced => 64,
+            Self::I4Narrow => 7,
+            Self::U16 => 65535,
+            Self::I16Narrow => 32767,
+            Self::I32 => i32::MAX,
+        }
+    }
+
+    /// Number of steps between the smallest and the largest code.
+    pub const fn steps(self) -> i64 {
+        self.qmax() as i64 - self.qmin() as i64
+    }
+
+    /// Whether negative codes exist.
+    pub const fn is_signed(self) -> bool {
+        self.qmin() < 0
+    }
+
+    /// Whether the zero point of this type is always 0.
+    pub const fn is_symmetric(self) -> bool {
+        matches!(self, Self::I8Narrow | Self::I8Reduced | Self::I4Narrow | Self::I16Narrow | Self::I32)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::U8 => "uint8",
+            Self::I8 => "int8",
+            Self::I8Narrow => "narrow int8",
+            Self::I8Reduced => "7-bit int8",
+            Self::I4Narrow => "narrow int4",
+            Self::U16 => "uint16",
+            Self::I16Narrow => "narrow int16",
+            Self::I32 => "int32",
+        }
+    }
+}
+
+impl fmt::Display for QuantType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A closed interval of reals with finite bounds, `lo <= hi`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Range {
+    lo: f32,
+    hi: f32,
+}
+
+impl Range {
+    /// The interval [`lo`, `hi`]; a bound of -0.0 becomes +0.0.
+    ///
+    /// # Errors
+    /// [`NumericsError::NonFiniteRange`] or [`NumericsError::ReversedRange`].
+    pub fn new(lo: f32, hi: f32) -> Result<Self, NumericsError> {
+        if !lo.is_finite() || !hi.is_finite() {
+            return Err(NumericsError::NonFiniteRange { lo, hi });
+        }
+        if lo > hi {
+            return Err(NumericsError::ReversedRange { lo, hi });
+        }
+        Ok(Self { lo: lo + 0.0, hi: hi + 0.0 })
+    }
+
+    /// Lower bound.
+    pub const fn lo(self) -> f32 {
+        self.lo
+    }
+
+    /// Upper bound.
+    pub const fn hi(self) -> f32 {
+        self.hi
+    }
+
+    /// Largest magnitude in the interval.
+    pub fn abs_max(self) -> f32 {
+        self.hi.max(-self.lo)
+    }
+
+    /// Smallest interval that contains both.
+    pub fn union(self, other: Self) -> Self {
+        Self { lo: self.lo.min(other.lo), hi: self.hi.max(other.hi) }
+    }
+
+    /// Smallest interval that contains this one and zero.
+    pub fn including_zero(self) -> Self {
+        Self { lo: self.lo.min(0.0), hi: self.hi.max(0.0) }
+    }
+
+    /// The values of this interval moved into `bound`; never empty, even if the two do not meet.
+    pub fn clamp_to(self, bound: Self) -> Self {
+        Self { lo: self.lo.clamp(bound.lo, bound.hi), hi: self.hi.clamp(bound.lo, bound.hi) }
+    }
+}
+
+/// Scale and zero point of one affine grid: real = scale · (code − zero_point).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AffineParams {
+    scale: f32,
+    zero_point: i32,
+    qtype: QuantType,
+}
+
+impl AffineParams {
+    /// Checked parameters.
+    ///
+    /// # Errors
+    /// [`NumericsError::InvalidScale`] unless `scale` and its reciprocal are positive and finite;
+    /// [`NumericsError::InvalidZeroPoint`] unless `zero_point` is a code of `qtype`, and 0 for symmetric types.
+    pub fn new(scale: f32, zero_point: i32, qtype: QuantType) -> Result<Self, NumericsError> {
+        if !(scale > 0.0 && scale.is_finite() && scale.recip().is_finite()) {
+            return Err(NumericsError::InvalidScale { scale });
+        }
+        let inside = (qtype.qmin()..=qtype.qmax()).contains(&zero_point);
+        if !inside || (qtype.is_symmetric() && zero_point != 0) {
+            return Err(NumericsError::InvalidZeroPoint { zero_point, qtype });
+        }
+        Ok(Self { scale, zero_point, qtype })
+    }
+
+    /// Width of one step.
+    pub const fn scale(&self) -> f32 {
+        self.scale
+    }
+
+    /// Code of the real value 0.
+    pub const fn zero_point(&self) -> i32 {
+        self.zero_point
+    }
+
+    /// Type of the codes.
+    pub const fn qtype(&self) -> QuantType {
+        self.qtype
+    }
+
+    /// The smallest and the largest representable real.
+    pub fn covered(&self) -> (f32, f32) {
+        (self.dequantize(self.qtype.qmin()), self.dequantize(self.qtype.qmax()))
+    }
+
+    /// Code of `x`: clamp(RN(x / scale) + zero_point), RN rounding half to even. Infinities saturate, NaN gives the
+    /// zero point.
+    pub fn quantize(&self, x: f32) -> i32 {
+        let (lo, hi) = self.level_bounds();
+        // Rounding and clamping to integers commute; a clamped value converts to an integer exactly.
+        let level = nan_to_zero(x / self.scale).clamp(lo, hi).round_ties_even();
+        (level as i32).saturating_add(self.zero_point)
+    }
+
+    /// Real value of a code; codes outside the type are extrapolated.
+    pub fn dequantize(&self, q: i32) -> f32 {
+        (i64::from(q) - i64::from(self.zero_point)) as f32 * self.scale
+    }
+
+    /// [`Self::quantize`] of every element.
+    ///
+    /// # Errors
+    /// [`NumericsError::LengthMismatch`] if `codes` and `values` differ in length.
+    pub fn quantize_slice(&self, values: &[f32], codes: &mut [i32]) -> Result<(), NumericsError> {
+        check_len("codes", values.len(), codes.len())?;
+        for (code, &x) in codes.iter_mut().zip(values) {
+            *code = self.quantize(x);
+        }
+        Ok(())
+    }
+
+    /// [`Self::dequantize`] of every element.
+    ///
+    /// # Errors
+    /// [`NumericsError::LengthMismatch`] if `values` and `codes` differ in length.
+    pub fn dequantize_slice(&self, codes: &[i32], values: &mut [f32]) -> Result<(), NumericsError> {
+        check_len("values", codes.len(), values.len())?;
+        for (x, &code) in values.iter_mut().zip(codes) {
+            *x = self.dequantize(code);
+        }
+        Ok(())
+    }
+
+    /// Replaces every element by `dequantize(quantize(x))`, bit for bit.
+    pub fn fake_quantize_in_place(&self, values: &mut [f32]) {
+        let (lo, hi) = self.level_bounds();
+        if self.qtype == QuantType::I32 {
+            values.iter_mut().for_each(|x| *x = self.dequantize(self.quantize(*x)));
+            return;
+        }
+        for x in values {
+            let level = nan_to_zero(*x / self.scale).max(lo).min(hi);
+            *x = ((level + ROUND_MAGIC) - ROUND_MAGIC) * self.scale;
+        }
+    }
+
+    /// Smallest and largest code relative to the zero point.
+    fn level_bounds(&self) -> (f32, f32) {
+        let zero_point = i64::from(self.zero_point);
+        let lo = i64::from(self.qtype.qmin()) - zero_point;
+        let hi = i64::from(self.qtype.qmax()) - zero_point;
+        (lo as f32, hi as f32)
+    }
+}
+
+fn nan_to_zero(x: f32) -> f32 {
+    if x.is_nan() { 0.0 } else { x }
+}
+
+pub(crate) fn check_len(what: &'static str, expected: usize, found: usize) -> Result<(), NumericsError> {
+    if expected == found { Ok(()) } else { Err(NumericsError::LengthMismatch { what, expected, found }) }
+}
+
+/// Parameters derived from a range.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RangeParams {
+    /// Scale and zero point.
+    pub params: AffineParams,
+    /// The range holds nothing but zero (or values too small for a usable scale); the scale is 1.
+    pub constant_zero: bool,
+}
+
+/// Scale and zero point that cover `range` extended to contain zero.
+///
+/// Asymmetric: s = (hi − lo) / (qmax − qmin), z = RN(qmin − lo / s) with s already rounded to f32, so that up to half
+/// a step at one end may be clipped. Symmetric (asked for, or demanded by the type): s = max(|lo|, |hi|) / qmax with
+/// z = 0; an unsigned type has its middle code (128 for uint8) as zero point instead, and no gain over a signed one.
+///
+/// # Errors
+/// [`NumericsError::InvalidScale`] if no finite f32 scale covers the range.
+pub fn params_from_range(range: Range, qtype: QuantType, symmetric: bool) -> Result<RangeParams, NumericsError> {
+    let range = range.including_zero();
+    let symmetric = symmetric || qtype.is_symmetric();
+    let scale = if symmetric { symmetric_scale(range, qtype) } else { asymmetric_scale(range, qtype) } as f32;
+    let constant_zero = f64::from(scale) < MIN_SCALE;
+    let scale = if constant_zero { 1.0 } else { scale };
+    let zero_point = if symmetric { middle_code(qtype) } else { zero_point(range, scale, qtype, constant_zero) };
+    Ok(RangeParams { params: AffineParams::new(scale, zero_point, qtype)?, constant_zero })
+}
+
+fn symmetric_scale(range: Range, qtype: QuantType) -> f64 {
+    f64::from(range.abs_max()) / (i64::from(qtype.qmax()) - i64::from(middle_code(qtype))) as f64
+}
+
+fn asymmetric_scale(range: Range, qtype: QuantType) -> f64 {
+    (f64::from(range.hi) - f64::from(range.lo)) / qtype.steps() as f64
+}
+
+const fn middle_code(qtype: QuantType) -> i32 {
+    if qtype.is_signed() { 0 } else { qtype.qmax() / 2 + 1 }
+}
+
+fn zero_point(range: Range, scale: f32, qtype: QuantType, constant_zero: bool) -> i32 {
+    if constant_zero {
+        return if qtype.is_signed() { 0 } else { qtype.qmin() };
+    }
+    let (qmin, qmax) = (f64::from(qtype.qmin()), f64::from(qtype.qmax()));
+    (qmin - f64::from(range.lo) / f64::from(scale)).round_ties_even().clamp(qmin, qmax) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TYPES: [QuantType; 8] = [
+        QuantType::U8,
+        QuantType::I8,
+        QuantType::I8Narrow,
+        QuantType::I8Reduced,
+        QuantType::I4Narrow,
+        QuantType::U16,
+        QuantType::I16Narrow,
+        QuantType::I32,
+    ];
+
+    fn from_range(lo: f32, hi: f32, qtype: QuantType, symmetric: bool) -> RangeParams {
+        params_from_range(Range::new(lo, hi).unwrap(), qtype, symmetric).unwrap()
+    }
+
+    fn params(scale: f32, zero_point: i32, qtype: QuantType) -> AffineParams {
+        AffineParams::new(scale, zero_point, qtype).unwrap()
+    }
+
+    #[test]
+    fn ties_round_to_even() {
+        let unit = params(1.0, 0, QuantType::I8);
+        let table = [(0.5, 0), (1.5, 2), (2.5, 2), (-0.5, 0), (-1.5, -2), (-2.5, -2), (3.5, 4), (126.5, 126)];
+        for (x, code) in table {
+            assert_eq!(unit.quantize(x), code, "quantize({x})");
+        }
+    }
+
+    #[test]
+    fn ties_are_rounded_before_the_zero_point_is_added() {
+        let odd = params(1.0, 3, QuantType::U8);
+        assert_eq!((odd.quantize(0.5), odd.quantize(1.5)), (3, 5));
+    }
+
+    #[test]
+    fn every_code_survives_a_round_trip() {
+        let mut state = 7u64;
+        for _ in 0..1000 {
+            let scale = 2f32.powf(crate::testing::uniform(&mut state) as f32 * 160.0 - 80.0);
+            let zero_point = (crate::testing::uniform(&mut state) * 256.0) as i32;
+            for (qtype, zero_point) in [(QuantType::U8, zero_point), (QuantType::I8, zero_point - 128)] {
+                let params = params(scale, zero_point, qtype);
+                for code in qtype.qmin()..=qtype.qmax() {
+                    assert_eq!(params.quantize(params.dequantize(code)), code, "{params:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn conversion_saturates_and_defines_nan() {
+        for qtype in TYPES {
+            let params = params(0.5, 0, qtype);
+            assert_eq!(params.quantize(f32::INFINITY), qtype.qmax(), "{qtype}");
+            assert_eq!(params.quantize(f32::NEG_INFINITY), qtype.qmin(), "{qtype}");
+            assert_eq!(params.quantize(f32::MAX), qtype.qmax(), "{qtype}");
+            assert_eq!(params.quantize(f32::NAN), 0, "{qtype}");
+        }
+        assert_eq!(params(0.5, 9, QuantType::U8).quantize(f32::NAN), 9);
+    }
+
+    #[test]
+    fn constructor_rejects_unusable_scales() {
+        for scale in [0.0, -1.0, f32::NAN, f32::INFINITY, 1e-39] {
+            assert!(AffineParams::new(scale, 0, QuantType::I8).is_err(), "{scale}");
+        }
+    }
+
+    #[test]
+    fn constructor_rejects_foreign_zero_points() {
+        for (zero_point, qtype) in
+            [(-1, QuantType::U8), (256, QuantType::U8), (128, QuantType::I8), (1, QuantType::I8Narrow)]
+        {
+            assert!(AffineParams::new(1.0, zero_point, qtype).is_err(), "{zero_point} {qtype}");
+        }
+    }
+
+    #[test]
+    fn range_rejects_non_finite_and_reversed_bounds() {
+        for (lo, hi) in [(f32::NAN, 1.0), (0.0, f32::INFINITY), (f32::NEG_INFINITY, 0.0)] {
+            assert!(matches!(Range::new(lo, hi), Err(NumericsError::NonFiniteRange { .. })));
+        }
+        assert!(matches!(Range::new(1.0, 0.5), Err(NumericsError::ReversedRange { .. })));
+    }
+
+    #[test]
+    fn known_ranges_give_known_parameters() {
+        let cases = [
+            ("relu6 u8", 0.0, 6.0, QuantType::U8, false, (6.0f64 / 255.0) as f32, 0),
+            ("relu6 i8", 0.0, 6.0, QuantType::I8, false, (6.0f64 / 255.0) as f32, -128),
+            ("signed u8", -1.0, 3.0, QuantType::U8, false, (4.0f64 / 255.0) as f32, 64),
+            ("symmetric i8", -1.0, 2.0, QuantType::I8, true, (2.0f64 / 127.0) as f32, 0),
+            ("symmetric u8", -1.0, 2.0, QuantType::U8, true, (2.0f64 / 127.0) as f32, 128),
+            ("narrow is symmetric", -1.0, 0.5, QuantType::I8Narrow, false, (1.0f64 / 127.0) as f32, 0),
+            ("post-relu in signed", 0.0, 1.27, QuantType::I8, true, (f64::from(1.27f32) / 127.0) as f32, 0),
+            ("zero not inside", 3.0, 5.0, QuantType::U8, false, (5.0f64 / 255.0) as f32, 0),
+            ("all negative", -5.0, -3.0, QuantType::U8, false, (5.0f64 / 255.0) as f32, 255),
+        ];
+        for (name, lo, hi, qtype, symmetric, scale, zero_point) in cases {
+            let found = from_range(lo, hi, qtype, symmetric);
+            assert_eq!((found.params.scale(), found.params.zero_point()), (scale, zero_point), "{name}");
+            assert!(!found.constant_zero, "{name}");
+        }
+    }
+
+    #[test]
+    fn all_negative_tensor_pads_with_the_largest_code() {
+        let found = from_range(-4.0, -1.0, QuantType::U8, false).params;
+        assert_eq!(found.quantize(0.0), 255);
+        assert_eq!(found.quantize(-0.0), 255);
+    }
+
+    #[test]
+    fn nothing_but_zero_has_unit_scale() {
+        for (lo, hi) in [(0.0, 0.0), (-0.0, 0.0), (0.0, 1e-38), (-1e-36, 1e-37)] {
+            let (u8, i8) = (from_range(lo, hi, QuantType::U8, false), from_range(lo, hi, QuantType::I8, true));
+            assert!(u8.constant_zero && i8.constant_zero, "[{lo}, {hi}]");
+            assert_eq!((u8.params.scale(), u8.params.zero_point()), (1.0, 0));
+            assert_eq!((i8.params.scale(), i8.params.zero_point()), (1.0, 0));
+        }
+    }
+
+    #[test]
+    fn constant_tensor_is_reproduced() {
+        for constant in [1.0f32, -3.7, 1e-20, 2.5e30] {
+            let (lo, hi) = (constant.min(0.0), constant.max(0.0));
+            let found = from_range(lo, hi, QuantType::U8, false).params;
+            let error = (found.dequantize(found.quantize(constant)) - constant).abs();
+            assert!(error <= constant.abs() * f32::EPSILON, "{constant}: {error}");
+        }
+    }
+
+    #[test]
+    fn very_large_ranges_have_finite_scales() {
+        let found = from_range(-f32::MAX, f32::MAX, QuantType::U8, false).params;
+        assert!(found.scale().is_finite());
+        assert_eq!((found.quantize(f32::MAX), found.quantize(-f32::MAX)), (255, 0));
+    }
+
+    #[test]
+    fn negative_zero_is_zero() {
+        let unit = params(0.1, 7, QuantType::U8);
+        assert_eq!(unit.quantize(-0.0), unit.quantize(0.0));
+        let mut values = [-0.0f32, -0.01];
+        unit.fake_quantize_in_place(&mut values);
+        assert_eq!(values.map(f32::to_bits), [0, 0]);
+    }
+
+    #[test]
+    fn slices_match_scalars_and_check_lengths() {
+        let params = params(0.25, 3, QuantType::I8);
+        let values = [0.3, -40.0, f32::NAN];
+        let mut codes = [0; 3];
+        params.quantize_slice(&values, &mut codes).unwrap();
+        assert_eq!(codes, values.map(|x| params.quantize(x)));
+        let mut back = [0.0; 3];
+        params.dequantize_slice(&codes, &mut back).unwrap();
+        assert_eq!(back, codes.map(|q| params.dequantize(q)));
+        assert!(params.quantize_slice(&values, &mut codes[..2]).is_err());
+        assert!(params.dequantize_slice(&codes, &mut back[..2]).is_err());
+    }
+
+    fn any_params() -> impl Strategy<Value = AffineParams> {
+        (0..TYPES.len(), -90f32..90.0, any::<u16>()).prop_map(|(index, exponent, zero_point)| {
+            let qtype = TYPES[index];
+            let span = qtype.steps() + 1;
+            let zero_point =
+                if qtype.is_symmetric() { 0 } else { i64::from(qtype.qmin()) + i64::from(zero_point) % span };
+            params(exponent.exp2(), zero_point as i32, qtype)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn fake_quantization_is_bit_equal_to_the_round_trip(params in any_params(), bits in proptest::collection::vec(any::<u32>(), 1..64)) {
+            let mut values: Vec<f32> = bits.iter().map(|&bits| f32::from_bits(bits)).collect();
+            // Add values near the grid and on its ties, where a shortcut would show first.
+            values.extend(bits.iter().map(|&bits| (bits % 1024) as f32 * 0.5 * params.scale()));
+            let expected: Vec<u32> = values.iter().map(|&x| params.dequantize(params.quantize(x)).to_bits()).collect();
+            params.fake_quantize_in_place(&mut values);
+            let found: Vec<u32> = values.iter().map(|x| x.to_bits()).collect();
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn codes_match_the_definition_in_f64(params in any_params(), x in any::<f32>()) {
+            let (qmin, qmax) = (f64::from(params.qtype().qmin()), f64::from(params.qtype().qmax()));
+            let ratio = f64::from((x / params.scale()).round_ties_even());
+            let expected = (ratio + f64::from(params.zero_point())).clamp(qmin, qmax);
+            let expected = if x.is_nan() { params.zero_point() } else { expected as i32 };
+            prop_assert_eq!(params.quantize(x), expected);
+        }
+
+        #[test]
+        fn error_is_at_most_half_a_step(lo in -100f32..0.0, hi in 0.01f32..100.0, t in 0f64..=1.0) {
+            let params = params_from_range(Range::new(lo, hi)?, QuantType::U8, false)?.params;
+            let (low, high) = params.covered();
+            let x = (f64::from(low) + t * (f64::from(high) - f64::from(low))) as f32;
+            let error = (f64::from(x) - f64::from(params.dequantize(params.quantize(x)))).abs();
+            // The relative term covers the rounding of x / s and s·q themselves at up to 255 steps from zero.
+            let bound = 0.5 * f64::from(params.scale()) * (1.0 + 2f64.powi(-20)) + f64::from(x.abs()) * f64::from(f32::EPSILON);
+            prop_assert!(error <= bound, "x = {}, error = {}, bound = {}", x, error, bound);
+        }
+
+        #[test]
+        fn quantization_is_monotone(params in any_params(), a in any::<f32>(), b in any::<f32>()) {
+            prop_assume!(!a.is_nan() && !b.is_nan());
+            prop_assert!(params.quantize(a.min(b)) <= params.quantize(a.max(b)));
+        }
+
+        #[test]
+        fn zero_is_always_exact(lo in any::<f32>(), hi in any::<f32>()) {
+            prop_assume!(lo.is_finite() && hi.is_finite());
+            let range = Range::new(lo.min(hi), lo.max(hi))?;
+            for (qtype, symmetric) in [(QuantType::U8, false), (QuantType::I8, false), (QuantType::I8, true)] {
+                let params = params_from_range(range, qtype, symmetric)?.params;
+                prop_assert_eq!(params.dequantize(params.quantize(0.0)), 0.0);
+                let (low, high) = params.covered();
+                prop_assert!(f64::from(low) <= f64::from(range.lo().min(0.0)) + 0.51 * f64::from(params.scale()));
+                prop_assert!(f64::from(high) >= f64::from(range.hi().max(0.0)) - 0.51 * f64::from(params.scale()));
+            }
+        }
+    }
+}
