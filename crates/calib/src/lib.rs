@@ -1,2 +1,22 @@
-//! Placeholder.
+//! The data side of calibration: where samples come from and how an image becomes a model input.
+//!
+//! An [`ImageFolder`] lists and decodes images, a [`Preprocess`] turns each into a [`Sample`] of plain `f32` values,
+//! and [`Labels`] says what the images show. Running a model and rounding its values live in other crates.
 #![forbid(unsafe_code)]
+
+mod choice;
+mod dataset;
+mod decode;
+mod error;
+mod labels;
+mod preprocess;
+mod preset;
+mod resample;
+
+pub use dataset::ImageFolder;
+pub use decode::{DecodedImage, Limits};
+pub use error::CalibError;
+pub use labels::Labels;
+pub use preprocess::{Channels, Layout, Preprocess, Resize, Sample};
+pub use preset::{PRESETS, Preset};
+pub use resample::{Interpolation, Size};

@@ -1,0 +1,204 @@
+//! What can go wrong between a path on disk and a model input, with advice where there is any.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::resample::Size;
+
+/// Failure to read, decode or preprocess calibration data.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CalibError {
+    /// The data set path does not exist.
+    #[error("data set {} does not exist", .path.display())]
+    Missing {
+        /// Path as given.
+        path: PathBuf,
+    },
+    /// The data set path is neither a folder nor an image file.
+    #[error("data set {} is neither a folder nor a JPEG, PNG or BMP file", .path.display())]
+    NotADataSet {
+        /// Path as given.
+        path: PathBuf,
+    },
+    /// The folder holds no image.
+    #[error("no JPEG, PNG or BMP image in {}, found {files} other files and {folders} folders", .path.display())]
+    NoImages {
+        /// The folder.
+        path: PathBuf,
+        /// Number of files that are no images.
+        files: usize,
+        /// Number of folders directly inside the folder.
+        folders: usize,
+    },
+    /// The operating system refused to list or read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Io {
+        /// File or folder being read.
+        path: PathBuf,
+        /// Cause.
+        source: io::Error,
+    },
+    /// A file is longer than the limit allows.
+    #[error("{} has {bytes} bytes, the limit is {limit}", .path.display())]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes (a lower bound if it grew while being read).
+        bytes: u64,
+        /// Longest length allowed.
+        limit: u64,
+    },
+    /// The sample number does not exist.
+    #[error("data set {} has {len} images, there is no image {index}", .path.display())]
+    NoSuchImage {
+        /// The data set.
+        path: PathBuf,
+        /// Number asked for, from 0.
+        index: usize,
+        /// Number of images.
+        len: usize,
+    },
+    /// An image claims more pixels than the limit allows.
+    #[error("image {name} has {size} pixels, the limit is {limit} pixels")]
+    ImageTooLarge {
+        /// File name.
+        name: String,
+        /// Size in the image's header.
+        size: Size,
+        /// Largest product of width and height allowed.
+        limit: u64,
+    },
+    /// The content is damaged, cut short or of a format that is not read.
+    #[error("cannot decode image {name}: {cause}")]
+    Decode {
+        /// File name.
+        name: String,
+        /// What the decoder found.
+        cause: String,
+    },
+    /// Width, height and number of bytes of an image disagree, or there is no pixel.
+    #[error("image {name} of {size} pixels cannot have {bytes} bytes of RGB")]
+    PixelCount {
+        /// File name.
+        name: String,
+        /// Claimed size.
+        size: Size,
+        /// Bytes given; width · height · 3 are needed.
+        bytes: usize,
+    },
+    /// The crop window does not fit.
+    #[error("crop {crop} is larger than image {name}, which is {available} after resizing from {original}")]
+    CropTooLarge {
+        /// File name.
+        name: String,
+        /// Size of the crop window.
+        crop: Size,
+        /// Size the window is taken from.
+        available: Size,
+        /// Size of the decoded image.
+        original: Size,
+    },
+    /// A resize or crop of zero pixels.
+    #[error("{what} {size} has no pixels")]
+    EmptySize {
+        /// The option: `resize` or `crop`.
+        what: &'static str,
+        /// Its value.
+        size: Size,
+    },
+    /// Resizing would create too many pixels.
+    #[error("resizing image {name} from {original} to {resized} makes more than {limit} pixels")]
+    ResizeTooLarge {
+        /// File name.
+        name: String,
+        /// Size of the decoded image.
+        original: Size,
+        /// Size asked for.
+        resized: Size,
+        /// Most pixels allowed.
+        limit: u64,
+    },
+    /// Mean or scale has the wrong number of values.
+    #[error("{what} has {found} values for {channels} channels")]
+    ListLength {
+        /// The option: `mean` or `scale`.
+        what: &'static str,
+        /// Number of values given.
+        found: usize,
+        /// Number of channels of the sample.
+        channels: usize,
+    },
+    /// Mean or scale is NaN or infinite, or a scale is zero.
+    #[error("{what} value {value} is not usable")]
+    BadValue {
+        /// The option: `mean` or `scale`.
+        what: &'static str,
+        /// The value.
+        value: f32,
+    },
+    /// A name that stands for a choice is unknown.
+    #[error("unknown {what} {name:?}")]
+    UnknownName {
+        /// Kind of choice.
+        what: &'static str,
+        /// Name as given.
+        name: String,
+        /// Names that are known, separated by commas.
+        known: String,
+    },
+    /// A line of a label file cannot be used.
+    #[error("{}:{line}: {cause}", .path.display())]
+    LabelLine {
+        /// The label file.
+        path: PathBuf,
+        /// Line number from 1.
+        line: usize,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The label file holds no label.
+    #[error("label file {} holds no label", .path.display())]
+    NoLabels {
+        /// The label file.
+        path: PathBuf,
+    },
+    /// Some images have no label.
+    #[error("{missing} of {images} images have no label in {}, first {}", .path.display(), .first.join(", "))]
+    Unlabelled {
+        /// The label file.
+        path: PathBuf,
+        /// Number of images without a label.
+        missing: usize,
+        /// Number of images.
+        images: usize,
+        /// Names of the first few of them.
+        first: Vec<String>,
+    },
+}
+
+impl CalibError {
+    /// What the user can do about it, if that can be said.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let fixed = match self {
+            Self::NoImages { folders: 1.., .. } => "sub-folders are not searched; name one of them",
+            Self::Missing { .. } | Self::NotADataSet { .. } | Self::NoImages { .. } => {
+                "name a folder that holds .jpg, .jpeg, .png or .bmp files, or one such file"
+            }
+            Self::ImageTooLarge { .. } | Self::FileTooLarge { .. } => "remove the file from the folder or shrink it",
+            Self::Decode { .. } => "remove the file from the folder or save it again as PNG or JPEG",
+            Self::ListLength { .. } => "give one value for all channels or one value per channel",
+            Self::BadValue { .. } => "values must be finite, and a scale must not be zero; x = (pixel - mean) * scale",
+            Self::LabelLine { .. } | Self::NoLabels { .. } => "each line is `file name,class number`",
+            Self::Unlabelled { .. } => "add a line `file name,class number` for each image of the folder",
+            Self::CropTooLarge { crop, .. } => {
+                let side = crop.width.max(crop.height);
+                return Some(format!("resize the short side to at least {side} first, or choose a smaller crop"));
+            }
+            Self::UnknownName { known, .. } => return Some(format!("known are {known}")),
+            _ => return None,
+        };
+        Some(fixed.to_owned())
+    }
+}
