@@ -1,2 +1,29 @@
-//! Placeholder.
-#![forbid(unsafe_code)]
+//! Float32 kernels on plain slices: matrix product, convolution, transposed convolution and pooling, for any number
+//! of spatial axes, channels first.
+//!
+//! What lives here: loops over elements, and the choice of instruction set at run time. What does not: tensors,
+//! operators, shape rules, threads. Every function checks the lengths of the slices it is given, runs on the calling
+//! thread, and returns the same bytes for the same operands on the same machine.
+//!
+//! The only crate of the workspace with `unsafe` code: one call of the matrix product, and loads and stores of vector
+//! registers.
+
+mod conv;
+mod conv_transpose;
+mod depthwise;
+mod error;
+mod geometry;
+mod im2col;
+mod matrix;
+mod pool;
+mod tap_sum;
+
+#[cfg(test)]
+mod testing;
+
+pub use conv::conv;
+pub use conv_transpose::conv_transpose;
+pub use error::KernelError;
+pub use geometry::{Axis, ConvGeometry, PoolGeometry};
+pub use matrix::{Matrix, MatrixMut, gemm};
+pub use pool::{average_pool, lp_pool, max_pool, max_pool_with_indices};

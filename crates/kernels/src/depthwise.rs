@@ -1,0 +1,134 @@
+//! Convolution with one input channel for each group, over one or two axes.
+//!
+//! An input plane is copied into a zero-bordered plane that is split by stride: phase (i, j) holds every element whose
+//! row is i and column is j modulo the strides. Whatever the stride and dilation, neighbouring outputs then read
+//! neighbouring elements under each tap, rows follow each other at the same pitch in all phases, and the whole output
+//! plane becomes one long row of [`tap_sum`], with a few unused elements at the end of each row.
+
+use crate::geometry::{Axis, ConvGeometry};
+use crate::tap_sum::{BLOCK, Tap, tap_sum};
+
+/// Bordered planes larger than this many elements (4 MiB) are left to the general convolution.
+const MAX_PLANE: usize = 1 << 20;
+
+/// Layout of the bordered plane.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    vertical: Axis,
+    horizontal: Axis,
+    /// Elements between neighbouring rows of a phase.
+    pitch: usize,
+    /// Elements of a phase.
+    phase: usize,
+    /// Elements of all phases.
+    plane: usize,
+    /// Elements of the long output row, in whole blocks.
+    row: usize,
+}
+
+impl Plan {
+    /// The plan for a geometry, if the kernel suits it.
+    pub(crate) fn new(geometry: &ConvGeometry) -> Option<Self> {
+        let (vertical, horizontal) = match geometry.space.axes.as_slice() {
+            [h] => (Axis::UNIT, *h),
+            [v, h] => (*v, *h),
+            _ => return None,
+        };
+        if geometry.group_in != 1 || geometry.space.input == 0 || geometry.space.output == 0 {
+            return None;
+        }
+        let pitch = horizontal.span().div_ceil(horizontal.stride);
+        let phase = vertical.span().div_ceil(vertical.stride).checked_mul(pitch)?;
+        let plane = phase.checked_mul(vertical.stride)?.checked_mul(horizontal.stride)?;
+        let row = ((vertical.output - 1) * pitch + horizontal.output).next_multiple_of(BLOCK);
+        (plane <= MAX_PLANE).then_some(Self { vertical, horizontal, pitch, phase, plane, row })
+    }
+
+    /// Convolves; the lengths have been checked.
+    pub(crate) fn run(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        y: &mut [f32],
+        scratch: &mut Vec<f32>,
+    ) {
+        // The last block of the long row may read up to a block beyond the plane.
+        let bordered = self.plane + BLOCK;
+        scratch.clear();
+        scratch.resize(bordered + self.row, 0.0);
+        let (plane, row) = scratch.split_at_mut(bordered);
+        let mut taps = self.taps();
+        for (channel, y) in y.chunks_exact_mut(geometry.space.output).enumerate() {
+            let out_channel = channel % geometry.out_channels();
+            if channel % geometry.group_out == 0 {
+                self.spread(&x[channel / geometry.group_out * geometry.space.input..][..geometry.space.input], plane);
+            }
+            let weight = &weight[out_channel * geometry.space.taps..][..geometry.space.taps];
+            taps.iter_mut().zip(weight).for_each(|(tap, w)| tap.weight = *w);
+            tap_sum(plane, &taps, bias.map_or(0.0, |b| b[out_channel]), row);
+            for (to, from) in y.chunks_exact_mut(self.horizontal.output).zip(row.chunks(self.pitch)) {
+                to.copy_from_slice(&from[..to.len()]);
+            }
+        }
+    }
+
+    /// Offsets of all taps, in the order of the weights, which are still 0.
+    fn taps(&self) -> Vec<Tap> {
+        let (v, h) = (&self.vertical, &self.horizontal);
+        let at = |i: usize, j: usize| self.position(i * v.dilation, j * h.dilation);
+        let pairs = (0..v.kernel).flat_map(|i| (0..h.kernel).map(move |j| (i, j)));
+        pairs.map(|(i, j)| Tap { offset: at(i, j), weight: 0.0 }).collect()
+    }
+
+    /// Where the bordered element in `row` and `column` stands.
+    fn position(&self, row: usize, column: usize) -> usize {
+        let (v, h) = (self.vertical.stride, self.horizontal.stride);
+        (row % v * h + column % h) * self.phase + row / v * self.pitch + column / h
+    }
+
+    /// Copies an input plane to the inside of the bordered plane; the border stays as it is.
+    fn spread(&self, x: &[f32], plane: &mut [f32]) {
+        let (begin, stride) = (self.horizontal.pad_begin, self.horizontal.stride);
+        let width = self.horizontal.input.min(self.horizontal.span().saturating_sub(begin));
+        let rows = self.vertical.span().saturating_sub(self.vertical.pad_begin);
+        for (i, x) in x.chunks_exact(self.horizontal.input).take(rows).enumerate() {
+            for phase in 0..stride.min(width) {
+                let to = self.position(i + self.vertical.pad_begin, phase + begin);
+                copy_phase(&x[phase..width], stride, &mut plane[to..]);
+            }
+        }
+    }
+}
+
+/// Copies every `stride`-th element.
+fn copy_phase(from: &[f32], stride: usize, to: &mut [f32]) {
+    match stride {
+        1 => to[..from.len()].copy_from_slice(from),
+        2 => from.chunks(2).zip(to).for_each(|(pair, to)| *to = pair[0]),
+        _ => from.iter().step_by(stride).zip(to).for_each(|(from, to)| *to = *from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_borders_are_left_to_the_general_convolution() {
+        let axis = Axis { input: 1, stride: 1 << 30, pad_begin: 1 << 40, output: 1 << 10, ..Axis::UNIT };
+        assert!(Plan::new(&ConvGeometry::new(1, 1, 1, 1, &[axis]).unwrap()).is_none());
+    }
+
+    #[test]
+    fn phases_keep_neighbouring_outputs_together() {
+        let axis = Axis { input: 8, kernel: 3, stride: 2, pad_begin: 1, output: 4, ..Axis::UNIT };
+        let plan = Plan::new(&ConvGeometry::new(1, 1, 1, 1, &[axis]).unwrap()).unwrap();
+        let mut plane = vec![0.0; plan.plane];
+        plan.spread(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &mut plane);
+        assert_eq!(plane, [0.0, 2.0, 4.0, 6.0, 8.0, 1.0, 3.0, 5.0, 7.0, 0.0]);
+        let offsets: Vec<usize> = plan.taps().iter().map(|t| t.offset).collect();
+        assert_eq!(offsets, [0, 5, 1]);
+    }
+}

@@ -1,0 +1,46 @@
+//! Errors of the kernels: slices and sizes that do not belong together.
+
+/// Why a kernel refused its operands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// A slice has another length than the sizes say.
+    #[error("{what}: expected {expected} elements, found {found}")]
+    Length {
+        /// Which slice.
+        what: &'static str,
+        /// Length the sizes ask for.
+        expected: usize,
+        /// Length of the slice.
+        found: usize,
+    },
+    /// A product or sum of sizes does not fit the machine.
+    #[error("{0} is too large")]
+    TooLarge(&'static str),
+    /// A number of groups does not divide a number of channels.
+    #[error("{channels} channels cannot be split into {group} groups")]
+    Group {
+        /// Channels.
+        channels: usize,
+        /// Groups.
+        group: usize,
+    },
+    /// A kernel size, stride, dilation or exponent is zero.
+    #[error("{0} must be positive")]
+    Zero(&'static str),
+    /// Two matrices cannot be multiplied, or their product does not fit the destination.
+    #[error("cannot multiply {a:?} by {b:?} into {c:?}")]
+    Product {
+        /// Rows and columns of the left operand.
+        a: (usize, usize),
+        /// Rows and columns of the right operand.
+        b: (usize, usize),
+        /// Rows and columns of the destination.
+        c: (usize, usize),
+    },
+}
+
+/// Checks the length of a slice.
+pub(crate) fn check_len(what: &'static str, expected: usize, found: usize) -> Result<(), KernelError> {
+    if expected == found { Ok(()) } else { Err(KernelError::Length { what, expected, found }) }
+}

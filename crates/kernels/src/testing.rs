@@ -1,0 +1,41 @@
+//! Inputs and comparisons of the tests.
+
+use crate::geometry::Axis;
+use proptest::prelude::*;
+
+/// Reproducible values in -1..1.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// Asserts equality up to the rounding of sums of `terms` products of values in -1..1.
+#[track_caller]
+pub(crate) fn assert_close(found: &[f32], expected: &[f32], terms: f32) {
+    assert_eq!(found.len(), expected.len());
+    for (i, (f, e)) in found.iter().zip(expected).enumerate() {
+        assert!((f - e).abs() <= 2e-7 * (terms + 4.0), "element {i}: {f} instead of {e}");
+    }
+}
+
+/// Any small axis whose windows start inside the padded input.
+pub(crate) fn any_axis() -> impl Strategy<Value = Axis> {
+    (1usize..9, 1usize..4, 1usize..4, 1usize..4, 0usize..4, 0usize..4).prop_map(
+        |(input, kernel, stride, dilation, pad_begin, pad_end)| {
+            let free = (input + pad_begin + pad_end).saturating_sub(dilation * (kernel - 1) + 1);
+            Axis { input, kernel, stride, dilation, pad_begin, pad_end, output: free / stride + 1 }
+        },
+    )
+}
+
+/// One to three axes.
+pub(crate) fn any_axes() -> impl Strategy<Value = Vec<Axis>> {
+    proptest::collection::vec(any_axis(), 1..4)
+}
