@@ -1,0 +1,55 @@
+//! The errors of the tasks.
+
+use std::path::{Path, PathBuf};
+
+/// A task that could not be done, or was done and found something wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Error {
+    /// A file or folder could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A program could not be started.
+    #[error("cannot start `{program}`: {source}; is it installed and in PATH?")]
+    Start {
+        /// The program.
+        program: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A program ran and failed.
+    #[error("`{command}` failed ({status}){output}")]
+    Command {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        status: std::process::ExitStatus,
+        /// The end of what it wrote to its standard error, on lines of its own.
+        output: String,
+    },
+    /// A program printed something other than the JSON expected of it.
+    #[error("unexpected output of `{command}`: {source}")]
+    Json {
+        /// The command line.
+        command: String,
+        /// What the JSON reader said.
+        source: serde_json::Error,
+    },
+    /// The source tree breaks rules; each of them has been printed.
+    #[error("{0} problems in the source tree")]
+    Untidy(usize),
+}
+
+/// The result of a task or a step of one.
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+/// Puts the path into an error of the file system; for `map_err`.
+pub(crate) fn at(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { path, source }
+}

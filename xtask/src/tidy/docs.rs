@@ -1,0 +1,30 @@
+//! The page about the architecture keeps up with the workspace.
+
+use std::fs;
+
+use super::Problem;
+use crate::error::{Result, at};
+use crate::workspace::{self, Metadata};
+
+/// The page that names every crate.
+const PAGE: &str = "docs/architecture.md";
+
+/// Members of the workspace that the page does not name; or that there is no page.
+pub(super) fn problems(metadata: &Metadata) -> Result<Vec<Problem>> {
+    let path = workspace::root().join(PAGE);
+    if !path.is_file() {
+        return Ok(vec![Problem::file(PAGE, "missing; it has to describe each crate folder")]);
+    }
+    let page = fs::read_to_string(&path).map_err(at(&path))?;
+    let unnamed = folders(metadata).into_iter().filter(|folder| !page.contains(folder));
+    Ok(unnamed.map(|folder| Problem::file(PAGE, format!("does not name `{folder}`"))).collect())
+}
+
+/// The folders of the members as the page has to spell them: `crates/ir`, `xtask`.
+fn folders(metadata: &Metadata) -> Vec<String> {
+    let folder = |package: &workspace::Package| {
+        let folder = package.manifest_path.parent()?.strip_prefix(workspace::root()).ok()?;
+        Some(folder.to_string_lossy().into_owned())
+    };
+    metadata.packages.iter().filter_map(folder).collect()
+}
