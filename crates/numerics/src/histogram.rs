@@ -3,17 +3,16 @@
 //!
 //! What else is known about a tensor lives in [`crate::stats`].
 
+use crate::finite::{CHUNK, Cleaned, clean};
+
 /// Bins on either side of zero.
 pub const BINS_PER_SIDE: usize = 4096;
 
 const BINS: usize = 2 * BINS_PER_SIDE;
 const LOG2_BINS_PER_SIDE: i16 = 12;
 
-/// Values handled per pass; small enough that all passes over a chunk hit the first-level cache.
-pub(crate) const CHUNK: usize = 1024;
-
 /// Interleaved counters: neighbouring equal values do not wait for each other's store.
-const WAYS: usize = 4;
+const WAYS: usize = 2;
 
 /// Below this many values clearing the interleaved counters costs more than they save.
 const INTERLEAVE_FROM: usize = 16 * 1024;
@@ -169,7 +168,7 @@ impl Bins {
         let mut zeros = 0;
         for chunk in values.chunks(CHUNK) {
             let (indices, n_zero) = binner.indices(chunk);
-            indices.iter().for_each(|&index| self.counts[usize::from(index) % BINS] += 1);
+            indices.iter().for_each(|&index| self.counts[index as usize % BINS] += 1);
             zeros += n_zero;
         }
         self.counts[BINS_PER_SIDE] -= zeros;
@@ -191,14 +190,14 @@ impl Bins {
     }
 }
 
-fn scatter(indices: &[u16], ways: &mut [[u32; WAYS]]) {
-    let quads = indices.chunks_exact(WAYS);
-    for &index in quads.remainder() {
-        ways[usize::from(index) % BINS][0] += 1;
+fn scatter(indices: &[u32], ways: &mut [[u32; WAYS]]) {
+    let groups = indices.chunks_exact(WAYS);
+    for &index in groups.remainder() {
+        ways[index as usize % BINS][0] += 1;
     }
-    for quad in quads {
+    for group in groups {
         for way in 0..WAYS {
-            ways[usize::from(quad[way]) % BINS][way] += 1;
+            ways[group[way] as usize % BINS][way] += 1;
         }
     }
 }
@@ -208,7 +207,7 @@ struct Binner {
     /// 2^-exponent as a product of two normal numbers: alone it may exceed f32.
     factors: [f32; 2],
     buffer: [f32; CHUNK],
-    indices: [u16; CHUNK],
+    indices: [u32; CHUNK],
 }
 
 impl Binner {
@@ -218,7 +217,7 @@ impl Binner {
     }
 
     /// Array indices of a chunk's finite values, and how many of them are zeros, which land in bin 0.
-    fn indices(&mut self, chunk: &[f32]) -> (&[u16], u64) {
+    fn indices(&mut self, chunk: &[f32]) -> (&[u32], u64) {
         let Cleaned { values, n_zero, .. } = clean(chunk, &mut self.buffer);
         let indices = &mut self.indices[..values.len()];
         for (index, &value) in indices.iter_mut().zip(values) {
@@ -230,12 +229,21 @@ impl Binner {
 
 /// floor(x·2^-e) + 4096. For negative x the magnitude is first lowered by one ulp, which turns the ceiling that the
 /// sign asks for into a truncation, and !t = −1 − t.
-fn bin_index(x: f32, factors: [f32; 2]) -> u16 {
+fn bin_index(x: f32, factors: [f32; 2]) -> u32 {
     let bits = x.to_bits();
     let negative = bits >> 31;
     let magnitude = f32::from_bits((bits & 0x7fff_ffff) - negative);
-    let truncated = (magnitude * factors[0] * factors[1]) as i32;
-    ((truncated ^ -(negative as i32)) + BINS_PER_SIDE as i32) as u16
+    let truncated = truncate(magnitude * factors[0] * factors[1]);
+    ((truncated ^ -(negative as i32)) + BINS_PER_SIDE as i32) as u32
+}
+
+/// Integer part of 0 <= x < 2²². Adding 2²³ leaves the nearest integer in the mantissa, which is one too large if it
+/// was rounded up; unlike a saturating cast this vectorizes in any instruction set.
+fn truncate(x: f32) -> i32 {
+    const MAGIC: f32 = 8_388_608.0;
+    let shifted = x + MAGIC;
+    let nearest = (shifted.to_bits() & 0x007f_ffff) as i32;
+    nearest - i32::from(shifted - MAGIC > x)
 }
 
 /// 2^exponent for −126 <= exponent <= 127.
@@ -257,48 +265,6 @@ fn shift_between(from: i16, to: i16) -> u32 {
 /// Array index after halving the resolution `shift` times, with floor semantics on negative bins.
 fn shifted(index: usize, shift: u32) -> usize {
     (((index as i32 - BINS_PER_SIDE as i32) >> shift) + BINS_PER_SIDE as i32) as usize
-}
-
-/// The finite values of a chunk, subnormals and −0.0 replaced by +0.0.
-pub(crate) struct Cleaned<'a> {
-    pub(crate) values: &'a [f32],
-    pub(crate) n_nan: u64,
-    pub(crate) n_inf: u64,
-    pub(crate) n_zero: u64,
-}
-
-/// Cleans up to [`CHUNK`] values into `buffer`.
-pub(crate) fn clean<'a>(chunk: &[f32], buffer: &'a mut [f32; CHUNK]) -> Cleaned<'a> {
-    debug_assert!(chunk.len() <= CHUNK);
-    let buffer = &mut buffer[..chunk.len()];
-    let (mut non_finite, mut zeros) = (0u32, 0u32);
-    for (out, &x) in buffer.iter_mut().zip(chunk) {
-        let magnitude = x.abs();
-        let is_zero = magnitude < f32::MIN_POSITIVE;
-        *out = if is_zero { 0.0 } else { x };
-        zeros += u32::from(is_zero);
-        // NaN fails the comparison, too.
-        non_finite += 1 - u32::from(magnitude <= f32::MAX);
-    }
-    if non_finite == 0 {
-        return Cleaned { values: buffer, n_nan: 0, n_inf: 0, n_zero: u64::from(zeros) };
-    }
-    without_non_finite(buffer, u64::from(non_finite), u64::from(zeros))
-}
-
-/// Moves the finite values of `buffer` to its front.
-#[cold]
-fn without_non_finite(buffer: &mut [f32], non_finite: u64, n_zero: u64) -> Cleaned<'_> {
-    let (mut kept, mut n_nan) = (0, 0);
-    for index in 0..buffer.len() {
-        let x = buffer[index];
-        n_nan += u64::from(x.is_nan());
-        if x.is_finite() {
-            buffer[kept] = x;
-            kept += 1;
-        }
-    }
-    Cleaned { values: &buffer[..kept], n_nan, n_inf: non_finite - n_nan, n_zero }
 }
 
 /// Rejects counts that contradict a histogram total.
@@ -356,17 +322,6 @@ mod tests {
         let mut pieces = DyadicHistogram::new();
         values.chunks(100).for_each(|piece| pieces.add(piece));
         assert_eq!(histogram(&values), pieces);
-    }
-
-    #[test]
-    fn non_finite_values_are_told_apart() {
-        let mut buffer = [0.0; CHUNK];
-        let cleaned = clean(&[1.0, f32::NAN, -0.0, f32::INFINITY, f32::NEG_INFINITY, 1e-39, -2.0], &mut buffer);
-        assert_eq!((cleaned.n_nan, cleaned.n_inf, cleaned.n_zero), (1, 2, 2));
-        assert_eq!(
-            cleaned.values.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
-            [1.0f32, 0.0, 0.0, -2.0].map(f32::to_bits)
-        );
     }
 
     fn any_values() -> impl Strategy<Value = Vec<f32>> {

@@ -8,6 +8,7 @@
 pub mod affine;
 mod channels;
 mod error;
+mod finite;
 pub mod histogram;
 pub mod measure;
 pub mod range;

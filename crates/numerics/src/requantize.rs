@@ -4,6 +4,9 @@
 
 use crate::{NumericsError, QuantType};
 
+/// Most u8·s8 products (codes up to 255 and ±127) whose sum always fits an int32 accumulator.
+pub const MAX_SAFE_PRODUCTS: usize = i32::MAX as usize / (255 * 127);
+
 /// Arithmetic of the multiplication and the rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -177,6 +180,14 @@ mod tests {
             let wide = Requantizer::new(1e6, QuantType::I8, 0, rounding).unwrap();
             assert_eq!((wide.apply(i32::MAX), wide.apply(i32::MIN), wide.apply(0)), (127, -128, 0));
         }
+    }
+
+    #[test]
+    fn accumulators_hold_the_documented_number_of_products() {
+        let worst = 255i32 * 127;
+        assert_eq!(MAX_SAFE_PRODUCTS, 66_311);
+        assert!(worst.checked_mul(MAX_SAFE_PRODUCTS as i32).is_some());
+        assert!(worst.checked_mul(MAX_SAFE_PRODUCTS as i32 + 1).is_none());
     }
 
     #[test]

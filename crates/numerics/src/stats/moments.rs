@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{ChannelStats, summary::range_of, union};
-use crate::histogram::{CHUNK, clean};
+use crate::finite::{CHUNK, clean, flushed};
 use crate::{ChannelLayout, Range};
 
 /// Independent partial sums per channel run.
 const LANES: usize = 8;
-
-/// Runs shorter than this are summed element by element.
-const LONG_RUN: usize = 16;
 
 /// Sums of vectors over images, in a tree fixed by the image ids.
 ///
@@ -60,8 +57,8 @@ fn add(left: Vec<f64>, right: &[f64]) -> Vec<f64> {
 /// Adds one image to the statistics of its channels; the layout has been checked.
 pub(super) fn observe_channels(stats: &mut ChannelStats, image: u64, layout: ChannelLayout, data: &[f32]) {
     let mut sums = vec![0.0; 2 * layout.channels];
-    if layout.inner < LONG_RUN {
-        observe_elements(stats, &mut sums, layout, data);
+    if layout.inner == 1 {
+        observe_rows(stats, &mut sums, data);
     } else {
         observe_runs(stats, &mut sums, layout, data);
     }
@@ -100,22 +97,27 @@ fn moments(values: &[f32]) -> (f64, f64) {
     (sums.iter().sum(), squares.iter().sum())
 }
 
-fn observe_elements(stats: &mut ChannelStats, sums: &mut [f64], layout: ChannelLayout, data: &[f32]) {
-    let (sums, squares) = sums.split_at_mut(layout.channels);
-    // Infinities reversed: the range of no value. Arrays keep the loop free of options.
-    let mut lo = vec![f32::INFINITY; layout.channels];
-    let mut hi = vec![f32::NEG_INFINITY; layout.channels];
-    for (channel, run) in layout.runs(data) {
-        for &x in run.iter().filter(|x| x.is_finite()) {
-            let x = if x.abs() < f32::MIN_POSITIVE { 0.0 } else { x };
-            sums[channel] += f64::from(x);
-            squares[channel] += f64::from(x) * f64::from(x);
-            lo[channel] = lo[channel].min(x);
-            hi[channel] = hi[channel].max(x);
-            stats.counts[channel] += 1;
+/// Channel-last data: every row holds one value per channel, so the channels are the vector lanes.
+fn observe_rows(stats: &mut ChannelStats, sums: &mut [f64], data: &[f32]) {
+    let channels = stats.counts.len();
+    let (sums, squares) = sums.split_at_mut(channels);
+    // Infinities reversed: the range of no value.
+    let mut lo = vec![f32::INFINITY; channels];
+    let mut hi = vec![f32::NEG_INFINITY; channels];
+    let counts = &mut stats.counts[..channels];
+    for row in data.chunks_exact(channels) {
+        for channel in 0..channels {
+            let x = row[channel];
+            let (value, is_finite) = flushed(x);
+            sums[channel] += f64::from(value);
+            squares[channel] += f64::from(value) * f64::from(value);
+            let (low, high) = if is_finite { (value, value) } else { (f32::INFINITY, f32::NEG_INFINITY) };
+            lo[channel] = if low < lo[channel] { low } else { lo[channel] };
+            hi[channel] = if high > hi[channel] { high } else { hi[channel] };
+            counts[channel] += u64::from(is_finite);
         }
     }
-    for channel in 0..layout.channels {
+    for channel in 0..channels {
         let range = Range::new(lo[channel], hi[channel]).ok();
         stats.ranges[channel] = union(stats.ranges[channel], range);
     }

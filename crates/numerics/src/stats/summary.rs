@@ -1,7 +1,7 @@
 //! Vectorizable passes over the raw values of one tensor.
 
 use crate::Range;
-use crate::histogram::{CHUNK, clean};
+use crate::finite::{CHUNK, clean};
 
 const LANES: usize = 16;
 
@@ -54,8 +54,10 @@ fn widen(lo: &mut f32, hi: &mut f32, x: f32) {
 
 /// Number of values equal to `value` after flushing subnormals to zero.
 pub(super) fn count_equal(data: &[f32], value: f32) -> u64 {
-    let count = |equal: fn(f32, f32) -> bool| -> u64 {
-        data.chunks(CHUNK).map(|chunk| u64::from(chunk.iter().map(|&x| u32::from(equal(x, value))).sum::<u32>())).sum()
-    };
-    if value == 0.0 { count(|x, _| x.abs() < f32::MIN_POSITIVE) } else { count(|x, value| x == value) }
+    if value == 0.0 { count(data, |x| x.abs() < f32::MIN_POSITIVE) } else { count(data, |x| x == value) }
+}
+
+fn count(data: &[f32], matches: impl Fn(f32) -> bool) -> u64 {
+    let in_chunk = |chunk: &[f32]| chunk.iter().map(|&x| u32::from(matches(x))).sum::<u32>();
+    data.chunks(CHUNK).map(|chunk| u64::from(in_chunk(chunk))).sum()
 }
