@@ -1,10 +1,12 @@
 //! The data side of calibration: where samples come from and how an image becomes a model input.
 //!
 //! An [`ImageFolder`] lists and decodes images, a [`Preprocess`] turns each into a [`Sample`] of plain `f32` values,
-//! and [`Labels`] says what the images show. Running a model and rounding its values live in other crates.
+//! [`Labels`] says what the images show, and [`Statistics`]
+//! gathers what a model makes of them. Running a model and rounding its values live in other crates.
 #![forbid(unsafe_code)]
 
 mod choice;
+mod collect;
 mod dataset;
 mod decode;
 mod error;
@@ -13,6 +15,7 @@ mod preprocess;
 mod preset;
 mod resample;
 
+pub use collect::Statistics;
 pub use dataset::ImageFolder;
 pub use decode::{DecodedImage, Limits};
 pub use error::CalibError;

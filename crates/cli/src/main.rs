@@ -1,2 +1,24 @@
-//! Placeholder.
-fn main() {}
+//! The command `quantize`: arguments in, messages and exit codes out. All work is in `quantize-pipeline`.
+//!
+//! Written paths go to standard output, one on each line; everything else goes to standard error. Exit codes:
+//! 0 done, 1 failed, 2 usage, 3 written but a `--strict` condition broke.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod demo;
+mod report;
+mod terminal;
+
+use args::{Cli, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Onnx(args) => commands::onnx(&args),
+        Command::Eval(args) => commands::eval(&args),
+        Command::Demo(args) => demo::run(&args),
+    };
+    outcome.unwrap_or_else(|failure| failure.report())
+}

@@ -155,20 +155,16 @@ impl Linear {
         let scaled =
             weight.iter().enumerate().map(|(i, w)| (f64::from(*w) * affine.factor[channel(i)]) as f32).collect();
         let tensor = Tensor::new(self.weight.shape(), scaled).map_err(GraphError::from)?;
-        let weight_operand = Operand::Constant { name: folded_name(&self.weight_name), tensor };
+        let weight_operand = Operand::Constant { name: self.weight_name.clone(), tensor };
         let old = match &self.bias {
             Some((bias, _)) => to_f64(bias)?,
             None => vec![0.0; self.channels],
         };
         let bias = (0..self.channels).map(|c| (old[c] * affine.factor[c] + affine.offset[c]) as f32).collect();
         let name = self.bias.as_ref().map_or_else(|| format!("{}_bias", self.label), |(_, name)| name.clone());
-        let bias_operand = Operand::Constant { name: folded_name(&name), tensor: Tensor::vector(bias) };
+        let bias_operand = Operand::Constant { name, tensor: Tensor::vector(bias) };
         Ok(vec![Operand::Value(self.x), weight_operand, bias_operand])
     }
-}
-
-fn folded_name(name: &str) -> String {
-    if name.ends_with("_folded") { name.to_owned() } else { format!("{name}_folded") }
 }
 
 fn to_f64(tensor: &Tensor) -> Result<Vec<f64>, PassError> {

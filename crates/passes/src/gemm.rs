@@ -26,13 +26,12 @@ pub fn fold_factors(graph: &Graph, id: NodeId) -> Result<Option<Patch>, PassErro
     let weight_operand = if gemm.alpha == 1.0 {
         Operand::Value(w)
     } else {
-        let name = format!("{}_scaled", graph.value(w).name);
-        Operand::Constant { name, tensor: scaled(&weight, gemm.alpha)? }
+        Operand::Constant { name: graph.value(w).name.clone(), tensor: scaled(&weight, gemm.alpha)? }
     };
     let bias_operand = match (&bias, node.input(2)) {
         (Some(tensor), Some(b)) => {
             let Some(vector) = bias_vector(tensor, columns, gemm.beta)? else { return Ok(None) };
-            Operand::Constant { name: format!("{}_scaled", graph.value(b).name), tensor: vector }
+            Operand::Constant { name: graph.value(b).name.clone(), tensor: vector }
         }
         _ => Operand::Absent,
     };

@@ -1,2 +1,36 @@
-//! Placeholder.
+//! The facade: everything from files to files in one place, with one error type and progress.
+//!
+//! One function for each job of the command line: [`quantize_onnx`] and [`evaluate`]; [`Model`] runs a model as it is.
+//! The steps are those of `docs/architecture.md`: open, import, fold, select, calibrate, plan, write, verify. What
+//! lives here is their order and what a caller sees of them; the steps themselves live in the crates below. Nothing
+//! here parses arguments or prints.
 #![forbid(unsafe_code)]
+
+mod accuracy;
+mod calibrate;
+mod data;
+mod error;
+mod evaluate;
+mod model;
+mod options;
+mod parallel;
+mod plan_file;
+mod planning;
+mod progress;
+mod quantize;
+mod selection;
+mod summary;
+
+pub use accuracy::{Accuracy, OutputAccuracy};
+pub use error::Error;
+pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
+pub use model::Model;
+pub use options::{DataOptions, Granularity, PreprocessOptions, QuantizeOptions, RecipeOptions};
+pub use progress::{Progress, Silent};
+pub use quantize::{Simulation, quantize_onnx, simulate_onnx};
+pub use summary::{Kept, Summary, WorstTensor};
+
+pub use quantize_calib::{CalibError, Channels, DecodedImage, Interpolation, Layout, PRESETS, Size};
+pub use quantize_document::OutputSet;
+pub use quantize_ir::{Tensor, TensorError};
+pub use quantize_numerics::RangeMethod;

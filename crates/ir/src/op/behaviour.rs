@@ -3,6 +3,7 @@
 
 use super::{Binary, FilterLayout, GlobalPool, Op, Unary};
 use crate::dtype::DType;
+use crate::graph::{Graph, Node};
 use crate::recipe::OperandRole;
 
 /// Where the range of an operator's first result comes from.
@@ -82,6 +83,27 @@ impl Op {
             _ => first,
         }
     }
+}
+
+/// The limits of a `Clip` whose limits are constants, an absent one being infinite; `None` for another operator, or if
+/// a limit is computed while running.
+pub fn clip_limits(graph: &Graph, node: &Node) -> Option<(f32, f32)> {
+    let limit = |slot: usize, absent: f32| match node.input(slot) {
+        None => Some(absent),
+        Some(v) => graph.constant(v).ok()??.as_slice::<f32>().ok()?.first().copied(),
+    };
+    let clips = matches!(node.op, Op::Clip);
+    clips.then_some(())?;
+    Some((limit(1, f32::NEG_INFINITY)?, limit(2, f32::INFINITY)?))
+}
+
+/// The finite interval the first result of `node` is confined to by its operator, if there is one.
+pub fn result_bound(graph: &Graph, node: &Node) -> Option<(f32, f32)> {
+    let (lo, hi) = match node.op.range_rule() {
+        RangeRule::Bounded(lo, hi) => (lo, hi),
+        _ => clip_limits(graph, node)?,
+    };
+    (lo.is_finite() && hi.is_finite() && lo <= hi).then_some((lo, hi))
 }
 
 fn conv_axis(filter: FilterLayout, transposed: bool) -> Option<i64> {

@@ -1,0 +1,97 @@
+//! Statistics of many tensors over many images.
+//!
+//! A collector belongs to one thread; collectors merge to the same whole for every split of the images. Running the
+//! model happens elsewhere.
+
+use quantize_ir::{Tensor, ValueId};
+use quantize_numerics::{NumericsError, TensorStats};
+use std::collections::BTreeMap;
+
+/// Statistics of the observed values, by value.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Statistics {
+    tensors: BTreeMap<ValueId, Observed>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Observed {
+    stats: TensorStats,
+    first_not_finite: Option<u64>,
+}
+
+impl Statistics {
+    /// No image yet, for these values.
+    pub fn of(values: impl IntoIterator<Item = ValueId>) -> Self {
+        Self { tensors: values.into_iter().map(|v| (v, Observed::default())).collect() }
+    }
+
+    /// Adds what `image` produced in `value`; values that are not collected, and tensors that are not `float32`, are
+    /// ignored.
+    ///
+    /// # Errors
+    /// If the value was seen for this image before.
+    pub fn observe(&mut self, image: u64, value: ValueId, tensor: &Tensor) -> Result<(), NumericsError> {
+        let (Some(observed), Ok(data)) = (self.tensors.get_mut(&value), tensor.as_slice::<f32>()) else {
+            return Ok(());
+        };
+        let not_finite = |s: &TensorStats| s.n_nan() + s.n_inf();
+        let before = not_finite(&observed.stats);
+        observed.stats.observe(image, None, data)?;
+        if not_finite(&observed.stats) > before {
+            observed.first_not_finite = earliest(observed.first_not_finite, Some(image));
+        }
+        Ok(())
+    }
+
+    /// Adds what another collector saw of other images.
+    ///
+    /// # Errors
+    /// If both saw the same image.
+    pub fn merge(&mut self, other: &Self) -> Result<(), NumericsError> {
+        for (value, theirs) in &other.tensors {
+            let ours = self.tensors.entry(*value).or_default();
+            ours.stats.merge(&theirs.stats)?;
+            ours.first_not_finite = earliest(ours.first_not_finite, theirs.first_not_finite);
+        }
+        Ok(())
+    }
+
+    /// Statistics of `value`, if it is collected.
+    pub fn get(&self, value: ValueId) -> Option<&TensorStats> {
+        self.tensors.get(&value).map(|o| &o.stats)
+    }
+
+    /// Values in which some image produced NaN or an infinity, how often, and the first such image.
+    pub fn not_finite(&self) -> impl Iterator<Item = (ValueId, u64, u64)> + '_ {
+        self.tensors.iter().filter_map(|(v, o)| Some((*v, o.stats.n_nan() + o.stats.n_inf(), o.first_not_finite?)))
+    }
+}
+
+fn earliest(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    a.into_iter().chain(b).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quantize_ir::{Graph, Value};
+
+    #[test]
+    fn collectors_merge_to_the_same_whole_for_every_split() {
+        let mut graph = Graph::new();
+        let value = graph.add_value(Value::named("x"));
+        let image = |i: u64| Tensor::vector(vec![i as f32, -0.5, if i == 3 { f32::NAN } else { 0.0 }]);
+        let collect = |images: &[u64]| {
+            let mut s = Statistics::of([value]);
+            images.iter().for_each(|i| s.observe(*i, value, &image(*i)).unwrap());
+            s
+        };
+        let whole = collect(&[0, 1, 2, 3, 4, 5]);
+        for (left, right) in [(vec![5, 1], vec![3, 0, 4, 2]), (vec![], vec![4, 3, 2, 1, 0, 5])] {
+            let mut merged = collect(&left);
+            merged.merge(&collect(&right)).unwrap();
+            assert_eq!(merged, whole);
+        }
+        assert_eq!(whole.not_finite().collect::<Vec<_>>(), vec![(value, 1, 3)]);
+    }
+}

@@ -1,0 +1,290 @@
+//! The command line: every option is a field, its doc comment is its help text.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use quantize_pipeline::{
+    Channels, DataOptions, Granularity, Interpolation, Layout, PRESETS, PreprocessOptions, QuantizeOptions, RangeMethod,
+    RecipeOptions,
+};
+use std::path::PathBuf;
+
+/// Post-training quantization: an fp32 model and a folder of images in, an int8 model of the same format out.
+#[derive(Debug, Parser)]
+#[command(name = "quantize", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Quantize an ONNX model to int8 (quantize-dequantize pairs, for onnxruntime).
+    Onnx(OnnxArgs),
+    /// Measure top-1 and top-5 accuracy of a model, fp32 or int8, on labelled images.
+    Eval(EvalArgs),
+    /// Quantize and evaluate the embedded example, a classifier of handwritten digits.
+    Demo(DemoArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OnnxArgs {
+    /// The fp32 model.
+    pub(crate) model: PathBuf,
+    /// Where to write the int8 model [default: MODEL with the extension .int8.onnx].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) recipe: RecipeArgs,
+    /// Folder of calibration images (JPEG, PNG, BMP), or one image; no labels needed.
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub(crate) calib: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) preprocess: PreprocessArgs,
+    /// Write the plan (every decision, scale and zero point) as JSON.
+    #[arg(long, value_name = "FILE", help_heading = "Artefacts")]
+    pub(crate) emit_plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Exit with code 3 if there was a warning.
+    #[arg(long, help_heading = "Run")]
+    pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// The model, fp32 or int8.
+    pub(crate) model: PathBuf,
+    /// Folder of images, or one image.
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub(crate) data: PathBuf,
+    /// Labels: a line `image,class` for each image; classes count from 0.
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub(crate) labels: PathBuf,
+    #[command(flatten)]
+    pub(crate) preprocess: PreprocessArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Folder to write the model, the images and the results to.
+    #[arg(short, long, value_name = "DIR", default_value = "quantize-demo")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Recipe")]
+pub(crate) struct RecipeArgs {
+    /// Set of choices below.
+    #[arg(long, default_value = "fast")]
+    pub(crate) preset: RecipePreset,
+    /// How activation ranges follow from statistics: minmax, percentile, percentile=99.99, mse [default: of the preset].
+    #[arg(long, value_name = "METHOD", value_parser = parse_range)]
+    pub(crate) range: Option<RangeMethod>,
+    /// Number of weight scales [default: of the preset].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) weights: Option<WeightScales>,
+    /// Correction of the shift that rounding causes in each layer's mean.
+    #[arg(long, value_name = "HOW", default_value = "none")]
+    pub(crate) bias_correction: BiasCorrection,
+    /// Leave nodes in fp32: a node name or a pattern with `*` and `?`; may be repeated. `*` keeps everything.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) skip: Vec<String>,
+}
+
+/// Sets of recipe choices.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum RecipePreset {
+    /// Min-max ranges, a weight scale for each channel
+    Fast,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum WeightScales {
+    /// One scale for each output channel
+    PerChannel,
+    /// One scale for each weight
+    PerTensor,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum BiasCorrection {
+    /// No correction
+    None,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Preprocessing")]
+pub(crate) struct PreprocessArgs {
+    /// A named preprocessing; the options below change parts of it.
+    #[arg(long, value_name = "NAME", value_parser = PRESETS.iter().map(|p| p.name).collect::<Vec<_>>())]
+    preprocess: Option<String>,
+    /// Resize the short side to N pixels, keeping the aspect ratio.
+    #[arg(long, value_name = "N", conflicts_with = "resize")]
+    resize_short: Option<usize>,
+    /// Resize to exactly this size, e.g. 224x224 (width first).
+    #[arg(long, value_name = "WxH", value_parser = parse_size)]
+    resize: Option<(usize, usize)>,
+    /// Cut this size out of the centre: N or WxH.
+    #[arg(long, value_name = "N", value_parser = parse_size)]
+    crop: Option<(usize, usize)>,
+    /// How resizing interpolates, as Pillow does it.
+    #[arg(long, value_name = "FILTER", value_parser = parse_named::<Interpolation>)]
+    interpolation: Option<Interpolation>,
+    /// Channels and their order: rgb, bgr or gray.
+    #[arg(long, value_name = "ORDER", value_parser = parse_named::<Channels>)]
+    channels: Option<Channels>,
+    /// Subtract from pixel values 0..255: one number, or one for each channel separated by commas.
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', allow_hyphen_values = true)]
+    mean: Option<Vec<f32>>,
+    /// Then multiply, x = (pixel - mean) * scale: one number, or one for each channel.
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', allow_hyphen_values = true)]
+    scale: Option<Vec<f32>>,
+    /// Axis order of the model input: nchw or nhwc [default: from the input's shape].
+    #[arg(long, value_name = "ORDER", value_parser = parse_named::<Layout>)]
+    layout: Option<Layout>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Run")]
+pub(crate) struct RunArgs {
+    /// Threads, one image each [default: one for each core]; the result does not depend on it.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) threads: usize,
+    /// Say nothing but errors and the written paths.
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Name every node that stays in fp32 and everything that was folded.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Form of the result on standard output.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output_format: OutputFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+impl OnnxArgs {
+    /// The job these arguments describe.
+    pub(crate) fn options(&self) -> QuantizeOptions {
+        let preprocess = self.preprocess.options();
+        QuantizeOptions {
+            model: self.model.clone(),
+            output: self.output.clone().unwrap_or_else(|| self.model.with_extension("int8.onnx")),
+            data: self.calib.clone().map(|path| DataOptions { path, preprocess }),
+            recipe: self.recipe.options(),
+            emit_plan: self.emit_plan.clone(),
+            threads: self.run.threads,
+        }
+    }
+}
+
+impl RecipeArgs {
+    fn options(&self) -> RecipeOptions {
+        let (range, weights) = match self.preset {
+            RecipePreset::Fast => (RangeMethod::MinMax, WeightScales::PerChannel),
+        };
+        match self.bias_correction {
+            BiasCorrection::None => {}
+        }
+        RecipeOptions {
+            range: self.range.unwrap_or(range),
+            weights: match self.weights.unwrap_or(weights) {
+                WeightScales::PerChannel => Granularity::PerChannel,
+                WeightScales::PerTensor => Granularity::PerTensor,
+            },
+            skip: self.skip.clone(),
+        }
+    }
+}
+
+impl PreprocessArgs {
+    /// The preprocessing these arguments describe.
+    pub(crate) fn options(&self) -> PreprocessOptions {
+        PreprocessOptions {
+            preset: self.preprocess.clone(),
+            resize_short: self.resize_short,
+            resize: self.resize,
+            crop: self.crop,
+            interpolation: self.interpolation,
+            channels: self.channels,
+            mean: self.mean.clone(),
+            scale: self.scale.clone(),
+            layout: self.layout,
+        }
+    }
+}
+
+fn parse_range(text: &str) -> Result<RangeMethod, String> {
+    text.parse().map_err(|e: <RangeMethod as std::str::FromStr>::Err| e.to_string())
+}
+
+fn parse_named<T: std::str::FromStr<Err = quantize_pipeline::CalibError>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|e: quantize_pipeline::CalibError| match e.hint() {
+        Some(hint) => format!("{e}; {hint}"),
+        None => e.to_string(),
+    })
+}
+
+/// `N` or `WxH`, both positive.
+fn parse_size(text: &str) -> Result<(usize, usize), String> {
+    let side = |s: &str| s.parse::<usize>().ok().filter(|n| *n > 0);
+    let parsed = match text.split_once(['x', 'X']) {
+        Some((width, height)) => side(width).zip(side(height)),
+        None => side(text).map(|n| (n, n)),
+    };
+    parsed.ok_or_else(|| "expected a size such as 224 or 320x240 (width first)".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("224"), Ok((224, 224)));
+        assert_eq!(parse_size("320x240"), Ok((320, 240)));
+        for bad in ["", "0", "x", "3x", "-1", "1x0", "1.5"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    fn options(line: &str) -> QuantizeOptions {
+        match Cli::try_parse_from(line.split(' ')).map(|c| c.command) {
+            Ok(Command::Onnx(args)) => args.options(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_output_stands_beside_the_model() {
+        assert_eq!(options("quantize onnx dir/net.onnx").output, PathBuf::from("dir/net.int8.onnx"));
+    }
+
+    #[test]
+    fn lists_may_be_negative() {
+        let data = options("quantize onnx m.onnx --calib d --mean -1,2.5,3e1 --scale 0.0078125").data.unwrap();
+        assert_eq!(data.preprocess.mean, Some(vec![-1.0, 2.5, 30.0]));
+        assert_eq!(data.preprocess.scale, Some(vec![0.0078125]));
+    }
+
+    #[test]
+    fn given_choices_override_the_preset() {
+        let options = options("quantize onnx m.onnx --preset fast --bias-correction none --range mse --weights per-tensor");
+        assert_eq!((options.recipe.range, options.recipe.weights), (RangeMethod::Mse, Granularity::PerTensor));
+    }
+}

@@ -1,0 +1,166 @@
+//! `quantize demo`: writes the embedded example to a folder, quantizes it and evaluates both models.
+
+use crate::args::DemoArgs;
+use crate::report;
+use crate::terminal::{Bar, Failure, note, result};
+use image::{DynamicImage, ImageFormat};
+use quantize_pipeline::{
+    Channels, DataOptions, EvaluateOptions, Evaluation, OutputSet, PreprocessOptions, QuantizeOptions, RecipeOptions,
+    evaluate, quantize_onnx,
+};
+use std::fmt::Write;
+use std::fs;
+use std::io::{self, Cursor};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The fp32 classifier.
+static MODEL: &[u8] = include_bytes!("../demo/digits.onnx");
+/// Calibration images, side by side.
+static CALIBRATION_SHEET: &[u8] = include_bytes!("../demo/calib.png");
+/// Validation images, side by side.
+static VALIDATION_SHEET: &[u8] = include_bytes!("../demo/val.png");
+/// Labels of the validation images, one on each line.
+static VALIDATION_LABELS: &str = include_str!("../demo/val_labels.txt");
+
+/// Side of one image on a sheet.
+const TILE: u32 = 16;
+
+/// Where the parts of the example are written.
+struct Example {
+    model: PathBuf,
+    quantized: PathBuf,
+    calibration: PathBuf,
+    validation: PathBuf,
+    labels: PathBuf,
+}
+
+impl Example {
+    fn in_folder(folder: &Path) -> Self {
+        Self {
+            model: folder.join("digits.onnx"),
+            quantized: folder.join("digits.int8.onnx"),
+            calibration: folder.join("calib"),
+            validation: folder.join("val"),
+            labels: folder.join("labels.csv"),
+        }
+    }
+
+    fn write(&self) -> Result<(), Failure> {
+        let calibration = tiles(CALIBRATION_SHEET)?;
+        let validation = tiles(VALIDATION_SHEET)?;
+        let mut labels = String::from("image,label\n");
+        for (index, label) in VALIDATION_LABELS.lines().enumerate() {
+            let _ = writeln!(labels, "{},{label}", tile_name(index));
+        }
+        for (folder, images) in [(&self.calibration, calibration), (&self.validation, validation)] {
+            fs::create_dir_all(folder).map_err(|e| unwritable(folder, e))?;
+            for (index, png) in images.into_iter().enumerate() {
+                let path = folder.join(tile_name(index));
+                fs::write(&path, png).map_err(|e| unwritable(&path, e))?;
+            }
+        }
+        let mut outputs = OutputSet::new();
+        outputs.add_bytes(&self.labels, labels.into_bytes());
+        outputs.add_bytes(&self.model, MODEL);
+        outputs.commit().map_err(quantize_pipeline::Error::from)?;
+        Ok(())
+    }
+}
+
+fn tile_name(index: usize) -> String {
+    format!("digit_{index:04}.png")
+}
+
+fn unwritable(path: &Path, error: io::Error) -> Failure {
+    Failure::Io(format!("cannot write {}", path.display()), error)
+}
+
+/// Cuts a sheet into its images, row by row, each encoded as PNG.
+fn tiles(sheet: &[u8]) -> Result<Vec<Vec<u8>>, Failure> {
+    let broken = |e: image::ImageError| Failure::Io("the embedded example is damaged".into(), io::Error::other(e));
+    let sheet = image::load_from_memory_with_format(sheet, ImageFormat::Png).map_err(broken)?;
+    let (columns, rows) = (sheet.width() / TILE, sheet.height() / TILE);
+    let encode = |tile: DynamicImage| {
+        let mut png = Cursor::new(Vec::new());
+        tile.write_to(&mut png, ImageFormat::Png).map(|()| png.into_inner())
+    };
+    (0..rows * columns)
+        .map(|i| encode(sheet.crop_imm(i % columns * TILE, i / columns * TILE, TILE, TILE)).map_err(broken))
+        .collect()
+}
+
+/// `quantize demo`
+pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
+    let example = Example::in_folder(&args.output);
+    fs::create_dir_all(&args.output).map_err(|e| unwritable(&args.output, e))?;
+    example.write()?;
+    let bar = Bar::new(args.run.quiet);
+    let summary = quantize_onnx(&quantization(&example, args), &bar)?;
+    let fp32 = evaluate(&evaluation(&example, &example.model, args), &bar)?;
+    let int8 = evaluate(&evaluation(&example, &example.quantized, args), &bar)?;
+    if !args.run.quiet {
+        note(&report::text(&summary, args.run.verbose));
+        note(&closing(&example, &fp32, &int8));
+    }
+    result(&example.quantized.display().to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn preprocess() -> PreprocessOptions {
+    PreprocessOptions { channels: Some(Channels::Gray), scale: Some(vec![1.0 / 255.0]), ..Default::default() }
+}
+
+fn quantization(example: &Example, args: &DemoArgs) -> QuantizeOptions {
+    QuantizeOptions {
+        model: example.model.clone(),
+        output: example.quantized.clone(),
+        data: Some(DataOptions { path: example.calibration.clone(), preprocess: preprocess() }),
+        recipe: RecipeOptions::default(),
+        emit_plan: None,
+        threads: args.run.threads,
+    }
+}
+
+fn evaluation(example: &Example, model: &Path, args: &DemoArgs) -> EvaluateOptions {
+    EvaluateOptions {
+        model: model.to_owned(),
+        data: DataOptions { path: example.validation.clone(), preprocess: preprocess() },
+        labels: example.labels.clone(),
+        threads: args.run.threads,
+    }
+}
+
+fn closing(example: &Example, fp32: &Evaluation, int8: &Evaluation) -> String {
+    let (model, calibration) = (example.model.display(), example.calibration.display());
+    format!(
+        "
+on 400 digits that were not used for calibration:
+  fp32  {}
+  int8  {}
+
+fp32 model: {model}
+int8 model: {}
+images:     {calibration} (calibration), {} with {}
+
+the same by hand:
+  quantize onnx {model} --calib {calibration} --channels gray --scale 0.003921569",
+        report::evaluation(fp32),
+        report::evaluation(int8),
+        example.quantized.display(),
+        example.validation.display(),
+        example.labels.display(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_parts_fit_together() {
+        assert_eq!(tiles(CALIBRATION_SHEET).unwrap().len(), 100);
+        let validation = tiles(VALIDATION_SHEET).unwrap().len();
+        assert_eq!((validation, VALIDATION_LABELS.lines().count()), (400, 400));
+    }
+}

@@ -1,0 +1,141 @@
+//! The summary of a quantization as text and as JSON.
+
+use quantize_pipeline::{Accuracy, Evaluation, Kept, Summary};
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// Node names listed for each reason before the rest is counted.
+const NAMES: usize = 3;
+
+/// What was done, what stayed in fp32 and why, what it cost, and what to try.
+pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
+    let mut out = String::new();
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
+    if summary.quantized.is_empty() {
+        line("nothing was quantized; the output is a copy of the model".into());
+    } else {
+        let total: usize = summary.quantized.iter().map(|(_, n)| n).sum();
+        let ops: Vec<String> = summary.quantized.iter().map(|(op, n)| format!("{n} {op}")).collect();
+        line(format!("int8: {total} nodes ({})", ops.join(", ")));
+        if summary.folded > 0 {
+            line(format!("      {} nodes folded into them", summary.folded));
+        }
+    }
+    for kept in summary.kept.iter().filter(|k| k.notable || verbose) {
+        line(kept_line(kept, verbose));
+    }
+    line(size_line(summary));
+    if summary.images > 0 {
+        line(format!("data: {} images, {}; ranges {}", summary.images, summary.preprocessing, summary.range));
+    }
+    if let Some(accuracy) = &summary.accuracy {
+        accuracy_lines(accuracy).into_iter().for_each(&mut line);
+    }
+    if !summary.worst.is_empty() {
+        line("lowest signal-to-noise ratios of single tensors:".into());
+        for w in &summary.worst {
+            line(format!("  {:6.1} dB  {} `{}` (node `{}`)", w.sqnr_db, w.kind, w.name, w.node));
+        }
+    }
+    for advice in advice(summary) {
+        line(advice);
+    }
+    if verbose {
+        summary.log.iter().for_each(|entry| line(format!("pass {entry}")));
+    }
+    for warning in &summary.warnings {
+        line(format!("warning: {warning}"));
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+fn kept_line(kept: &Kept, verbose: bool) -> String {
+    let shown = if verbose { kept.nodes.len() } else { NAMES };
+    let mut names: Vec<String> = kept.nodes.iter().take(shown).map(|n| format!("`{n}`")).collect();
+    if kept.nodes.len() > shown {
+        names.push(format!("{} more", kept.nodes.len() - shown));
+    }
+    format!("fp32: {} {} ({}): {}", kept.nodes.len(), kept.op, names.join(", "), kept.reason)
+}
+
+fn size_line(summary: &Summary) -> String {
+    let (before, after) = (summary.bytes_before, summary.bytes_after);
+    let share = if before == 0 { 100.0 } else { after as f64 * 100.0 / before as f64 };
+    format!("size: {} to {} ({share:.0} %)", bytes(before), bytes(after))
+}
+
+fn bytes(n: u64) -> String {
+    match n {
+        0..1000 => format!("{n} bytes"),
+        1000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        _ => format!("{:.2} MB", n as f64 / 1e6),
+    }
+}
+
+fn accuracy_lines(accuracy: &Accuracy) -> Vec<String> {
+    let describe = |o: &quantize_pipeline::OutputAccuracy| {
+        let mut text = format!("accuracy: `{}` {:.1} dB signal to noise", o.name, o.sqnr_db);
+        if let Some(agreeing) = o.agreeing {
+            let _ = write!(text, ", same top-1 as fp32 on {agreeing} of {} images", accuracy.samples);
+        }
+        text + " (simulated, calibration images)"
+    };
+    accuracy.outputs.iter().map(describe).collect()
+}
+
+/// Ratio of an output below which a classifier starts to change its mind.
+const POOR_DB: f64 = 15.0;
+
+fn advice(summary: &Summary) -> Vec<String> {
+    let poor = summary.accuracy.iter().flat_map(|a| &a.outputs).any(|o| o.sqnr_db < POOR_DB);
+    let mut advice = Vec::new();
+    if poor {
+        if let Some(worst) = summary.worst.first() {
+            advice.push(format!("try: `--skip '{}'` keeps the node of the worst tensor in fp32", worst.node));
+        }
+        if summary.range == "minmax" {
+            advice.push("try: `--range mse` or `--range percentile` if a few outliers widen the ranges".into());
+        }
+    }
+    advice
+}
+
+/// The same as one JSON object.
+pub(crate) fn json(summary: &Summary) -> Value {
+    let finite = |db: f64| db.is_finite().then_some(db);
+    let outputs = |a: &Accuracy| -> Vec<Value> {
+        a.outputs.iter().map(|o| json!({"name": o.name, "sqnr_db": finite(o.sqnr_db), "agreeing": o.agreeing})).collect()
+    };
+    json!({
+        "written": summary.written,
+        "bytes_before": summary.bytes_before,
+        "bytes_after": summary.bytes_after,
+        "images": summary.images,
+        "preprocessing": summary.preprocessing,
+        "range": summary.range,
+        "quantized": summary.quantized.iter().map(|(op, n)| json!({"op": op, "nodes": n})).collect::<Vec<_>>(),
+        "folded": summary.folded,
+        "kept": summary.kept.iter().map(|k| json!({"op": k.op, "reason": k.reason, "nodes": k.nodes})).collect::<Vec<_>>(),
+        "worst": summary.worst.iter()
+            .map(|w| json!({"tensor": w.name, "kind": w.kind, "node": w.node, "sqnr_db": w.sqnr_db})).collect::<Vec<_>>(),
+        "accuracy": summary.accuracy.as_ref().map(|a| json!({"samples": a.samples, "outputs": outputs(a)})),
+        "warnings": summary.warnings,
+    })
+}
+
+/// One line for an evaluation.
+pub(crate) fn evaluation(e: &Evaluation) -> String {
+    let share = |n: usize| n as f64 * 100.0 / e.images.max(1) as f64;
+    format!(
+        "top-1 {:.2} % ({} of {n}), top-5 {:.2} % ({} of {n})",
+        share(e.top1),
+        e.top1,
+        share(e.top5),
+        e.top5,
+        n = e.images
+    )
+}

@@ -1,0 +1,91 @@
+//! What quantization costs: the simulated integer model against the fp32 model on the same samples.
+
+use crate::data::Data;
+use crate::error::Error;
+use crate::parallel::for_each;
+use crate::progress::Progress;
+use quantize_exec::{Program, Session};
+use quantize_ir::{DType, Graph, Tensor, ValueId};
+use quantize_numerics::measure::{sqnr_db, top1};
+use std::path::Path;
+
+/// Agreement of two models over some samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accuracy {
+    /// Number of samples.
+    pub samples: usize,
+    /// One entry for each `float32` output that can be computed, in the model's order.
+    pub outputs: Vec<OutputAccuracy>,
+}
+
+/// Agreement of one output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputAccuracy {
+    /// The output's name.
+    pub name: String,
+    /// Mean over the samples of 10·log10(signal / noise), in dB.
+    pub sqnr_db: f64,
+    /// Samples whose largest score is the same, if the output is a vector of scores.
+    pub agreeing: Option<usize>,
+}
+
+/// Ratio that stands for "no difference at all" in a mean.
+const EXACT_DB: f64 = 150.0;
+
+/// Compares two programs that compute `targets` on the first `samples` of `data`.
+pub(crate) fn compare(
+    graph: &Graph,
+    model: &Path,
+    targets: &[ValueId],
+    (reference, quantized): (&Program, &Program),
+    data: &Data,
+    samples: usize,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Accuracy, Error> {
+    let failed = |source| Error::Exec { model: model.to_owned(), source };
+    let count = samples.min(data.len());
+    progress.begin("checking accuracy", count);
+    let init = || (Session::new(reference), Session::new(quantized), Vec::new());
+    let states = for_each(count, threads, progress, init, |(fp32, int8, rows), index| {
+        let inputs = [(data.input(), data.sample(index)?)];
+        let expected = fp32.run(&inputs, &mut ()).map_err(failed)?;
+        let found = int8.run(&inputs, &mut ()).map_err(failed)?;
+        rows.push((index, expected.iter().zip(&found).map(|(e, f)| agreement(e, f)).collect::<Vec<_>>()));
+        Ok(())
+    })?;
+    progress.end();
+    let mut rows: Vec<_> = states.into_iter().flat_map(|(_, _, rows)| rows).collect();
+    rows.sort_by_key(|(index, _)| *index);
+    let outputs = targets.iter().enumerate().filter_map(|(i, v)| summarize(graph, *v, &rows, i)).collect();
+    Ok(Accuracy { samples: count, outputs })
+}
+
+/// Ratio and agreement of one output on one sample.
+type Row = Option<(f64, Option<bool>)>;
+
+fn agreement(expected: &Tensor, found: &Tensor) -> Row {
+    if expected.dtype() != DType::F32 {
+        return None;
+    }
+    let (e, f) = (expected.as_slice::<f32>().ok()?, found.as_slice::<f32>().ok()?);
+    let ratio = sqnr_db(e, f).ok()?.clamp(-EXACT_DB, EXACT_DB);
+    Some((ratio, class_count(expected.shape()).map(|_| top1(e) == top1(f))))
+}
+
+fn summarize(graph: &Graph, value: ValueId, rows: &[(usize, Vec<Row>)], output: usize) -> Option<OutputAccuracy> {
+    let cells: Vec<(f64, Option<bool>)> = rows.iter().filter_map(|(_, row)| *row.get(output)?).collect();
+    if cells.is_empty() {
+        return None;
+    }
+    let sqnr_db = cells.iter().map(|(db, _)| db).sum::<f64>() / cells.len() as f64;
+    let votes: Option<Vec<bool>> = cells.iter().map(|(_, agree)| *agree).collect();
+    let agreeing = votes.map(|v| v.into_iter().filter(|agree| *agree).count());
+    Some(OutputAccuracy { name: graph.value(value).name.clone(), sqnr_db, agreeing })
+}
+
+/// Number of classes, if a tensor of this shape is one sample's vector of scores.
+pub(crate) fn class_count(shape: &[usize]) -> Option<usize> {
+    let [1, classes, rest @ ..] = shape else { return None };
+    (*classes > 1 && rest.iter().all(|d| *d == 1)).then_some(*classes)
+}

@@ -1,0 +1,178 @@
+//! One error for everything the facade does, with its cause and its cure.
+
+use quantize_calib::CalibError;
+use quantize_document::DocumentError;
+use quantize_exec::ExecError;
+use quantize_ir::{GraphError, QuantError};
+use quantize_numerics::NumericsError;
+use quantize_onnx::OnnxError;
+use quantize_passes::PassError;
+use std::path::PathBuf;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The model file cannot be read or makes no sense.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// The images, labels or preprocessing options do not work.
+    #[error(transparent)]
+    Data(#[from] CalibError),
+    /// The model's graph is broken.
+    #[error("{}: {source}", .model.display())]
+    Graph {
+        /// The model.
+        model: PathBuf,
+        /// What is wrong.
+        source: GraphError,
+    },
+    /// A pass over the model failed.
+    #[error("{}: {source}", .model.display())]
+    Pass {
+        /// The model.
+        model: PathBuf,
+        /// What is wrong.
+        source: PassError,
+    },
+    /// The model cannot be executed.
+    #[error("{}: {source}", .model.display())]
+    Exec {
+        /// The model.
+        model: PathBuf,
+        /// What is wrong.
+        source: ExecError,
+    },
+    /// Quantization parameters of a tensor cannot be found.
+    #[error("tensor `{tensor}`: {source}")]
+    Tensor {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        source: NumericsError,
+    },
+    /// Quantization parameters of a tensor were refused.
+    #[error("tensor `{tensor}`: {source}")]
+    Params {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        source: QuantError,
+    },
+    /// A `--skip` pattern matches no node.
+    #[error("`--skip {pattern}` matches no node of the model")]
+    SkipMatchesNothing {
+        /// The pattern.
+        pattern: String,
+        /// Node names close to it, or the first ones.
+        candidates: Vec<String>,
+    },
+    /// A `--skip` pattern is malformed.
+    #[error("`--skip {pattern}` is not a valid pattern: {cause}")]
+    SkipPattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// Something would be quantized but there is no data.
+    #[error("calibration data is needed to quantize {nodes} nodes")]
+    NoData {
+        /// Number of nodes.
+        nodes: usize,
+    },
+    /// Nothing in the model can be quantized.
+    #[error("{}: no node can be quantized", .model.display())]
+    NothingToQuantize {
+        /// The model.
+        model: PathBuf,
+        /// Why, by operator.
+        reasons: Vec<String>,
+    },
+    /// Images cannot feed this model.
+    #[error("{}: images cannot feed this model: {cause}", .model.display())]
+    Input {
+        /// The model.
+        model: PathBuf,
+        /// What does not fit.
+        cause: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// A sample does not fit the model input.
+    #[error("image `{image}`: preprocessing gives {given}, but model input `{input}` takes {taken}")]
+    SampleShape {
+        /// The image.
+        image: String,
+        /// Name of the model input.
+        input: String,
+        /// Shape of the sample.
+        given: String,
+        /// Shape the input takes.
+        taken: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// Labels do not fit the model's classes.
+    #[error("label {label} of image `{image}` is not a class of the model, whose output `{output}` has {classes} scores")]
+    LabelRange {
+        /// The image.
+        image: String,
+        /// Its label.
+        label: u32,
+        /// The output taken as scores.
+        output: String,
+        /// Number of scores.
+        classes: usize,
+    },
+    /// The model has no output that could be class scores.
+    #[error("{}: no output is a vector of class scores", .model.display())]
+    NoScores {
+        /// The model.
+        model: PathBuf,
+    },
+    /// The written file does not read back as what was meant.
+    #[error("{}: the written model does not read back: {cause}", .path.display())]
+    Verification {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
+}
+
+impl Error {
+    /// What to do about it, where something can be done.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Onnx(e) => e.hint(),
+            Self::Document(e) => e.hint(),
+            Self::Data(e) => e.hint(),
+            Self::Exec { source: ExecError::Opaque { .. }, .. } => Some(
+                "these operators are not known here; `--skip` the nodes behind them to leave that part in fp32".into(),
+            ),
+            Self::SkipMatchesNothing { candidates, .. } if !candidates.is_empty() => {
+                Some(format!("nodes of this model: {}", candidates.join(", ")))
+            }
+            Self::NoData { .. } => {
+                Some("give a folder of images with `--calib DIR`, or keep everything with `--skip '*'`".into())
+            }
+            Self::NothingToQuantize { reasons, .. } => Some(reasons.join("; ")),
+            Self::Input { cure, .. } | Self::SampleShape { cure, .. } => Some(cure.clone()),
+            Self::LabelRange { .. } => Some("labels count from 0, in the order of the model's outputs".into()),
+            Self::Tensor { source: NumericsError::EmptyStats, .. } => {
+                Some("no image produced a finite value there; check the preprocessing and the model".into())
+            }
+            Self::Verification { .. } => Some("this is a defect of quantize; please report it with the model".into()),
+            _ => None,
+        }
+    }
+
+    /// Whether the command line itself, rather than a file, is at fault.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::NoData { .. } | Self::SkipPattern { .. })
+    }
+}

@@ -1,0 +1,116 @@
+//! Top-1 and top-5 accuracy of a model, fp32 or int8, on labelled images.
+
+use crate::accuracy::class_count;
+use crate::data::Data;
+use crate::error::Error;
+use crate::model::Model;
+use crate::options::{DataOptions, thread_count};
+use crate::parallel::for_each;
+use crate::progress::Progress;
+use quantize_calib::Labels;
+use quantize_exec::{Program, Session};
+use quantize_ir::Tensor;
+use std::path::{Path, PathBuf};
+
+/// An evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvaluateOptions {
+    /// The model.
+    pub model: PathBuf,
+    /// Images and their preprocessing.
+    pub data: DataOptions,
+    /// File of labels, one line for each image.
+    pub labels: PathBuf,
+    /// Threads; 0 for one for each core.
+    pub threads: usize,
+}
+
+/// How often a model was right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evaluation {
+    /// Number of images.
+    pub images: usize,
+    /// Images whose label has the largest score.
+    pub top1: usize,
+    /// Images whose label is among the five largest scores.
+    pub top5: usize,
+    /// What was assumed because nothing was said.
+    pub warnings: Vec<String>,
+}
+
+/// Runs a model over labelled images.
+///
+/// # Errors
+/// If the model, the images or the labels cannot be read, do not fit each other, or the model has no class scores.
+pub fn evaluate(options: &EvaluateOptions, progress: &dyn Progress) -> Result<Evaluation, Error> {
+    let model = Model::open(&options.model)?;
+    let data = Data::open(&options.data, model.graph(), &options.model)?;
+    let labels = Labels::read(&options.labels)?.of(data.images())?;
+    let program = model.compile(model.graph().outputs())?;
+    progress.begin("evaluating", data.len());
+    let init = || (Session::new(&program), Evaluation::default());
+    let threads = thread_count(options.threads);
+    let states = for_each(data.len(), threads, progress, init, |(session, evaluation), index| {
+        let scores = scores(&model, session, &data, index, &options.model)?;
+        let place = place_of(&scores, labels[index], data.name(index as u64))?;
+        evaluation.top1 += usize::from(place == 0);
+        evaluation.top5 += usize::from(place < 5);
+        Ok::<(), Error>(())
+    })?;
+    progress.end();
+    let (top1, top5) = states.iter().fold((0, 0), |(one, five), (_, e)| (one + e.top1, five + e.top5));
+    Ok(Evaluation { images: data.len(), top1, top5, warnings: data.assumed().map(str::to_owned).into_iter().collect() })
+}
+
+/// Name and elements of the first output that is a vector of scores.
+struct Scores {
+    output: String,
+    values: Vec<f32>,
+}
+
+fn scores(model: &Model, session: &mut Session<'_>, data: &Data, index: usize, path: &Path) -> Result<Scores, Error> {
+    let inputs = [(data.input(), data.sample(index)?)];
+    let outputs = session.run(&inputs, &mut ()).map_err(|source| Error::Exec { model: path.to_owned(), source })?;
+    let names = model.graph().outputs().iter().map(|v| model.graph().value(*v).name.clone());
+    let vector = |tensor: &Tensor| {
+        class_count(tensor.shape())?;
+        tensor.as_slice::<f32>().ok().map(<[f32]>::to_vec)
+    };
+    let found = names.zip(&outputs).find_map(|(output, t)| Some(Scores { output, values: vector(t)? }));
+    found.ok_or_else(|| Error::NoScores { model: path.to_owned() })
+}
+
+/// How many scores beat the label's; equal scores beat it if they stand before it.
+fn place_of(scores: &Scores, label: u32, image: &str) -> Result<usize, Error> {
+    let values = &scores.values;
+    let index = usize::try_from(label).unwrap_or(usize::MAX);
+    let own = *values.get(index).ok_or_else(|| Error::LabelRange {
+        image: image.to_owned(),
+        label,
+        output: scores.output.clone(),
+        classes: values.len(),
+    })?;
+    if own.is_nan() {
+        return Ok(usize::MAX);
+    }
+    Ok(values.iter().enumerate().filter(|(i, v)| **v > own || (**v == own && *i < index)).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(values: &[f32], label: u32) -> Result<usize, Error> {
+        place_of(&Scores { output: "y".into(), values: values.to_vec() }, label, "image.png")
+    }
+
+    #[test]
+    fn places_count_what_is_larger() {
+        assert_eq!(place(&[0.1, 0.7, 0.2], 1).unwrap(), 0);
+        assert_eq!(place(&[0.1, 0.7, 0.2], 0).unwrap(), 2);
+        assert_eq!(place(&[0.5, 0.5], 1).unwrap(), 1, "the first of equals wins");
+        assert_eq!(place(&[f32::NAN, 0.5], 0).unwrap(), usize::MAX);
+        let error = place(&[0.5, 0.5], 2).unwrap_err().to_string();
+        assert_eq!(error, "label 2 of image `image.png` is not a class of the model, whose output `y` has 2 scores");
+    }
+}

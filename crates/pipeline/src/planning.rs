@@ -1,0 +1,243 @@
+//! From statistics to a plan: parameters of activations, then of the constants that depend on them.
+
+use crate::error::Error;
+use crate::options::{Granularity, RecipeOptions};
+use quantize_calib::Statistics;
+use quantize_ir::op::behaviour::result_bound;
+use quantize_ir::shape::resolve_axis;
+use quantize_ir::{
+    ActivationPlan, DType, Graph, Node, NodeId, NodePlan, OperandRole, QuantParams, QuantPlan, QuantType, Recipe, Tensor,
+    ValueId, WeightPlan,
+};
+use quantize_numerics::measure::{sqnr_db, sqnr_db_of};
+use quantize_numerics::weights::{
+    BiasConstraint, dequantize_weights, per_channel_scales, per_tensor_scale, quantize_bias, quantize_weights,
+};
+use quantize_numerics::{ChannelLayout, NumericsError, Range, RangeNote, TensorStats, estimate, params_from_range};
+use quantize_passes::Selection;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Grid of weights: symmetric, without the code that has no negative.
+const WEIGHT_TYPE: QuantType = QuantType::I8Narrow;
+
+/// A plan and what was noticed while making it.
+pub(crate) struct Planned {
+    pub(crate) plan: QuantPlan,
+    pub(crate) remarks: Vec<String>,
+}
+
+/// Makes the plan for a selection. `input_range` holds the value images feed and the range any image can produce in
+/// it, which stands in for its statistics.
+pub(crate) fn make_plan(
+    graph: &Graph,
+    model: &Path,
+    selection: &Selection,
+    statistics: &Statistics,
+    recipe: &dyn Recipe,
+    options: &RecipeOptions,
+    input_range: Option<(ValueId, Range)>,
+) -> Result<Planned, Error> {
+    let mut planner = Planner {
+        graph,
+        model,
+        selection,
+        statistics,
+        recipe,
+        options,
+        input_range,
+        planned: Planned { plan: QuantPlan::default(), remarks: Vec::new() },
+    };
+    planner.activations()?;
+    planner.constants()?;
+    let decisions = selection.decisions.iter();
+    planner.planned.plan.nodes = decisions.map(|(id, d)| (*id, NodePlan { decision: d.clone() })).collect();
+    Ok(planner.planned)
+}
+
+struct Planner<'a> {
+    graph: &'a Graph,
+    model: &'a Path,
+    selection: &'a Selection,
+    statistics: &'a Statistics,
+    recipe: &'a dyn Recipe,
+    options: &'a RecipeOptions,
+    input_range: Option<(ValueId, Range)>,
+    planned: Planned,
+}
+
+impl Planner<'_> {
+    fn name(&self, value: ValueId) -> String {
+        self.graph.value(value).name.clone()
+    }
+
+    fn activations(&mut self) -> Result<(), Error> {
+        for value in self.selection.observed() {
+            let entry = self.activation(value)?;
+            self.planned.plan.activations.insert(value, entry);
+        }
+        for (value, root) in &self.selection.shares {
+            if let Some(entry) = self.planned.plan.activations.get(root).cloned() {
+                self.planned.plan.activations.insert(*value, entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn activation(&mut self, value: ValueId) -> Result<ActivationPlan, Error> {
+        let (qtype, symmetric) = (self.recipe.activation_type(), self.recipe.symmetric_activations());
+        let failed = |source| Error::Tensor { tensor: self.name(value), source };
+        let empty = TensorStats::new();
+        let stats = self.statistics.get(value).unwrap_or(&empty);
+        if let Some((_, range)) = self.input_range.filter(|(input, _)| *input == value) {
+            let params = params_from_range(range, qtype, symmetric).map_err(failed)?.params;
+            let noise = quantize_numerics::expected_mse(stats, &params);
+            let sqnr_db = Some(sqnr_db_of(stats.second_moment(), noise));
+            let params = QuantParams::from(params).with_range(range);
+            return Ok(ActivationPlan { params, shares: value, method: "possible input range".into(), sqnr_db });
+        }
+        let bound = self.bound(value);
+        let found = estimate(stats, qtype, symmetric, self.options.range, bound).map_err(failed)?;
+        let sqnr_db = Some(sqnr_db_of(stats.second_moment(), found.expected_mse));
+        let remarkable = |n: &&RangeNote| matches!(n, RangeNote::FarFromZero | RangeNote::ConstantZero);
+        for note in found.notes.iter().filter(remarkable) {
+            self.planned.remarks.push(format!("activation `{}`: {note}", self.graph.value(value).name));
+        }
+        let params = QuantParams::from(found.params.params).with_range(found.range);
+        Ok(ActivationPlan { params, shares: value, method: found.method_used.to_string(), sqnr_db })
+    }
+
+    /// The interval the producer confines `value` to.
+    fn bound(&self, value: ValueId) -> Option<Range> {
+        let (_, node) = self.graph.producer(value)?;
+        let (lo, hi) = result_bound(self.graph, node)?;
+        Range::new(lo, hi).ok()
+    }
+
+    fn constants(&mut self) -> Result<(), Error> {
+        for (id, node) in self.graph.nodes() {
+            if !self.selection.quantizes(id) {
+                continue;
+            }
+            for (slot, value) in node.inputs.iter().enumerate() {
+                let Some(value) = *value else { continue };
+                let Some(tensor) = self.graph.constant(value).map_err(|source| self.broken(source))? else { continue };
+                let entry = match node.op.operand_role(slot) {
+                    _ if tensor.dtype() != DType::F32 => None,
+                    OperandRole::Weight { .. } => Some(self.weight(id, node, slot, &tensor)?),
+                    OperandRole::Activation => Some(self.constant_activation(value, &tensor)?),
+                    OperandRole::Bias | OperandRole::Config => None,
+                };
+                if let Some(entry) = entry {
+                    self.planned.plan.weights.insert((id, slot), entry);
+                }
+            }
+            self.bias(id, node)?;
+        }
+        Ok(())
+    }
+
+    fn broken(&self, source: quantize_ir::GraphError) -> Error {
+        Error::Graph { model: self.model.to_owned(), source }
+    }
+
+    fn weight(&self, id: NodeId, node: &Node, slot: usize, tensor: &Tensor) -> Result<WeightPlan, Error> {
+        let name = node.input(slot).map_or_else(String::new, |v| self.name(v));
+        let failed = |source| Error::Tensor { tensor: name.clone(), source };
+        let unfit = |source| Error::Params { tensor: name.clone(), source };
+        let values = tensor.as_slice::<f32>().map_err(|e| self.broken(e.into()))?;
+        let bias = node.input(2).map(|b| self.graph.constant(b)).transpose().map_err(|e| self.broken(e))?.flatten();
+        let bias = bias.as_ref().and_then(|b| b.as_slice::<f32>().ok());
+        let bias = self.input_scale(node).zip(bias).map(|(input_scale, bias)| BiasConstraint { bias, input_scale });
+        let channel_axis = self.recipe.channel_axis(self.graph, id, slot);
+        let axis = channel_axis.or_else(|| self.output_axis(node, slot, tensor.rank()));
+        let layout = axis.and_then(|a| ChannelLayout::of_shape(tensor.shape(), a));
+        let layout = layout.unwrap_or(ChannelLayout::new(1, values.len()));
+        let per_channel = channel_axis.filter(|_| self.options.weights == Granularity::PerChannel);
+        let scales = match per_channel {
+            Some(_) => per_channel_scales(values, layout, WEIGHT_TYPE, bias).map_err(failed)?.scales,
+            None => per_tensor_scale(values, layout, WEIGHT_TYPE, bias).map_err(failed)?.scales,
+        };
+        let codes = quantize_weights(values, layout, &scales, WEIGHT_TYPE).map_err(failed)?;
+        let back = dequantize_weights(&codes, layout, &scales).map_err(failed)?;
+        let sqnr_db = sqnr_db(values, &back).map_err(failed)?;
+        let params = match per_channel {
+            Some(axis) => QuantParams::per_channel(WEIGHT_TYPE, axis, scales),
+            None => QuantParams::per_tensor(WEIGHT_TYPE, scales[0], 0),
+        };
+        let codes = Tensor::new(tensor.shape(), codes).map_err(|e| self.broken(e.into()))?;
+        Ok(WeightPlan { params: params.map_err(unfit)?, codes: Arc::new(codes), sqnr_db })
+    }
+
+    /// Axis along which the bias runs, whether or not the target takes a scale for each channel.
+    fn output_axis(&self, node: &Node, slot: usize, rank: usize) -> Option<usize> {
+        match node.op.operand_role(slot) {
+            OperandRole::Weight { channel_axis: Some(axis) } => resolve_axis(axis, rank).ok(),
+            _ => None,
+        }
+    }
+
+    /// A constant operand of an elementwise operator: quantized like the activations it meets.
+    fn constant_activation(&self, value: ValueId, tensor: &Tensor) -> Result<WeightPlan, Error> {
+        let name = self.name(value);
+        let failed = |source| Error::Tensor { tensor: name.clone(), source };
+        let values = tensor.as_slice::<f32>().map_err(|e| self.broken(e.into()))?;
+        let finite = values.iter().all(|v| v.is_finite());
+        let not_finite = NumericsError::NonFiniteRange { lo: f32::NAN, hi: f32::NAN };
+        let (lo, hi) = values.iter().fold((0f32, 0f32), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
+        let range = if finite { Range::new(lo, hi) } else { Err(not_finite) }.map_err(failed)?;
+        let (qtype, symmetric) = (self.recipe.activation_type(), self.recipe.symmetric_activations());
+        let params = params_from_range(range, qtype, symmetric).map_err(failed)?.params;
+        let codes: Vec<i32> = values.iter().map(|v| params.quantize(*v)).collect();
+        let back: Vec<f32> = codes.iter().map(|q| params.dequantize(*q)).collect();
+        let sqnr_db = sqnr_db(values, &back).map_err(failed)?;
+        let codes = store(tensor.shape(), &codes, qtype).map_err(|e| self.broken(e.into()))?;
+        let params = QuantParams::from(params).with_range(range);
+        Ok(WeightPlan { params, codes: Arc::new(codes), sqnr_db })
+    }
+
+    fn input_scale(&self, node: &Node) -> Option<f32> {
+        let activation = self.planned.plan.activations.get(&node.input(0)?)?;
+        activation.params.scale().first().copied()
+    }
+
+    fn bias(&mut self, id: NodeId, node: &Node) -> Result<(), Error> {
+        let Some(slot) = (0..node.inputs.len()).find(|s| node.op.operand_role(*s) == OperandRole::Bias) else {
+            return Ok(());
+        };
+        let Some(value) = node.input(slot) else { return Ok(()) };
+        let (Some(s_x), Some(weight)) = (self.input_scale(node), self.planned.plan.weights.get(&(id, 1))) else {
+            return Ok(());
+        };
+        let Some(tensor) = self.graph.constant(value).map_err(|e| self.broken(e))? else { return Ok(()) };
+        let name = self.name(value);
+        let failed = |source| Error::Tensor { tensor: name.clone(), source };
+        let bias = tensor.as_slice::<f32>().map_err(|e| self.broken(e.into()))?;
+        let s_w = weight.params.scale();
+        let spread: Vec<f32> = if s_w.len() == 1 { vec![s_w[0]; bias.len()] } else { s_w.to_vec() };
+        let codes = quantize_bias(bias, s_x, &spread).map_err(failed)?;
+        let scales: Vec<f32> = s_w.iter().map(|s| (f64::from(s_x) * f64::from(*s)) as f32).collect();
+        let scale_of = |c: usize| f64::from(scales[if scales.len() == 1 { 0 } else { c }]);
+        let back: Vec<f32> = codes.iter().enumerate().map(|(c, q)| (f64::from(*q) * scale_of(c)) as f32).collect();
+        let sqnr_db = sqnr_db(bias, &back).map_err(failed)?;
+        let params = match weight.params.axis() {
+            Some(_) => QuantParams::per_channel(QuantType::I32, 0, scales),
+            None => QuantParams::per_tensor(QuantType::I32, scales[0], 0),
+        };
+        let params = params.map_err(|source| Error::Params { tensor: name.clone(), source })?;
+        let codes = Tensor::new(tensor.shape(), codes).map_err(|e| self.broken(e.into()))?;
+        self.planned.plan.weights.insert((id, slot), WeightPlan { params, codes: Arc::new(codes), sqnr_db });
+        Ok(())
+    }
+}
+
+/// Codes in the element type they are stored in.
+fn store(shape: &[usize], codes: &[i32], qtype: QuantType) -> Result<Tensor, quantize_ir::TensorError> {
+    match quantize_ir::quant::storage(qtype) {
+        DType::U8 => Tensor::new(shape, codes.iter().map(|q| *q as u8).collect::<Vec<_>>()),
+        DType::U16 => Tensor::new(shape, codes.iter().map(|q| *q as u16).collect::<Vec<_>>()),
+        DType::I16 => Tensor::new(shape, codes.iter().map(|q| *q as i16).collect::<Vec<_>>()),
+        DType::I32 => Tensor::new(shape, codes.to_vec()),
+        _ => Tensor::new(shape, codes.iter().map(|q| *q as i8).collect::<Vec<_>>()),
+    }
+}

@@ -1,0 +1,111 @@
+//! What a quantization did, as data: what people read is made of it by the command line.
+
+use crate::accuracy::Accuracy;
+use quantize_ir::{Decision, Graph, KeepReason, QuantPlan};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Tensors listed as the worst.
+const WORST: usize = 5;
+
+/// The outcome of a quantization.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Files written, the model first.
+    pub written: Vec<PathBuf>,
+    /// Bytes of the fp32 model.
+    pub bytes_before: u64,
+    /// Bytes of the written model.
+    pub bytes_after: u64,
+    /// Number of calibration images.
+    pub images: usize,
+    /// How images were preprocessed, in words; empty without images.
+    pub preprocessing: String,
+    /// Range method, as the command line spells it.
+    pub range: String,
+    /// Quantized nodes by operator, in descending number.
+    pub quantized: Vec<(String, usize)>,
+    /// Nodes that vanished into the saturation of another, or were folded into its weights.
+    pub folded: usize,
+    /// Nodes that stay as they are.
+    pub kept: Vec<Kept>,
+    /// Tensors that lose most by themselves, worst first.
+    pub worst: Vec<WorstTensor>,
+    /// The simulated int8 model against fp32; `None` if nothing was quantized.
+    pub accuracy: Option<Accuracy>,
+    /// What the caller should know.
+    pub warnings: Vec<String>,
+    /// What passes did, for a verbose log.
+    pub log: Vec<String>,
+}
+
+/// Nodes of one operator kept for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The operator.
+    pub op: String,
+    /// Why.
+    pub reason: String,
+    /// Labels of the nodes, in graph order.
+    pub nodes: Vec<String>,
+    /// Whether this is what a reader would want to know: it could have been quantized.
+    pub notable: bool,
+}
+
+/// A tensor and what quantizing it alone costs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorstTensor {
+    /// Its name.
+    pub name: String,
+    /// What it is: `activation`, `weight` or `constant`.
+    pub kind: &'static str,
+    /// Node to skip to keep it real.
+    pub node: String,
+    /// Signal to quantization noise, in dB.
+    pub sqnr_db: f64,
+}
+
+/// Quantized nodes by operator, most frequent first.
+pub(crate) fn quantized(graph: &Graph, plan: &QuantPlan) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (_, node) in graph.nodes().filter(|(id, _)| plan.quantizes(*id)) {
+        *counts.entry(node.op.name().to_owned()).or_default() += 1;
+    }
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    counts
+}
+
+/// Kept nodes, grouped by operator and reason.
+pub(crate) fn kept(graph: &Graph, plan: &QuantPlan) -> Vec<Kept> {
+    let mut groups: BTreeMap<(String, KeepReason), Vec<String>> = BTreeMap::new();
+    for (id, node) in graph.nodes() {
+        if let Some(Decision::Keep(reason)) = plan.nodes.get(&id).map(|n| &n.decision) {
+            groups.entry((node.op.name().to_owned(), reason.clone())).or_default().push(graph.label(id));
+        }
+    }
+    let kept = groups.into_iter().map(|((op, reason), nodes)| {
+        let notable = !matches!(reason, KeepReason::Folded | KeepReason::NotReal);
+        Kept { op, reason: reason.to_string(), nodes, notable }
+    });
+    kept.collect()
+}
+
+/// The tensors with the lowest signal-to-noise ratio of their own.
+pub(crate) fn worst(graph: &Graph, plan: &QuantPlan) -> Vec<WorstTensor> {
+    let activations = plan.activations.iter().filter(|(v, a)| a.shares == **v).filter_map(|(value, a)| {
+        let reader = graph.value(*value).consumers().first().map(|(n, _)| *n);
+        let node = graph.producer(*value).map(|(id, _)| id).or(reader);
+        let name = graph.value(*value).name.clone();
+        Some(WorstTensor { name, kind: "activation", node: graph.label(node?), sqnr_db: a.sqnr_db? })
+    });
+    let constants = plan.weights.iter().filter_map(|(&(id, slot), w)| {
+        let kind = if slot == 1 { "weight" } else { "constant" };
+        let name = graph.value(graph.node(id)?.input(slot)?).name.clone();
+        Some(WorstTensor { name, kind, node: graph.label(id), sqnr_db: w.sqnr_db })
+    });
+    let mut all: Vec<WorstTensor> = activations.chain(constants).filter(|t| t.sqnr_db.is_finite()).collect();
+    all.sort_by(|a, b| a.sqnr_db.total_cmp(&b.sqnr_db).then_with(|| a.name.cmp(&b.name)));
+    all.truncate(WORST);
+    all
+}
