@@ -170,3 +170,90 @@ impl Linear {
 fn to_f64(tensor: &Tensor) -> Result<Vec<f64>, PassError> {
     Ok(tensor.as_slice::<f32>().map_err(GraphError::from)?.iter().map(|v| f64::from(*v)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Builder;
+    use quantize_ir::op::BatchNorm;
+
+    const BN: Op = Op::BatchNorm(BatchNorm { epsilon: 0.0, axis: 1 });
+
+    fn batch_norm(b: &mut Builder, x: ValueId, variance: [f32; 2]) -> ValueId {
+        let parameters = [("scale", [2.0, 3.0]), ("bias", [0.5, -0.5]), ("mean", [1.0, 2.0]), ("var", variance)];
+        let mut inputs = vec![x];
+        inputs.extend(parameters.map(|(name, data)| b.constant(name, &[2], &data)));
+        b.node("bn", BN, &inputs)
+    }
+
+    fn fold(b: &mut Builder) -> Result<bool, PassError> {
+        let patch = fold_follower(&b.graph, b.id("conv"), &|_| true)?;
+        let folded = patch.is_some();
+        patch.map(|p| b.graph.apply(p)).transpose()?;
+        Ok(folded)
+    }
+
+    fn elements(b: &Builder, slot: usize) -> Vec<f32> {
+        let value = b.graph.node(b.id("conv")).unwrap().input(slot).unwrap();
+        b.graph.constant(value).unwrap().unwrap().as_slice::<f32>().unwrap().to_vec()
+    }
+
+    #[test]
+    fn batch_normalization_folds_into_weight_and_bias() {
+        let mut b = Builder::default();
+        let x = b.input("x");
+        let y = b.conv("conv", x);
+        let y = batch_norm(&mut b, y, [4.0, 9.0]);
+        b.outputs(&[y]);
+        assert_eq!(fold(&mut b), Ok(true));
+        assert_eq!(elements(&b, 1), [1.0, 2.0, 3.0, 4.0], "factors are 2/2 and 3/3");
+        assert_eq!(elements(&b, 2), [-0.5, -2.5]);
+        assert_eq!(b.graph.producer(y).unwrap().0, b.id("conv"));
+        assert_eq!(fold(&mut b), Ok(false));
+    }
+
+    #[test]
+    fn a_variance_that_makes_no_sense_is_named() {
+        for variance in [0.0, -1.0, f32::NAN] {
+            let mut b = Builder::default();
+            let x = b.input("x");
+            let y = b.conv("conv", x);
+            batch_norm(&mut b, y, [1.0, variance]);
+            let error = fold(&mut b).unwrap_err();
+            assert!(matches!(error, PassError::Variance { channel: 1, .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn channel_constants_fold_and_others_do_not() {
+        let cases: [(&str, &[usize], bool); 6] = [
+            ("per channel", &[2, 1, 1], true),
+            ("per channel, full rank", &[1, 2, 1, 1], true),
+            ("scalar", &[], true),
+            ("along width", &[2], false),
+            ("raises the rank", &[1, 1, 2, 1, 1], false),
+            ("per element", &[2, 2, 1], false),
+        ];
+        for (name, shape, folds) in cases {
+            for op in [Binary::Add, Binary::Mul] {
+                let mut b = Builder::default();
+                let x = b.input("x");
+                let y = b.conv("conv", x);
+                let data = vec![2.0; shape.iter().product()];
+                let c = b.constant("c", shape, &data);
+                b.node("affine", Op::Binary(op), &[c, y]);
+                assert_eq!(fold(&mut b), Ok(folds), "{name} {op:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_result_with_two_readers_stays() {
+        let mut b = Builder::default();
+        let x = b.input("x");
+        let y = b.conv("conv", x);
+        batch_norm(&mut b, y, [1.0, 1.0]);
+        b.outputs(&[y]);
+        assert_eq!(fold(&mut b), Ok(false));
+    }
+}

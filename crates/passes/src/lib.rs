@@ -15,6 +15,9 @@ pub mod prepare;
 pub mod results;
 pub mod select;
 
+#[cfg(test)]
+mod testing;
+
 pub use constant::Evaluator;
 pub use prepare::{Preparation, prepare};
 pub use select::{Selection, select};

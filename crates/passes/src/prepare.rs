@@ -62,3 +62,44 @@ impl Preparation {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Builder, Target};
+    use quantize_ir::op::{Binary, Unary};
+    use quantize_ir::{Op, ValueId};
+
+    fn scaled(b: &mut Builder, name: &str, x: ValueId) -> ValueId {
+        let conv = b.conv(name, x);
+        let c = b.constant("c", &[2, 1, 1], &[2.0, 4.0]);
+        b.node(&format!("{name}_scale"), Op::Binary(Binary::Mul), &[conv, c])
+    }
+
+    #[test]
+    fn folds_that_serve_no_quantized_node_are_taken_back() {
+        let mut b = Builder::default();
+        let x = b.input("x");
+        let a = scaled(&mut b, "inner", x);
+        let a = b.node("exp", Op::Unary(Unary::Exp), &[a]);
+        let y = scaled(&mut b, "last", a);
+        b.outputs(&[y]);
+        let prepared = prepare(&b.graph, &Target, &BTreeSet::new()).unwrap();
+        let left: Vec<&str> = prepared.graph.nodes().map(|(_, n)| n.name.as_str()).collect();
+        assert_eq!(left, ["inner", "exp", "last", "last_scale"]);
+        assert_eq!(prepared.log, ["fold-affine: `inner_scale` is part of `inner`"]);
+    }
+
+    #[test]
+    fn skipped_nodes_neither_fold_nor_vanish() {
+        for skip in ["inner", "inner_scale"] {
+            let mut b = Builder::default();
+            let x = b.input("x");
+            let a = scaled(&mut b, "inner", x);
+            let y = b.node("exp", Op::Unary(Unary::Exp), &[a]);
+            b.outputs(&[y]);
+            let prepared = prepare(&b.graph, &Target, &BTreeSet::from([b.id(skip)])).unwrap();
+            assert_eq!(prepared.graph.nodes().count(), 3, "{skip}");
+        }
+    }
+}

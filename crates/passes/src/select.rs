@@ -199,3 +199,117 @@ fn keeps_range(graph: &Graph, node: &Node) -> bool {
     }
     node.op.range_rule() == RangeRule::SameAsInput
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Builder, Target};
+    use quantize_ir::op::{Concat, Flatten, Layout, MaxPool, Padding, Rounding, Softmax, Unary, Window};
+
+    const RELU: Op = Op::Unary(Unary::Relu);
+    const ADD: Op = Op::Binary(quantize_ir::op::Binary::Add);
+
+    fn max_pool() -> Op {
+        let window = Window { strides: vec![], dilations: vec![], padding: Padding::none(), rounding: Rounding::Floor };
+        Op::MaxPool(MaxPool { kernel: vec![2, 2], window, column_major: false, layout: Layout::ChannelsFirst })
+    }
+
+    fn chosen(b: &Builder, skip: &[&str]) -> Selection {
+        select(&b.graph, &Target, &skip.iter().map(|n| b.id(n)).collect()).unwrap()
+    }
+
+    fn decision<'s>(b: &Builder, s: &'s Selection, name: &str) -> &'s Decision {
+        &s.decisions[&b.id(name)]
+    }
+
+    /// conv1 → relu → conv2 → pool → conv3 → matmul → softmax
+    fn chain() -> (Builder, [ValueId; 7]) {
+        let mut b = Builder::default();
+        let x = b.input("x");
+        let a = b.conv("conv1", x);
+        let r = b.node("relu", RELU, &[a]);
+        let c = b.conv("conv2", r);
+        let p = b.node("pool", max_pool(), &[c]);
+        let d = b.conv("conv3", p);
+        let w = b.constant("w", &[2, 2], &[0.0; 4]);
+        let logits = b.node("fc", Op::MatMul, &[d, w]);
+        let y = b.node("softmax", Op::Softmax(Softmax { axis: -1, flatten: false, log: false }), &[logits]);
+        b.outputs(&[y]);
+        (b, [x, a, r, c, p, d, logits])
+    }
+
+    #[test]
+    fn a_chain_is_quantized_up_to_the_logits() {
+        let (b, [x, a, r, c, p, d, logits]) = chain();
+        let s = chosen(&b, &[]);
+        assert_eq!(s.activations, BTreeSet::from([x, r, c, p, d]));
+        assert!(!s.activations.contains(&a), "the value before an absorbed relu is never materialized");
+        assert!(!s.activations.contains(&logits));
+        assert_eq!(*decision(&b, &s, "relu"), Decision::Absorbed { into: b.id("conv1") });
+        assert_eq!(*decision(&b, &s, "fc"), Decision::Quantize);
+        assert_eq!(s.shares, BTreeMap::from([(p, c)]));
+    }
+
+    #[test]
+    fn a_skipped_node_reads_and_writes_what_its_neighbours_need() {
+        let (b, [x, _, r, c, p, d, _]) = chain();
+        let s = chosen(&b, &["conv2"]);
+        assert_eq!(*decision(&b, &s, "conv2"), Decision::Keep(KeepReason::Skipped));
+        assert_eq!(*decision(&b, &s, "pool"), Decision::Keep(KeepReason::RealOperands));
+        assert_eq!(s.activations, BTreeSet::from([x, r, p, d]));
+        assert!(!s.activations.contains(&c));
+    }
+
+    #[test]
+    fn an_activation_after_a_skipped_node_is_not_absorbed() {
+        let (b, _) = chain();
+        let s = chosen(&b, &["conv1"]);
+        assert_eq!(*decision(&b, &s, "relu"), Decision::Keep(KeepReason::NoIntegerKernel));
+    }
+
+    #[test]
+    fn a_convolution_that_writes_a_result_stays() {
+        let mut b = Builder::default();
+        let x = b.input("x");
+        let a = b.conv("conv1", x);
+        let y = b.conv("conv2", a);
+        let y = b.node("relu", RELU, &[y]);
+        b.outputs(&[y]);
+        let s = chosen(&b, &[]);
+        assert_eq!(*decision(&b, &s, "conv2"), Decision::Keep(KeepReason::NetworkResult));
+        assert_eq!(s.activations, BTreeSet::from([x, a]));
+    }
+
+    #[test]
+    fn joins_need_an_integer_operand_and_idle_carriers_stay() {
+        let mut b = Builder::default();
+        let (x, z) = (b.input("x"), b.input("z"));
+        let real = b.node("real_add", ADD, &[x, z]);
+        let a = b.conv("conv", x);
+        let sum = b.node("add", ADD, &[a, real]);
+        let both = b.node("concat", Op::Concat(Concat { axis: 1 }), &[sum, a]);
+        let pooled = b.node("idle_pool", max_pool(), &[both]);
+        let y = b.node("tanh", Op::Unary(Unary::Tanh), &[pooled]);
+        let flat = b.node("flatten", Op::Flatten(Flatten { axis: 1 }), &[y]);
+        let z = b.node("exp", Op::Unary(Unary::Exp), &[flat]);
+        b.outputs(&[z]);
+        let s = chosen(&b, &[]);
+        assert_eq!(*decision(&b, &s, "real_add"), Decision::Keep(KeepReason::RealOperands));
+        assert_eq!(*decision(&b, &s, "add"), Decision::Quantize);
+        assert_eq!(*decision(&b, &s, "concat"), Decision::Quantize);
+        assert_eq!(*decision(&b, &s, "idle_pool"), Decision::Keep(KeepReason::RealReaders));
+        assert_eq!(*decision(&b, &s, "flatten"), Decision::Keep(KeepReason::RealOperands));
+        assert_eq!(s.activations, BTreeSet::from([x, a, real, sum, both]));
+    }
+
+    #[test]
+    fn an_output_that_is_computed_with_is_quantized() {
+        let mut b = Builder::default();
+        let x = b.input("x");
+        let a = b.conv("conv1", x);
+        let c = b.conv("conv2", a);
+        let y = b.node("tanh", Op::Unary(Unary::Exp), &[c]);
+        b.outputs(&[a, y]);
+        assert!(chosen(&b, &[]).activations.contains(&a));
+    }
+}
