@@ -1,6 +1,7 @@
 //! Errors of compiling and running a graph.
 
 use quantize_ir::{GraphError, ShapeError, TensorError};
+use quantize_kernels::KernelError;
 
 /// Why one operator could not be evaluated on its operands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +19,17 @@ pub enum OpError {
     /// An operand has the wrong element type or size.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// A kernel refused its operands.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The node asks for a result the operator does not have.
+    #[error("result {slot} is asked for, the operator has {results}")]
+    Result {
+        /// The slot asked for.
+        slot: usize,
+        /// Number of results.
+        results: usize,
+    },
     /// The operator exists, but not in this form.
     #[error("{0} is not supported by the executor")]
     Unsupported(String),
@@ -55,6 +67,28 @@ pub enum ExecError {
     NotFed {
         /// The value.
         name: String,
+    },
+    /// A value is fed that has its data already.
+    #[error("`{name}` cannot be fed: it is computed or constant")]
+    NotAnInput {
+        /// The value.
+        name: String,
+    },
+    /// An operand of a node evaluated on its own is not constant.
+    #[error("node `{node}`: operand {slot} is not constant")]
+    NotConstant {
+        /// Label of the node.
+        node: String,
+        /// Slot of the operand.
+        slot: usize,
+    },
+    /// An entry of a quantization plan does not fit what it is for.
+    #[error("quantization of `{value}`: {reason}")]
+    Plan {
+        /// Name of the value or label of the node.
+        value: String,
+        /// What does not fit.
+        reason: String,
     },
     /// The graph itself is broken.
     #[error(transparent)]

@@ -1,13 +1,26 @@
 //! Runs the framework-neutral graph: fp32 execution with observation hooks, and the simulation of a quantization plan.
 //!
-//! What lives here: compiling a graph into a schedule with buffer lifetimes, evaluating operators (through
-//! `quantize-kernels` where speed matters), showing every computed value to an observer, and running a plan's integer
-//! arithmetic in simulation. What does not: file formats, data sets, statistics, choosing quantization parameters.
+//! What lives here: compiling a graph into a schedule with buffer lifetimes ([`Program`]), running it ([`Session`]),
+//! showing every computed value to an [`Observer`], evaluating operators (through `quantize-kernels` where speed
+//! matters), and running a plan's integer arithmetic in simulation. What does not: file formats, data sets,
+//! statistics, choosing quantization parameters, threads. One program serves any number of threads, each with a
+//! session of its own.
 #![forbid(unsafe_code)]
 
 mod error;
+mod eval;
+mod fold;
 mod operands;
 mod ops;
 mod pool;
+mod program;
+mod session;
+mod simulate;
+
+#[cfg(test)]
+mod testing;
 
 pub use error::{ExecError, OpError};
+pub use fold::evaluate_constant;
+pub use program::Program;
+pub use session::{Observer, Session};

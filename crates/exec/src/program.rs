@@ -1,0 +1,287 @@
+//! Compiling a graph: which nodes run, in which order, on which values, and when a value is no longer needed.
+
+use crate::error::ExecError;
+use crate::simulate;
+use quantize_ir::{Graph, NodeId, Op, QuantPlan, Tensor, ValueId};
+use quantize_numerics::AffineParams;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A schedule that computes chosen values of a graph. It owns what it needs and can be shared by any number of
+/// threads, each with its own [`Session`](crate::Session).
+#[derive(Debug)]
+pub struct Program {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) slots: Vec<Slot>,
+    /// Slots of the targets, in the order asked for.
+    pub(crate) targets: Vec<usize>,
+    by_value: BTreeMap<ValueId, usize>,
+}
+
+/// One node to run. Operands and results are indices into [`Program::slots`].
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) label: String,
+    pub(crate) op: Op,
+    pub(crate) inputs: Vec<Option<usize>>,
+    /// By result slot; `None` for a result the targets do not depend on.
+    pub(crate) outputs: Vec<Option<usize>>,
+    /// Values nobody reads after this step.
+    pub(crate) release: Vec<usize>,
+}
+
+/// A value of the program.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) value: ValueId,
+    pub(crate) name: String,
+    pub(crate) source: Source,
+    /// What rounds it to a grid as soon as it is there.
+    pub(crate) quantizer: Option<AffineParams>,
+}
+
+/// Where a value comes from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Constant(Arc<Tensor>),
+    Fed,
+    Computed,
+}
+
+impl Program {
+    /// Compiles what is needed for `targets`: the nodes they depend on, in topological order. Constants are read once;
+    /// a value with known elements is never computed. Results the targets do not depend on are neither computed nor
+    /// observed.
+    ///
+    /// # Errors
+    /// [`ExecError::Opaque`] listing every operator without shared semantics the targets depend on;
+    /// [`ExecError::Graph`] if the graph has a cycle or a constant cannot be read.
+    pub fn compile(graph: &Graph, targets: &[ValueId]) -> Result<Self, ExecError> {
+        Self::with_plan(graph, targets, &QuantPlan::default())
+    }
+
+    /// Like [`Program::compile`], with `plan` carried out in simulation: the planned constants are replaced by
+    /// `scale * (code - zero_point)`, and every planned activation is rounded to its grid as soon as it is computed or
+    /// fed, to `scale * (clamp(RN(x / scale) + zero_point) - zero_point)` with RN rounding half to even, computed in
+    /// f32. Observers and callers see the rounded values.
+    ///
+    /// # Errors
+    /// As for [`Program::compile`], and [`ExecError::Plan`] if an entry of the plan does not fit.
+    pub fn simulate(graph: &Graph, targets: &[ValueId], plan: &QuantPlan) -> Result<Self, ExecError> {
+        Self::with_plan(graph, targets, plan)
+    }
+
+    fn with_plan(graph: &Graph, targets: &[ValueId], plan: &QuantPlan) -> Result<Self, ExecError> {
+        let needed = Needed::of(graph, targets, plan);
+        needed.refuse_opaque(graph)?;
+        let mut builder = Builder { graph, plan, needed: &needed, slots: Vec::new(), by_value: BTreeMap::new() };
+        let mut steps = Vec::new();
+        for id in graph.topological_order()?.into_iter().filter(|id| needed.nodes.contains(id)) {
+            steps.extend(builder.step(id)?);
+        }
+        let targets = targets.iter().map(|v| builder.slot(*v)).collect::<Result<Vec<usize>, _>>()?;
+        let Builder { slots, by_value, .. } = builder;
+        release_after_last_use(&mut steps, &slots, &targets);
+        Ok(Self { steps, slots, targets, by_value })
+    }
+
+    /// Values the caller has to feed, in the order they were added to the graph.
+    pub fn inputs(&self) -> Vec<ValueId> {
+        let fed = self.by_value.iter().filter(|(_, slot)| matches!(self.slots[**slot].source, Source::Fed));
+        fed.map(|(value, _)| *value).collect()
+    }
+
+    /// The slot of `value`, if the targets depend on it.
+    pub(crate) fn slot_of(&self, value: ValueId) -> Option<usize> {
+        self.by_value.get(&value).copied()
+    }
+}
+
+/// What the targets depend on.
+struct Needed {
+    nodes: BTreeSet<NodeId>,
+    values: BTreeSet<ValueId>,
+}
+
+impl Needed {
+    fn of(graph: &Graph, targets: &[ValueId], plan: &QuantPlan) -> Self {
+        let mut needed = Self { nodes: BTreeSet::new(), values: BTreeSet::new() };
+        let mut waiting = targets.to_vec();
+        while let Some(value) = waiting.pop() {
+            if !needed.values.insert(value) || graph.value(value).constant.is_some() {
+                continue;
+            }
+            let Some((id, node)) = graph.producer(value) else { continue };
+            if needed.nodes.insert(id) {
+                let operands =
+                    node.inputs.iter().enumerate().filter(|(slot, _)| !plan.weights.contains_key(&(id, *slot)));
+                waiting.extend(operands.filter_map(|(_, value)| *value));
+            }
+        }
+        needed
+    }
+
+    fn refuse_opaque(&self, graph: &Graph) -> Result<(), ExecError> {
+        let opaque = self.nodes.iter().filter_map(|id| match &graph.node(*id)?.op {
+            Op::Opaque(o) => Some((graph.label(*id), o.kind.clone())),
+            _ => None,
+        });
+        let nodes: Vec<(String, String)> = opaque.collect();
+        if nodes.is_empty() { Ok(()) } else { Err(ExecError::Opaque { nodes }) }
+    }
+}
+
+/// Translates values to slots while the steps are made.
+struct Builder<'a> {
+    graph: &'a Graph,
+    plan: &'a QuantPlan,
+    needed: &'a Needed,
+    slots: Vec<Slot>,
+    by_value: BTreeMap<ValueId, usize>,
+}
+
+impl Builder<'_> {
+    fn step(&mut self, id: NodeId) -> Result<Option<Step>, ExecError> {
+        let Some(node) = self.graph.node(id) else { return Ok(None) };
+        let inputs = node.inputs.iter().enumerate();
+        let inputs = inputs.map(|(slot, value)| self.operand(id, slot, *value)).collect::<Result<_, _>>()?;
+        let outputs = node.outputs.iter().map(|value| self.result(*value)).collect::<Result<_, _>>()?;
+        Ok(Some(Step { label: self.graph.label(id), op: node.op.clone(), inputs, outputs, release: Vec::new() }))
+    }
+
+    fn operand(&mut self, node: NodeId, slot: usize, value: Option<ValueId>) -> Result<Option<usize>, ExecError> {
+        let Some(value) = value else { return Ok(None) };
+        let Some(weight) = self.plan.weights.get(&(node, slot)) else { return self.slot(value).map(Some) };
+        let tensor = simulate::dequantized(weight).map_err(|reason| self.plan_error(value, reason))?;
+        // A slot of its own: other readers of the constant may have other parameters, or none.
+        Ok(Some(self.push(value, Source::Constant(Arc::new(tensor)), None)))
+    }
+
+    fn result(&mut self, value: Option<ValueId>) -> Result<Option<usize>, ExecError> {
+        let computed = |v: &ValueId| self.needed.values.contains(v) && self.graph.value(*v).constant.is_none();
+        value.filter(computed).map(|v| self.slot(v)).transpose()
+    }
+
+    fn slot(&mut self, value: ValueId) -> Result<usize, ExecError> {
+        if let Some(slot) = self.by_value.get(&value) {
+            return Ok(*slot);
+        }
+        let quantizer = self.quantizer(value)?;
+        let slot = match self.graph.constant(value)? {
+            Some(constant) => {
+                let constant = match quantizer {
+                    Some(q) => simulate::fake_quantized(&constant, q)
+                        .map(Arc::new)
+                        .map_err(|reason| self.plan_error(value, reason))?,
+                    None => constant,
+                };
+                self.push(value, Source::Constant(constant), None)
+            }
+            None if self.graph.producer(value).is_some() => self.push(value, Source::Computed, quantizer),
+            None => self.push(value, Source::Fed, quantizer),
+        };
+        self.by_value.insert(value, slot);
+        Ok(slot)
+    }
+
+    fn push(&mut self, value: ValueId, source: Source, quantizer: Option<AffineParams>) -> usize {
+        self.slots.push(Slot { value, name: self.graph.value(value).name.clone(), source, quantizer });
+        self.slots.len() - 1
+    }
+
+    fn quantizer(&self, value: ValueId) -> Result<Option<AffineParams>, ExecError> {
+        let Some(planned) = self.plan.activations.get(&value) else { return Ok(None) };
+        simulate::activation_quantizer(&planned.params).map(Some).map_err(|reason| self.plan_error(value, reason))
+    }
+
+    fn plan_error(&self, value: ValueId, reason: String) -> ExecError {
+        ExecError::Plan { value: self.graph.value(value).name.clone(), reason }
+    }
+}
+
+fn release_after_last_use(steps: &mut [Step], slots: &[Slot], targets: &[usize]) {
+    let mut last_use = vec![None; slots.len()];
+    for (i, step) in steps.iter().enumerate() {
+        for slot in step.outputs.iter().chain(&step.inputs).flatten() {
+            last_use[*slot] = Some(i);
+        }
+    }
+    for (slot, last) in last_use.into_iter().enumerate() {
+        let kept = matches!(slots[slot].source, Source::Constant(_)) || targets.contains(&slot);
+        if let Some(step) = last.filter(|_| !kept) {
+            steps[step].release.push(slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Network;
+    use quantize_ir::Constant;
+    use quantize_ir::op::{Binary, Opaque, Unary};
+
+    const RELU: Op = Op::Unary(Unary::Relu);
+    const ADD: Op = Op::Binary(Binary::Add);
+
+    fn opaque(kind: &str) -> Op {
+        Op::Opaque(Opaque { domain: "custom".into(), kind: kind.into() })
+    }
+
+    fn labels(program: &Program) -> Vec<&str> {
+        program.steps.iter().map(|s| s.label.as_str()).collect()
+    }
+
+    #[test]
+    fn only_what_the_targets_need_is_run() {
+        let mut net = Network::default();
+        let x = net.input("x");
+        let a = net.node("a", RELU, &[x]);
+        let b = net.node("b", RELU, &[a]);
+        net.node("unused", RELU, &[a]);
+        let program = Program::compile(&net.graph, &[b]).unwrap();
+        assert_eq!((labels(&program), program.inputs()), (vec!["a", "b"], vec![x]));
+    }
+
+    #[test]
+    fn known_elements_cut_off_their_producers() {
+        let mut net = Network::default();
+        let x = net.input("x");
+        let a = net.node("a", opaque("Fused"), &[x]);
+        let b = net.node("b", RELU, &[a]);
+        net.graph.value_mut(a).constant = Some(Constant::owned(Tensor::scalar(1f32)));
+        let program = Program::compile(&net.graph, &[b]).unwrap();
+        assert_eq!((labels(&program), program.inputs()), (vec!["b"], vec![]));
+    }
+
+    #[test]
+    fn all_opaque_ancestors_are_named() {
+        let mut net = Network::default();
+        let x = net.input("x");
+        let a = net.node("a", opaque("First"), &[x]);
+        let b = net.node("b", opaque("Second"), &[a]);
+        net.node("c", opaque("Elsewhere"), &[b]);
+        let error = Program::compile(&net.graph, &[b]).unwrap_err();
+        assert_eq!(error.to_string(), "cannot execute node `a` (First), node `b` (Second)");
+        assert!(Program::compile(&net.graph, &[x]).is_ok());
+    }
+
+    #[test]
+    fn values_are_released_after_their_last_reader() {
+        let mut net = Network::default();
+        let x = net.input("x");
+        let a = net.node("a", RELU, &[x]);
+        let b = net.node("b", ADD, &[a, x]);
+        let c = net.node("c", ADD, &[b, b]);
+        let program = Program::compile(&net.graph, &[c]).unwrap();
+        let released: Vec<Vec<&str>> =
+            program.steps.iter().map(|s| s.release.iter().map(|i| program.slots[*i].name.as_str()).collect()).collect();
+        assert_eq!(released, [vec![], vec!["x", "a"], vec!["b"]]);
+    }
+
+    #[test]
+    fn programs_are_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Program>();
+    }
+}
