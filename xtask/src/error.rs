@@ -40,6 +40,42 @@ pub(crate) enum Error {
         /// What the JSON reader said.
         source: serde_json::Error,
     },
+    /// Something outside the project that a task needs cannot be had.
+    #[error("cannot get {what}: {cause}")]
+    Environment {
+        /// What is needed.
+        what: &'static str,
+        /// Why there is none.
+        cause: Box<Error>,
+    },
+    /// A list of inputs is empty, so that a check would show nothing.
+    #[error("no files found: {what}")]
+    NothingToCheck {
+        /// Which files.
+        what: &'static str,
+    },
+    /// An array file is not what numpy writes for float32 or int64 numbers.
+    #[error("{path}: not an array of float32 or int64 numbers in C order: {cause}")]
+    Array {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
+    /// Checks of a conformance run failed; each of them has been printed.
+    #[error("the {format} conformance run failed")]
+    Conformance {
+        /// The format.
+        format: &'static str,
+    },
+    /// The library under test failed.
+    #[error("{path}: {source}")]
+    Model {
+        /// The model.
+        path: PathBuf,
+        /// What the library said.
+        source: quantize_pipeline::Error,
+    },
     /// The source tree breaks rules; each of them has been printed.
     #[error("{0} problems in the source tree")]
     Untidy(usize),

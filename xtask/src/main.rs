@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task talks to the person who started it")]
 
+mod conformance;
 mod error;
 mod tidy;
 mod workspace;
@@ -18,11 +19,19 @@ use clap::Parser;
 enum Task {
     /// Check the rules of the source tree: crate edges, module docs, file access, text.
     Tidy,
+    /// Compare what `quantize` writes and computes with the real runtime of a format.
+    Conformance {
+        /// The format.
+        format: conformance::Format,
+        /// Run only the checks whose name contains one of these words.
+        only: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Tidy => tidy::run(),
+        Task::Conformance { format, only } => conformance::run(format, &only),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,66 @@
+//! `cargo xtask conformance`: what `quantize` writes and computes, compared with the real runtime of a format.
+//!
+//! Each format has a list of checks; a check records one or more verdicts with the figures it measured. A check that
+//! needs what is not there is skipped in plain sight. The runtime lives in a virtual environment of its own.
+
+mod context;
+mod lite0;
+mod npy;
+mod onnx;
+mod report;
+mod venv;
+
+use std::fs;
+
+use clap::ValueEnum;
+
+use crate::error::{Error, Result, at};
+use context::Context;
+use report::{Report, Verdict};
+
+/// The formats that have a conformance run.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Format {
+    /// ONNX, against onnxruntime.
+    Onnx,
+}
+
+/// A named check.
+type Check = (&'static str, fn(&Context, &mut Report) -> Result<()>);
+
+impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Onnx => "onnx",
+        }
+    }
+
+    fn checks(self) -> &'static [Check] {
+        match self {
+            Self::Onnx => onnx::CHECKS,
+        }
+    }
+}
+
+/// Runs the checks of a format whose names contain one of `only`, or all if `only` is empty.
+///
+/// Prints each verdict as it comes and writes them as a table to `conformance/<format>.md` in the target folder.
+///
+/// # Errors
+///
+/// If a check fails, if no check is run, or if the virtual environment or the program cannot be made.
+pub(crate) fn run(format: Format, only: &[String]) -> Result<()> {
+    let context = Context::prepare(format.name())?;
+    let mut report = Report::default();
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|word| name.contains(word.as_str()));
+    for (name, check) in format.checks().iter().filter(|(name, _)| wanted(name)) {
+        if let Err(error) = check(&context, &mut report) {
+            report.record(*name, Verdict::Failed(error.to_string()));
+        }
+    }
+    let table = context.work().with_extension("md");
+    fs::write(&table, report.table()).map_err(at(&table))?;
+    println!("{}", report.totals());
+    println!("{}", table.display());
+    if report.is_good() { Ok(()) } else { Err(Error::Conformance { format: format.name() }) }
+}

@@ -1,0 +1,123 @@
+//! What all checks work with: the program under test, the runtime, folders.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::report::{Report, Verdict};
+use super::venv::Venv;
+use crate::error::{Error, Result, at};
+use crate::workspace;
+
+/// Names the folder of large models, images and reference outputs.
+const SHARED: &str = "QUANTIZE_SHARED";
+
+/// The program under test, its counterpart and the folders of a conformance run.
+#[derive(Debug)]
+pub(super) struct Context {
+    quantize: PathBuf,
+    venv: Venv,
+    shared: Option<PathBuf>,
+    work: PathBuf,
+}
+
+impl Context {
+    /// Builds `quantize`, prepares the runtime and an empty work folder for a format.
+    ///
+    /// # Errors
+    ///
+    /// If the build, the virtual environment or the folder fails.
+    pub(super) fn prepare(format: &str) -> Result<Self> {
+        let target = workspace::metadata()?.target_directory;
+        let venv = Venv::prepare(&target.join("conformance/venv"))?;
+        workspace::output(workspace::cargo().args(["build", "--release", "--locked", "--package", "quantize-cli"]))?;
+        let quantize = target.join("release/quantize");
+        let work = target.join("conformance").join(format);
+        if work.exists() {
+            fs::remove_dir_all(&work).map_err(at(&work))?;
+        }
+        fs::create_dir_all(&work).map_err(at(&work))?;
+        let shared = std::env::var_os(SHARED).filter(|path| !path.is_empty()).map(PathBuf::from);
+        Ok(Self { quantize, venv, shared, work })
+    }
+
+    /// The program under test.
+    pub(super) fn quantize(&self) -> Command {
+        Command::new(&self.quantize)
+    }
+
+    /// A script of `xtask/conformance`.
+    pub(super) fn script(&self, name: &str) -> Command {
+        self.venv.script(name)
+    }
+
+    /// The folder in which this run writes; empty at the beginning.
+    pub(super) fn work(&self) -> &Path {
+        &self.work
+    }
+
+    /// A new folder in the work folder.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub(super) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.work.join(name);
+        fs::create_dir_all(&folder).map_err(at(&folder))?;
+        Ok(folder)
+    }
+
+    /// A folder next to the work folder that outlives the run.
+    pub(super) fn cache(&self, name: &str) -> PathBuf {
+        self.work.with_file_name(name)
+    }
+
+    /// The folder of shared data. If there is none, records why the check `name` is not run: skipped, or failed in
+    /// continuous integration.
+    pub(super) fn shared(&self, name: &str, report: &mut Report) -> Option<&Path> {
+        if self.shared.is_none() {
+            let why = format!("{SHARED} is not set");
+            let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+            report.record(name, if in_ci { Verdict::Failed(why) } else { Verdict::Skipped(why) });
+        }
+        self.shared.as_deref()
+    }
+}
+
+/// The files of a folder whose names the filter takes, sorted.
+///
+/// # Errors
+///
+/// If the folder cannot be read.
+pub(super) fn files(folder: &Path, takes: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).map_err(at(folder))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(at(folder))?.path();
+        if path.is_file() && path.file_name().and_then(|name| name.to_str()).is_some_and(&takes) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The small networks of the repository's tests.
+///
+/// # Errors
+///
+/// If there are none.
+pub(super) fn tiny_models() -> Result<Vec<PathBuf>> {
+    let folder = workspace::root().join("tests/fixtures/models");
+    let models = files(&folder, |name| name.starts_with("tiny_") && name.ends_with(".onnx"))?;
+    if models.is_empty() {
+        Err(Error::NothingToCheck { what: "tests/fixtures/models/tiny_*.onnx" })
+    } else {
+        Ok(models)
+    }
+}
+
+/// The file name without its extension.
+pub(super) fn stem(path: &Path) -> String {
+    path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+}

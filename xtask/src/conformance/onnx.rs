@@ -1,0 +1,25 @@
+//! The checks of ONNX, against onnxruntime.
+
+mod accuracy;
+mod demo;
+mod determinism;
+mod fp32;
+mod identity;
+mod memory;
+mod networks;
+mod simulation;
+mod structure;
+
+use super::Check;
+
+/// All checks, the quick ones first.
+pub(super) const CHECKS: &[Check] = &[
+    ("identity", identity::check),
+    ("fp32", fp32::check),
+    ("networks", networks::check),
+    ("demo", demo::check),
+    ("lite0", accuracy::check),
+    ("simulation", simulation::check),
+    ("determinism", determinism::check),
+    ("memory", memory::check),
+];

@@ -1,0 +1,75 @@
+//! Peak memory does not grow with the number of calibration images.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::conformance::context::{Context, files};
+use crate::conformance::lite0::Lite0;
+use crate::conformance::report::{Report, Verdict};
+use crate::error::{Result, at};
+use crate::workspace;
+
+/// The most memory a calibration may use, in 10⁶ bytes.
+const MOST_MB: f64 = 300.0;
+
+/// How much more the larger number of images may use.
+const GROWTH: f64 = 0.05;
+
+/// Numbers of images that are compared.
+const IMAGES: [usize; 2] = [10, 100];
+
+/// What `peak_memory.py` prints.
+#[derive(Deserialize)]
+struct Peak {
+    status: i32,
+    peak_mb: f64,
+    seconds: f64,
+    stderr: String,
+}
+
+/// Quantizes Lite0 with few and with many images.
+pub(super) fn check(context: &Context, report: &mut Report) -> Result<()> {
+    let Some(shared) = context.shared("memory", report) else {
+        return Ok(());
+    };
+    let lite0 = Lite0::prepare(context, shared)?;
+    let mut unmet = Vec::new();
+    let mut peaks = Vec::new();
+    for count in IMAGES {
+        let peak = measure(context, &lite0, count)?;
+        if peak.status != 0 {
+            unmet.push(format!("exit code {} with {count} images: {}", peak.status, peak.stderr));
+        }
+        if peak.peak_mb > MOST_MB {
+            unmet.push(format!("more than {MOST_MB} MB with {count} images"));
+        }
+        peaks.push(peak);
+    }
+    let [few, many] = [0, 1].map(|k| peaks.get(k).map_or(f64::NAN, |peak| peak.peak_mb));
+    if (many - few).abs() > GROWTH * few {
+        unmet.push(format!("the peaks are more than {:.0} % apart", 100.0 * GROWTH));
+    }
+    let each = peaks.iter().zip(IMAGES);
+    let figures = each.map(|(peak, count)| format!("{count} images: {:.1} MB in {:.1} s", peak.peak_mb, peak.seconds));
+    report.record("memory", Verdict::of(figures.collect::<Vec<_>>().join(", "), &unmet));
+    Ok(())
+}
+
+fn measure(context: &Context, lite0: &Lite0, count: usize) -> Result<Peak> {
+    let folder = context.folder(&format!("memory-{count}"))?;
+    let images = first_images(&lite0.calib, &folder.join("images"), count)?;
+    let quantize = lite0.quantize(context, &images, &folder.join("lite0.onnx"));
+    let mut script = context.script("peak_memory.py");
+    workspace::json(script.arg(quantize.get_program()).args(quantize.get_args()))
+}
+
+/// Copies the first images of a folder to a new one.
+fn first_images(from: &Path, to: &Path, count: usize) -> Result<PathBuf> {
+    fs::create_dir_all(to).map_err(at(to))?;
+    for image in files(from, |name| name.ends_with(".jpg"))?.iter().take(count) {
+        fs::copy(image, to.join(image.file_name().unwrap_or_default())).map_err(at(image))?;
+    }
+    Ok(to.to_owned())
+}
