@@ -2,8 +2,8 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
-    Channels, DataOptions, Granularity, Interpolation, Layout, PRESETS, PreprocessOptions, QuantizeOptions, RangeMethod,
-    RecipeOptions,
+    Channels, DataOptions, Granularity, Interpolation, Layout, PRESETS, PreprocessOptions, QuantizeOptions,
+    RangeMethod, RecipeOptions,
 };
 use std::path::PathBuf;
 
@@ -284,7 +284,8 @@ mod tests {
 
     #[test]
     fn given_choices_override_the_preset() {
-        let options = options("quantize onnx m.onnx --preset fast --bias-correction none --range mse --weights per-tensor");
+        let options =
+            options("quantize onnx m.onnx --preset fast --bias-correction none --range mse --weights per-tensor");
         assert_eq!((options.recipe.range, options.recipe.weights), (RangeMethod::Mse, Granularity::PerTensor));
     }
 }

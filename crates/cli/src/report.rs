@@ -108,7 +108,10 @@ fn advice(summary: &Summary) -> Vec<String> {
 pub(crate) fn json(summary: &Summary) -> Value {
     let finite = |db: f64| db.is_finite().then_some(db);
     let outputs = |a: &Accuracy| -> Vec<Value> {
-        a.outputs.iter().map(|o| json!({"name": o.name, "sqnr_db": finite(o.sqnr_db), "agreeing": o.agreeing})).collect()
+        a.outputs
+            .iter()
+            .map(|o| json!({"name": o.name, "sqnr_db": finite(o.sqnr_db), "agreeing": o.agreeing}))
+            .collect()
     };
     json!({
         "written": summary.written,

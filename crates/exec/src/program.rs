@@ -71,6 +71,19 @@ impl Program {
         Self::with_plan(graph, targets, plan)
     }
 
+    /// Like [`Program::compile`], but the values are only computed for an observer to see: a run returns nothing, and
+    /// each value is released after its last reader.
+    ///
+    /// # Errors
+    /// As for [`Program::compile`].
+    pub fn observe(graph: &Graph, values: &[ValueId]) -> Result<Self, ExecError> {
+        let mut program = Self::compile(graph, values)?;
+        program.targets.clear();
+        program.steps.iter_mut().for_each(|step| step.release.clear());
+        release_after_last_use(&mut program.steps, &program.slots, &[]);
+        Ok(program)
+    }
+
     fn with_plan(graph: &Graph, targets: &[ValueId], plan: &QuantPlan) -> Result<Self, ExecError> {
         let needed = Needed::of(graph, targets, plan);
         needed.refuse_opaque(graph)?;

@@ -1,2 +1,24 @@
-//! Placeholder.
+//! The ONNX format: reading models into the framework-neutral graph and writing them back under a plan.
+//!
+//! What lives here: the indexed source document ([`OnnxDocument`]), the front-end ([`import`]), the table of operators
+//! with their way in and out, the recipe for onnxruntime ([`QdqRecipe`]) and the back-end ([`encode_qdq`]). What does
+//! not: executing anything, data, choosing parameters.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod backend;
+mod document;
+mod error;
+mod frontend;
+mod ops;
+mod opset;
+mod recipe;
+mod tensor;
+
+pub use backend::{Encoded, encode_qdq};
+pub use document::OnnxDocument;
+pub use error::{Location, OnnxError, Problem};
+pub use frontend::import;
+pub use ops::emit;
+pub use recipe::QdqRecipe;
+pub use tensor::decode_tensor_message;

@@ -52,7 +52,7 @@ pub(crate) fn compare(
         let expected = fp32.run(&inputs, &mut ()).map_err(failed)?;
         let found = int8.run(&inputs, &mut ()).map_err(failed)?;
         rows.push((index, expected.iter().zip(&found).map(|(e, f)| agreement(e, f)).collect::<Vec<_>>()));
-        Ok(())
+        Ok::<(), Error>(())
     })?;
     progress.end();
     let mut rows: Vec<_> = states.into_iter().flat_map(|(_, _, rows)| rows).collect();

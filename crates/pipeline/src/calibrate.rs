@@ -44,13 +44,13 @@ pub(crate) fn calibrate(
 ) -> Result<Statistics, Error> {
     let failed = |source| Error::Exec { model: model.to_owned(), source };
     let targets: Vec<ValueId> = values.iter().copied().collect();
-    let program = Program::compile(graph, &targets).map_err(failed)?;
+    let program = Program::observe(graph, &targets).map_err(failed)?;
     progress.begin("calibrating", data.len());
     let init = || Worker { session: Session::new(&program), statistics: Statistics::of(values.iter().copied()) };
     let workers = for_each(data.len(), threads, progress, init, |worker, index| {
         let inputs = [(data.input(), data.sample(index)?)];
         let mut recorder = Recorder { statistics: &mut worker.statistics, image: index as u64, error: None };
-        worker.session.observe(&inputs, &mut recorder).map_err(failed)?;
+        worker.session.run(&inputs, &mut recorder).map_err(failed)?;
         match recorder.error {
             Some((value, source)) => Err(Error::Tensor { tensor: graph.value(value).name.clone(), source }),
             None => Ok(()),

@@ -33,8 +33,7 @@ pub(crate) struct Data {
 impl ImageInput {
     /// The only input of `graph`, if images can feed it: four axes, three or one channels.
     pub(crate) fn of(graph: &Graph, model: &Path, layout: Option<Layout>) -> Result<Self, Error> {
-        let refuse =
-            |cause: String, cure: &str| Error::Input { model: model.to_owned(), cause, cure: cure.to_owned() };
+        let refuse = |cause: String, cure: &str| Error::Input { model: model.to_owned(), cause, cure: cure.to_owned() };
         let [value] = graph.inputs() else {
             let names: Vec<String> = graph.inputs().iter().map(|v| format!("`{}`", graph.value(*v).name)).collect();
             let cause = format!("it has {} inputs ({})", names.len(), names.join(", "));
@@ -132,7 +131,11 @@ impl Data {
             return Err(self.mismatch(image, dims, cure.to_owned()));
         }
         let fits = self.input.height.is_none_or(|h| h == height) && self.input.width.is_none_or(|w| w == width);
-        if fits { Ok(()) } else { Err(self.mismatch(image, dims, "set `--crop` or `--resize` to the size of the input".to_owned())) }
+        if fits {
+            Ok(())
+        } else {
+            Err(self.mismatch(image, dims, "set `--crop` or `--resize` to the size of the input".to_owned()))
+        }
     }
 
     fn mismatch(&self, image: &str, dims: [usize; 4], cure: String) -> Error {
@@ -147,7 +150,11 @@ impl Data {
 }
 
 /// The preprocessing that `options` mean for `input`, and what had to be assumed.
-fn resolve(options: &PreprocessOptions, input: &ImageInput, model: &Path) -> Result<(Preprocess, Option<String>), Error> {
+fn resolve(
+    options: &PreprocessOptions,
+    input: &ImageInput,
+    model: &Path,
+) -> Result<(Preprocess, Option<String>), Error> {
     let silent = *options == PreprocessOptions { layout: options.layout, ..PreprocessOptions::default() };
     let preset = match (&options.preset, silent && input.channels != Some(1)) {
         (Some(name), _) => Some(name.as_str()),

@@ -117,7 +117,9 @@ pub enum Error {
         cure: String,
     },
     /// Labels do not fit the model's classes.
-    #[error("label {label} of image `{image}` is not a class of the model, whose output `{output}` has {classes} scores")]
+    #[error(
+        "label {label} of image `{image}` is not a class of the model, whose output `{output}` has {classes} scores"
+    )]
     LabelRange {
         /// The image.
         image: String,

@@ -8,7 +8,7 @@ use crate::options::{DataOptions, thread_count};
 use crate::parallel::for_each;
 use crate::progress::Progress;
 use quantize_calib::Labels;
-use quantize_exec::{Program, Session};
+use quantize_exec::Session;
 use quantize_ir::Tensor;
 use std::path::{Path, PathBuf};
 

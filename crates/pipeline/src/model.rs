@@ -100,11 +100,14 @@ impl Model {
     }
 }
 
+/// Elements up to which a result is folded: weights of the largest layers of classifiers, made by the model itself.
+const MAX_FOLDED_ELEMENTS: usize = 1 << 28;
+
 /// Constant folding by the executor.
 pub(crate) struct ConstantEvaluator;
 
 impl Evaluator for ConstantEvaluator {
     fn evaluate(&self, graph: &Graph, node: NodeId) -> Option<Vec<Tensor>> {
-        evaluate_constant(graph, node).ok()
+        evaluate_constant(graph, node, MAX_FOLDED_ELEMENTS).ok()
     }
 }

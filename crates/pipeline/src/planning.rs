@@ -6,8 +6,8 @@ use quantize_calib::Statistics;
 use quantize_ir::op::behaviour::result_bound;
 use quantize_ir::shape::resolve_axis;
 use quantize_ir::{
-    ActivationPlan, DType, Graph, Node, NodeId, NodePlan, OperandRole, QuantParams, QuantPlan, QuantType, Recipe, Tensor,
-    ValueId, WeightPlan,
+    ActivationPlan, DType, Graph, Node, NodeId, NodePlan, OperandRole, QuantParams, QuantPlan, QuantType, Recipe,
+    Tensor, ValueId, WeightPlan,
 };
 use quantize_numerics::measure::{sqnr_db, sqnr_db_of};
 use quantize_numerics::weights::{

@@ -32,7 +32,7 @@ pub fn quantize_onnx(options: &QuantizeOptions, progress: &dyn Progress) -> Resu
     let decided = decide(&model, options, progress)?;
     let encoded = model.encode(&decided.graph, &decided.plan)?;
     model.verify(&encoded, &options.output)?;
-    let bytes_after = encoded.len();
+    let bytes_after = encoded.byte_count();
     let written = write(options, &decided, encoded)?;
     let mut warnings: Vec<String> = model.problems().to_vec();
     warnings.extend(decided.warnings);
@@ -181,7 +181,9 @@ fn computable(graph: &Graph) -> Vec<ValueId> {
 fn not_finite(graph: &Graph, data: &Data, statistics: &quantize_calib::Statistics) -> Vec<String> {
     let message = |(value, count, image): (ValueId, u64, u64)| {
         let (tensor, image) = (&graph.value(value).name, data.name(image));
-        format!("activation `{tensor}`: {count} values are NaN or infinite and were left out, first with image `{image}`")
+        format!(
+            "activation `{tensor}`: {count} values are NaN or infinite and were left out, first with image `{image}`"
+        )
     };
     statistics.not_finite().map(message).collect()
 }

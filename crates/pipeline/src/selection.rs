@@ -18,7 +18,10 @@ pub(crate) fn matching(graph: &Graph, patterns: &[String]) -> Result<BTreeSet<No
     for pattern in patterns {
         let matched = match_one(&labels, pattern)?;
         if matched.is_empty() && pattern != "*" {
-            return Err(Error::SkipMatchesNothing { pattern: pattern.clone(), candidates: candidates(&labels, pattern) });
+            return Err(Error::SkipMatchesNothing {
+                pattern: pattern.clone(),
+                candidates: candidates(&labels, pattern),
+            });
         }
         all.extend(matched);
     }
@@ -37,7 +40,8 @@ fn match_one(labels: &[(NodeId, String)], pattern: &str) -> Result<Vec<NodeId>, 
 
 /// Names that share the longest piece with the pattern's letters, else the first ones.
 fn candidates(labels: &[(NodeId, String)], pattern: &str) -> Vec<String> {
-    let core = pattern.split(['*', '?', '[', ']', '{', '}']).max_by_key(|piece| piece.len()).unwrap_or("").to_lowercase();
+    let core =
+        pattern.split(['*', '?', '[', ']', '{', '}']).max_by_key(|piece| piece.len()).unwrap_or("").to_lowercase();
     let stem: String = core.chars().take(core.chars().count().div_ceil(2).max(1)).collect();
     let close = labels.iter().filter(|(_, l)| !stem.is_empty() && l.to_lowercase().contains(&stem));
     let mut named: Vec<String> = close.map(|(_, l)| format!("`{l}`")).take(CANDIDATES).collect();

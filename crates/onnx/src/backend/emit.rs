@@ -1,0 +1,114 @@
+//! The protobuf messages of what quantization adds: pairs, dequantized constants, initializers, guards.
+
+use super::wiring::{ConstantNames, Guard, PairNames};
+use crate::document::{GRAPH_INITIALIZER, GRAPH_NODE};
+use crate::error::OnnxError;
+use crate::tensor::encode_tensor;
+use prost::Message;
+use quantize_document::encode::bytes_field;
+use quantize_ir::{DType, QuantParams, Tensor};
+use quantize_proto::onnx::attribute_proto::AttributeType;
+use quantize_proto::onnx::{AttributeProto, NodeProto};
+
+/// A node as a field of its graph.
+pub(super) fn node_field(node: &NodeProto) -> Vec<u8> {
+    bytes_field(GRAPH_NODE, &node.encode_to_vec())
+}
+
+fn node(op_type: &str, name: &str, input: Vec<String>, output: &str, attribute: Vec<AttributeProto>) -> NodeProto {
+    NodeProto {
+        input,
+        output: vec![output.to_owned()],
+        name: Some(name.to_owned()),
+        op_type: Some(op_type.to_owned()),
+        attribute,
+        ..NodeProto::default()
+    }
+}
+
+fn axis_attribute(axis: usize) -> AttributeProto {
+    AttributeProto {
+        name: Some("axis".to_owned()),
+        i: i64::try_from(axis).ok(),
+        r#type: Some(AttributeType::Int.into()),
+        ..AttributeProto::default()
+    }
+}
+
+/// The quantize and the dequantize node of an activation, as fields of the graph.
+pub(super) fn pair(names: &PairNames) -> Vec<u8> {
+    let with_parameters = |data: &str| vec![data.to_owned(), names.scale.clone(), names.zero_point.clone()];
+    let quantize = node("QuantizeLinear", &names.quantize_node, with_parameters(&names.real), &names.codes, Vec::new());
+    let dequantize =
+        node("DequantizeLinear", &names.dequantize_node, with_parameters(&names.codes), &names.dequantized, Vec::new());
+    [node_field(&quantize), node_field(&dequantize)].concat()
+}
+
+/// The dequantize node of a constant, as a field of the graph.
+pub(super) fn dequantize_constant(names: &ConstantNames, params: &QuantParams) -> Vec<u8> {
+    let mut input = vec![names.codes.clone(), names.scale.clone()];
+    if has_zero_point(params) {
+        input.push(names.zero_point.clone());
+    }
+    let attributes = params.axis().map(axis_attribute).into_iter().collect();
+    node_field(&node("DequantizeLinear", &names.node, input, &names.dequantized, attributes))
+}
+
+/// A node that passes its operand on unchanged and that onnxruntime merges into the float node before it.
+pub(super) fn guard(guard: &Guard) -> Vec<u8> {
+    let alpha = AttributeProto {
+        name: Some("alpha".to_owned()),
+        f: Some(1.0),
+        r#type: Some(AttributeType::Float.into()),
+        ..AttributeProto::default()
+    };
+    node_field(&node("LeakyRelu", &guard.node, vec![guard.input.clone()], &guard.output, vec![alpha]))
+}
+
+/// 32-bit codes have no zero point operand: it could only be zero.
+fn has_zero_point(params: &QuantParams) -> bool {
+    quantize_ir::quant::storage(params.qtype()) != DType::I32
+}
+
+/// The initializers of an activation's parameters, as fields of the graph.
+pub(super) fn pair_parameters(names: &PairNames, params: &QuantParams) -> Result<Vec<u8>, OnnxError> {
+    let mut out = initializer(&names.scale, &scales(params)?);
+    out.extend(initializer(&names.zero_point, &zero_points(params)?));
+    Ok(out)
+}
+
+/// The initializers of a constant: codes, scale, zero point.
+pub(super) fn constant(names: &ConstantNames, params: &QuantParams, codes: &Tensor) -> Result<Vec<u8>, OnnxError> {
+    let mut out = initializer(&names.codes, codes);
+    out.extend(initializer(&names.scale, &scales(params)?));
+    if has_zero_point(params) {
+        out.extend(initializer(&names.zero_point, &zero_points(params)?));
+    }
+    Ok(out)
+}
+
+/// A tensor as an initializer field of the graph.
+pub(super) fn initializer(name: &str, tensor: &Tensor) -> Vec<u8> {
+    bytes_field(GRAPH_INITIALIZER, &encode_tensor(name, tensor).encode_to_vec())
+}
+
+/// Dimensions of the parameters: none for per-tensor, one axis for per-channel.
+fn parameter_shape(params: &QuantParams) -> Vec<usize> {
+    params.axis().map(|_| params.scale().len()).into_iter().collect()
+}
+
+fn scales(params: &QuantParams) -> Result<Tensor, OnnxError> {
+    Ok(Tensor::new(parameter_shape(params), params.scale().to_vec())?)
+}
+
+fn zero_points(params: &QuantParams) -> Result<Tensor, OnnxError> {
+    let (shape, values) = (parameter_shape(params), params.zero_point());
+    // The constructor of the parameters has checked that each zero point fits its grid.
+    Ok(match quantize_ir::quant::storage(params.qtype()) {
+        DType::U8 => Tensor::new(shape, values.iter().map(|z| *z as u8).collect::<Vec<_>>())?,
+        DType::U16 => Tensor::new(shape, values.iter().map(|z| *z as u16).collect::<Vec<_>>())?,
+        DType::I16 => Tensor::new(shape, values.iter().map(|z| *z as i16).collect::<Vec<_>>())?,
+        DType::I32 => Tensor::new(shape, values.to_vec())?,
+        _ => Tensor::new(shape, values.iter().map(|z| *z as i8).collect::<Vec<_>>())?,
+    })
+}

@@ -1,0 +1,354 @@
+//! Writing: the source document with a plan carried out as quantize-dequantize pairs.
+//!
+//! The output is the original file with edits. Messages nothing changed in are copied byte for byte; a node whose
+//! operands are renamed keeps every other field; what vanishes in folding, and what only fed it, is left out; only
+//! quantization nodes and their constants are new. [`wiring`] decides the names, [`emit`] makes the new messages, this
+//! module lays them over the document.
+//!
+//! Placement follows what onnxruntime turns into integer kernels: one pair for each quantized activation, shared by
+//! all its readers, no pair around a float node's weight, bounded activations left to the saturation of the pair.
+
+mod emit;
+mod names;
+mod wiring;
+
+use crate::document::{
+    GRAPH_INPUT, GRAPH_VALUE_INFO, MODEL_IR_VERSION, MODEL_OPSET_IMPORT, OnnxDocument, normal_domain,
+};
+use crate::error::OnnxError;
+use crate::ops;
+use crate::opset::{TARGET_OPSET, outdated_nodes};
+use names::Names;
+use prost::Message;
+use quantize_document::encode::{bytes_field, varint_field};
+use quantize_document::{Piece, Splice};
+use quantize_ir::op::Softmax;
+use quantize_ir::{Graph, Node, NodeId, Op, QuantPlan, ValueId};
+use quantize_proto::onnx::{NodeProto, OperatorSetIdProto, StringStringEntryProto};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use wiring::{Request, Wired, Wiring};
+
+/// `ModelProto.metadata_props`
+const MODEL_METADATA: u32 = 14;
+/// `NodeProto.input`
+const NODE_INPUT: u32 = 1;
+/// `NodeProto.output`
+const NODE_OUTPUT: u32 = 2;
+
+/// The file format version that opset 13 came with; from 4 on initializers need not be inputs.
+const TARGET_IR_VERSION: i64 = 7;
+
+/// Tells onnxruntime's own tools that the model went through their preparation, so that they do not warn.
+const PREPARED: (&str, &str) = ("onnx.infer", "onnxruntime.quant");
+
+/// An output document, ready to be written.
+#[derive(Debug)]
+pub struct Encoded<'a>(Splice<'a>);
+
+impl Encoded<'_> {
+    /// Size in bytes.
+    pub fn byte_count(&self) -> u64 {
+        self.0.encoded_len() as u64
+    }
+
+    /// Whether it equals the source document byte for byte.
+    pub fn is_unchanged(&self) -> bool {
+        self.0.is_unchanged()
+    }
+
+    /// The bytes in memory.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.0.to_vec()
+    }
+
+    /// Writes the bytes.
+    ///
+    /// # Errors
+    /// What the writer returns.
+    pub fn write_to<W: io::Write + ?Sized>(&self, out: &mut W) -> io::Result<()> {
+        self.0.write_to(out)
+    }
+}
+
+/// Carries out `plan`, made for `graph` (the graph after passes), on `document`, whose graph as imported is `original`.
+///
+/// A plan that quantizes nothing gives the document back byte for byte. A model below opset 13, which has no scales for
+/// each channel, is raised to 13: only nodes whose operator changed are written anew.
+///
+/// # Errors
+/// If the model cannot be raised to opset 13, or a constant cannot be read.
+pub fn encode_qdq<'a>(
+    document: &'a OnnxDocument,
+    original: &Graph,
+    graph: &Graph,
+    plan: &QuantPlan,
+) -> Result<Encoded<'a>, OnnxError> {
+    let mut model = document.splice()?;
+    if plan.is_empty() {
+        return Ok(Encoded(model));
+    }
+    let reemitted = reemitted(document, original, graph)?;
+    let document_inputs = document_inputs(document, original)?;
+    let request = Request { original, graph, plan, document_inputs: &document_inputs, reemitted: &reemitted };
+    let mut names = Names::taken(document.names()?);
+    let wiring = Wiring::new(&request, &mut names);
+    let body = document.graph_splice()?;
+    let mut editor = Editor { document, request: &request, wiring: &wiring, names, body };
+    editor.edit()?;
+    model.replace_body(document.graph_field(), editor.body)?;
+    raise_versions(document, &mut model)?;
+    mark_prepared(document, &mut model)?;
+    Ok(Encoded(model))
+}
+
+/// Nodes that are written from their operator: a pass changed it, or its definition changed between opsets.
+fn reemitted(document: &OnnxDocument, original: &Graph, graph: &Graph) -> Result<BTreeSet<NodeId>, OnnxError> {
+    let outdated: BTreeSet<usize> = outdated_nodes(document, original)?.into_iter().collect();
+    let changed = |id: NodeId, node: &Node| original.node(id).is_some_and(|o| o.op != node.op);
+    let is_outdated = |node: &Node| document.node_index(node).is_some_and(|i| outdated.contains(&i));
+    Ok(graph.nodes().filter(|(id, node)| changed(*id, node) || is_outdated(node)).map(|(id, _)| id).collect())
+}
+
+fn document_inputs(document: &OnnxDocument, original: &Graph) -> Result<BTreeMap<NodeId, Vec<String>>, OnnxError> {
+    let inputs = |(id, node): (NodeId, &Node)| {
+        let index = document.node_index(node)?;
+        Some(document.node(index).map(|n| (id, n.input)))
+    };
+    original.nodes().filter_map(inputs).collect()
+}
+
+/// Lays the wiring over the graph message.
+struct Editor<'r, 'a> {
+    document: &'a OnnxDocument,
+    request: &'r Request<'r>,
+    wiring: &'r Wiring,
+    names: Names,
+    body: Splice<'a>,
+}
+
+impl Editor<'_, '_> {
+    fn edit(&mut self) -> Result<(), OnnxError> {
+        self.feed_pairs()?;
+        for (id, node) in self.request.original.nodes() {
+            if let Some(index) = self.document.node_index(node) {
+                self.edit_node(id, index)?;
+            }
+        }
+        self.add_initializers()?;
+        let gone = self.drop_unread_initializers()?;
+        self.drop_inputs(&gone)?;
+        self.drop_stale_descriptions()
+    }
+
+    /// Pairs of values no node computes stand before the first node.
+    fn feed_pairs(&mut self) -> Result<(), OnnxError> {
+        let fed = self.wiring.pairs.iter().filter(|(v, _)| self.request.graph.value(**v).producer().is_none());
+        let pairs: Vec<u8> = fed.flat_map(|(_, names)| emit::pair(names)).collect();
+        if !pairs.is_empty() {
+            self.body.insert_before(self.document.node_field(0)?, Piece::encoded(pairs))?;
+        }
+        Ok(())
+    }
+
+    fn edit_node(&mut self, id: NodeId, index: usize) -> Result<(), OnnxError> {
+        let field = self.document.node_field(index)?;
+        let Some(wired) = self.wiring.nodes.get(&id) else {
+            return Ok(self.body.remove(field)?);
+        };
+        for (&(_, slot), names) in self.wiring.constants.range((id, 0)..=(id, usize::MAX)) {
+            let first = names.first_reader == (id, slot);
+            if let Some(entry) = self.request.plan.weights.get(&(id, slot)).filter(|_| first) {
+                let node = emit::dequantize_constant(names, &entry.params);
+                self.body.insert_before(field, Piece::encoded(node))?;
+            }
+        }
+        self.rewrite(id, index, field, wired)?;
+        let mut behind: Vec<u8> = wired.guard.iter().flat_map(emit::guard).collect();
+        let results = self.request.graph.node(id).map(|n| n.outputs.as_slice()).unwrap_or_default();
+        for names in self.written_by(results) {
+            behind.extend(emit::pair(names));
+        }
+        if !behind.is_empty() {
+            self.body.insert_after(field, Piece::encoded(behind))?;
+        }
+        Ok(())
+    }
+
+    /// The pairs of these results, or of the bounded activations that vanish behind them.
+    fn written_by(&self, results: &[Option<ValueId>]) -> impl Iterator<Item = &wiring::PairNames> {
+        let values = results.iter().flatten().map(|v| wiring::materialized(self.request, *v));
+        values.filter_map(|v| self.wiring.pairs.get(&v)).collect::<Vec<_>>().into_iter()
+    }
+
+    fn rewrite(&mut self, id: NodeId, index: usize, field: usize, wired: &Wired) -> Result<(), OnnxError> {
+        let before = self.document.node(index)?;
+        if self.request.reemitted.contains(&id) {
+            let Some(node) = self.request.graph.node(id) else { return Ok(()) };
+            let nodes = self.emit(&node.op, &before, wired)?;
+            let fields: Vec<u8> = nodes.iter().flat_map(emit::node_field).collect();
+            self.body.replace(field, Piece::encoded(fields))?;
+        } else if before.input != wired.inputs || before.output != wired.outputs {
+            let renamed = renamed(self.document, index, wired)?;
+            self.body.replace_body(field, renamed)?;
+        }
+        Ok(())
+    }
+
+    /// The nodes that stand for `before` at the target opset.
+    fn emit(&mut self, op: &Op, before: &NodeProto, wired: &Wired) -> Result<Vec<NodeProto>, OnnxError> {
+        let opset = self.document.opset().max(TARGET_OPSET);
+        if let Op::Softmax(softmax) = op
+            && softmax.flatten
+        {
+            return self.flattened_softmax(*softmax, before, wired, opset);
+        }
+        let mut node = ops::emit(op, before.name(), wired.inputs.clone(), wired.outputs.clone(), opset)?;
+        node.doc_string.clone_from(&before.doc_string);
+        node.metadata_props.clone_from(&before.metadata_props);
+        Ok(vec![node])
+    }
+
+    /// Before opset 13 softmax ran over all axes from `axis` on together. Flattening, and giving the shape back,
+    /// says the same for operands of any rank.
+    fn flattened_softmax(
+        &mut self,
+        softmax: Softmax,
+        before: &NodeProto,
+        wired: &Wired,
+        opset: i64,
+    ) -> Result<Vec<NodeProto>, OnnxError> {
+        let plain = Op::Softmax(Softmax { axis: -1, flatten: false, log: softmax.log });
+        let (Some(x), Some(y)) = (wired.inputs.first(), wired.outputs.first()) else { return Ok(Vec::new()) };
+        let [shape, flat, result] =
+            ["shape", "flat", "flat_result"].map(|part| self.names.fresh(&format!("{y}_{part}")));
+        let node = |op: Op, name: &str, inputs: &[&String], output: &str| {
+            let inputs = inputs.iter().map(|n| (*n).clone()).collect();
+            ops::emit(&op, name, inputs, vec![output.to_owned()], opset)
+        };
+        let flatten = Op::Flatten(quantize_ir::op::Flatten { axis: softmax.axis });
+        let whole = Op::Shape(quantize_ir::op::ShapeOf { start: 0, end: None });
+        let reshape = Op::Reshape(quantize_ir::op::Reshape { allow_zero: false });
+        Ok(vec![
+            node(whole, "", &[x], &shape)?,
+            node(flatten, "", &[x], &flat)?,
+            node(plain, before.name(), &[&flat], &result)?,
+            node(reshape, "", &[&result, &shape], y)?,
+        ])
+    }
+
+    fn add_initializers(&mut self) -> Result<(), OnnxError> {
+        for (value, names) in self.wiring.pairs.iter().filter(|(_, names)| names.owns_parameters) {
+            if let Some(entry) = self.request.plan.activations.get(value) {
+                self.body.append(Piece::encoded(emit::pair_parameters(names, &entry.params)?));
+            }
+        }
+        for (at, names) in self.wiring.constants.iter().filter(|(at, names)| names.first_reader == **at) {
+            if let Some(entry) = self.request.plan.weights.get(at) {
+                self.body.append(Piece::encoded(emit::constant(names, &entry.params, &entry.codes)?));
+            }
+        }
+        for (value, name) in &self.wiring.added {
+            let broken = |e: quantize_ir::GraphError| self.document.invalid(None, e.to_string());
+            if let Some(tensor) = self.request.graph.constant(*value).map_err(broken)? {
+                self.body.append(Piece::encoded(emit::initializer(name, &tensor)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out initializers that had a reader and have none any more; returns their names.
+    fn drop_unread_initializers(&mut self) -> Result<BTreeSet<String>, OnnxError> {
+        let had_reader = |name: &str| {
+            let values = self.request.original.values().filter(|(_, v)| v.producer().is_none() && v.name == name);
+            values.into_iter().any(|(_, v)| !v.consumers().is_empty())
+        };
+        let unread = |name: &str| !self.wiring.read.contains(name);
+        let mut gone = BTreeSet::new();
+        for head in self.document.initializers().iter().filter(|h| unread(&h.name) && had_reader(&h.name)) {
+            self.body.remove(head.field)?;
+            gone.insert(head.name.clone());
+        }
+        Ok(gone)
+    }
+
+    /// An initializer may be listed among the inputs too.
+    fn drop_inputs(&mut self, gone: &BTreeSet<String>) -> Result<(), OnnxError> {
+        for (field, info) in self.document.value_infos(GRAPH_INPUT)? {
+            if gone.contains(info.name()) {
+                self.body.remove(field)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Descriptions of values that are gone.
+    fn drop_stale_descriptions(&mut self) -> Result<(), OnnxError> {
+        let written: BTreeSet<&String> = self.wiring.nodes.values().flat_map(|w| &w.outputs).collect();
+        let results = self.wiring.pairs.values().map(|p| &p.dequantized);
+        let guarded = self.wiring.nodes.values().filter_map(|w| w.guard.as_ref()).map(|g| &g.output);
+        let exists: BTreeSet<&String> = written.into_iter().chain(results).chain(guarded).collect();
+        let computed = |name: &str| {
+            let mut values = self.request.original.values();
+            values.any(|(_, v)| v.name == name && v.producer().is_some())
+        };
+        for (field, info) in self.document.value_infos(GRAPH_VALUE_INFO)? {
+            let name = info.name().to_owned();
+            if !exists.contains(&name) && computed(&name) {
+                self.body.remove(field)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A node's message with other inputs and outputs, everything else as it was.
+fn renamed<'a>(document: &'a OnnxDocument, index: usize, wired: &Wired) -> Result<Splice<'a>, OnnxError> {
+    let (mut message, fields) = document.node_splice(index)?;
+    for (number, names) in [(NODE_INPUT, &wired.inputs), (NODE_OUTPUT, &wired.outputs)] {
+        let encoded: Vec<u8> = names.iter().flat_map(|n| bytes_field(number, n.as_bytes())).collect();
+        let mut old = fields.iter().enumerate().filter(|(_, f)| f.number() == number).map(|(i, _)| i);
+        match old.next() {
+            Some(first) => message.replace(first, Piece::encoded(encoded))?,
+            None => message.append(Piece::encoded(encoded)),
+        }
+        old.try_for_each(|i| message.remove(i))?;
+    }
+    Ok(message)
+}
+
+/// Raises the opset and the file format version where the quantized model needs it.
+fn raise_versions(document: &OnnxDocument, model: &mut Splice<'_>) -> Result<(), OnnxError> {
+    if document.opset() < TARGET_OPSET {
+        for (index, field) in document.model_fields().with_number(MODEL_OPSET_IMPORT) {
+            let mut import: OperatorSetIdProto = document.decode_model_field(field)?;
+            if normal_domain(import.domain()).is_empty() {
+                import.version = Some(TARGET_OPSET);
+                let raised = bytes_field(MODEL_OPSET_IMPORT, &import.encode_to_vec());
+                model.replace(index, Piece::encoded(raised))?;
+            }
+        }
+    }
+    if document.ir_version() < TARGET_IR_VERSION {
+        let raised = varint_field(MODEL_IR_VERSION, TARGET_IR_VERSION as u64);
+        let mut old = document.model_fields().with_number(MODEL_IR_VERSION).map(|(i, _)| i);
+        match old.next() {
+            Some(first) => model.replace(first, Piece::encoded(raised))?,
+            None => model.append(Piece::encoded(raised)),
+        }
+        old.try_for_each(|i| model.remove(i))?;
+    }
+    Ok(())
+}
+
+fn mark_prepared(document: &OnnxDocument, model: &mut Splice<'_>) -> Result<(), OnnxError> {
+    for (_, field) in document.model_fields().with_number(MODEL_METADATA) {
+        let entry: StringStringEntryProto = document.decode_model_field(field)?;
+        if entry.key() == PREPARED.0 {
+            return Ok(());
+        }
+    }
+    let entry = StringStringEntryProto { key: Some(PREPARED.0.to_owned()), value: Some(PREPARED.1.to_owned()) };
+    model.append(Piece::encoded(bytes_field(MODEL_METADATA, &entry.encode_to_vec())));
+    Ok(())
+}

@@ -1,0 +1,286 @@
+//! Which tensor names the written model uses: what each node reads and writes, and which nodes and initializers are
+//! left without a reader. Nothing here touches bytes.
+
+use super::names::Names;
+use crate::frontend::FRONTEND;
+use quantize_ir::{Decision, Graph, Node, NodeId, Op, Origin, QuantPlan, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Names around one quantized activation.
+#[derive(Clone, Debug)]
+pub(super) struct PairNames {
+    /// What its producer writes.
+    pub(super) real: String,
+    pub(super) scale: String,
+    pub(super) zero_point: String,
+    pub(super) codes: String,
+    /// What its readers read.
+    pub(super) dequantized: String,
+    pub(super) quantize_node: String,
+    pub(super) dequantize_node: String,
+    /// Whether `scale` and `zero_point` belong to this activation rather than to the one it shares with.
+    pub(super) owns_parameters: bool,
+}
+
+/// Names around one quantized constant.
+#[derive(Clone, Debug)]
+pub(super) struct ConstantNames {
+    pub(super) codes: String,
+    pub(super) scale: String,
+    pub(super) zero_point: String,
+    pub(super) dequantized: String,
+    pub(super) node: String,
+    /// The node and slot before which it is dequantized.
+    pub(super) first_reader: (NodeId, usize),
+}
+
+/// How one node of the source document appears in the output.
+#[derive(Clone, Debug)]
+pub(super) struct Wired {
+    pub(super) inputs: Vec<String>,
+    pub(super) outputs: Vec<String>,
+    /// Name the node writes before the guard of [`Wiring::guards`], if it needs one.
+    pub(super) guard: Option<Guard>,
+}
+
+/// A node that does nothing but keep onnxruntime from quantizing a float node by itself.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    pub(super) node: String,
+    pub(super) input: String,
+    pub(super) output: String,
+}
+
+/// The names of the written model.
+#[derive(Debug)]
+pub(super) struct Wiring {
+    /// Activations in the order their pairs are emitted.
+    pub(super) pairs: BTreeMap<ValueId, PairNames>,
+    /// Quantized constants by node and slot; shared constants share their names.
+    pub(super) constants: BTreeMap<(NodeId, usize), ConstantNames>,
+    /// Constants that passes or the front-end made and a written node reads as they are, with their names.
+    pub(super) added: BTreeMap<ValueId, String>,
+    /// Nodes that are written.
+    pub(super) nodes: BTreeMap<NodeId, Wired>,
+    /// Every name something in the output reads, graph outputs included.
+    pub(super) read: BTreeSet<String>,
+}
+
+/// What the wiring is made from.
+pub(super) struct Request<'a> {
+    /// The graph as imported.
+    pub(super) original: &'a Graph,
+    /// The graph after passes.
+    pub(super) graph: &'a Graph,
+    pub(super) plan: &'a QuantPlan,
+    /// Inputs each node has in the document; further operands were added by the front-end or by a pass.
+    pub(super) document_inputs: &'a BTreeMap<NodeId, Vec<String>>,
+    /// Nodes that are written anew from their operator, so that operands the front-end added are written too.
+    pub(super) reemitted: &'a BTreeSet<NodeId>,
+}
+
+impl Wiring {
+    /// Names everything.
+    pub(super) fn new(request: &Request<'_>, names: &mut Names) -> Self {
+        let mut wiring = Self {
+            pairs: BTreeMap::new(),
+            constants: BTreeMap::new(),
+            added: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            read: BTreeSet::new(),
+        };
+        wiring.name_pairs(request, names);
+        wiring.name_constants(request, names);
+        for (id, node) in request.graph.nodes() {
+            let absorbed = request.plan.nodes.get(&id).map(|n| &n.decision);
+            if !matches!(absorbed, Some(Decision::Absorbed { .. })) {
+                let wired = wiring.wire(request, id, node, names);
+                wiring.nodes.insert(id, wired);
+            }
+        }
+        wiring.drop_unread(request);
+        wiring
+    }
+
+    fn name_pairs(&mut self, request: &Request<'_>, names: &mut Names) {
+        let mut parameters: BTreeMap<ValueId, (String, String)> = BTreeMap::new();
+        for (value, entry) in &request.plan.activations {
+            let root = request.graph.value(entry.shares);
+            let owned = !parameters.contains_key(&entry.shares);
+            let (scale, zero_point) = parameters
+                .entry(entry.shares)
+                .or_insert_with(|| {
+                    let zero_point = names.fresh(&format!("{}_zero_point", root.name));
+                    (names.fresh(&format!("{}_scale", root.name)), zero_point)
+                })
+                .clone();
+            let name = &request.graph.value(*value).name;
+            let output = request.graph.is_output(*value);
+            let real = if output { names.fresh(&format!("{name}_QuantizeLinear_Input")) } else { name.clone() };
+            let dequantized =
+                if output { name.clone() } else { names.fresh(&format!("{name}_DequantizeLinear_Output")) };
+            let pair = PairNames {
+                real,
+                scale,
+                zero_point,
+                codes: names.fresh(&format!("{name}_QuantizeLinear_Output")),
+                dequantized,
+                quantize_node: names.fresh(&format!("{name}_QuantizeLinear")),
+                dequantize_node: names.fresh(&format!("{name}_DequantizeLinear")),
+                owns_parameters: owned,
+            };
+            self.pairs.insert(*value, pair);
+        }
+    }
+
+    fn name_constants(&mut self, request: &Request<'_>, names: &mut Names) {
+        let mut known: Vec<(ValueId, (NodeId, usize), ConstantNames)> = Vec::new();
+        for (&(id, slot), entry) in &request.plan.weights {
+            let Some(value) = request.graph.node(id).and_then(|n| n.input(slot)) else { continue };
+            let same = |at: &(NodeId, usize)| request.plan.weights.get(at) == Some(entry);
+            if let Some((_, _, shared)) = known.iter().find(|(v, at, _)| *v == value && same(at)) {
+                self.constants.insert((id, slot), shared.clone());
+                continue;
+            }
+            let name = &request.graph.value(value).name;
+            let codes = names.fresh(&format!("{name}_quantized"));
+            let base = if slot == 2 { format!("{name}_quantized") } else { name.clone() };
+            let fresh = ConstantNames {
+                codes,
+                scale: names.fresh(&format!("{base}_scale")),
+                zero_point: names.fresh(&format!("{base}_zero_point")),
+                dequantized: names.fresh(&format!("{name}_DequantizeLinear_Output")),
+                node: names.fresh(&format!("{name}_DequantizeLinear")),
+                first_reader: (id, slot),
+            };
+            known.push((value, (id, slot), fresh.clone()));
+            self.constants.insert((id, slot), fresh);
+        }
+    }
+
+    fn wire(&mut self, request: &Request<'_>, id: NodeId, node: &Node, names: &mut Names) -> Wired {
+        let own = request.document_inputs.get(&id).map(Vec::as_slice).unwrap_or_default();
+        let in_document = own.len();
+        let written = |slot: usize, value: ValueId| {
+            slot < in_document || request.reemitted.contains(&id) || !from_frontend(request.graph, value)
+        };
+        let mut inputs = Vec::with_capacity(node.inputs.len());
+        for (slot, value) in node.inputs.iter().enumerate() {
+            match value {
+                Some(v) if !written(slot, *v) => {}
+                Some(v) if is_capture(request, id, slot, in_document) => {
+                    self.read.insert(request.graph.value(*v).name.clone());
+                }
+                Some(v) => inputs.push(self.read_name(request, id, slot, *v, names)),
+                None => inputs.push(String::new()),
+            }
+        }
+        if !request.reemitted.contains(&id) {
+            // Operands that mean nothing to the shared operator are still the node's own.
+            inputs.extend(own.iter().skip(inputs.len()).cloned());
+        } else {
+            while inputs.last().is_some_and(String::is_empty) {
+                inputs.pop();
+            }
+        }
+        let write_name = |v: &ValueId| {
+            let value = materialized(request, *v);
+            self.pairs.get(&value).map_or(&request.graph.value(value).name, |p| &p.real).clone()
+        };
+        let mut outputs: Vec<String> =
+            node.outputs.iter().map(|v| v.as_ref().map(write_name).unwrap_or_default()).collect();
+        let guard = self.needs_guard(request, id, node).then(|| {
+            let output = outputs.first().cloned().unwrap_or_default();
+            let input = names.fresh(&format!("{output}_real"));
+            if let Some(first) = outputs.first_mut() {
+                first.clone_from(&input);
+            }
+            Guard { node: names.fresh(&format!("{output}_guard")), input, output }
+        });
+        Wired { inputs, outputs, guard }
+    }
+
+    fn read_name(
+        &mut self,
+        request: &Request<'_>,
+        id: NodeId,
+        slot: usize,
+        value: ValueId,
+        names: &mut Names,
+    ) -> String {
+        if let Some(constant) = self.constants.get(&(id, slot)) {
+            return constant.dequantized.clone();
+        }
+        if let Some(pair) = self.pairs.get(&value) {
+            return pair.dequantized.clone();
+        }
+        let known = request.graph.value(value);
+        let synthesized = matches!(known.origin, Some(Origin::Synthesized { .. })) && known.producer().is_none();
+        if synthesized {
+            return self.added.entry(value).or_insert_with(|| names.fresh(&known.name)).clone();
+        }
+        known.name.clone()
+    }
+
+    /// onnxruntime quantizes the float weight of a `Conv`, `ConvTranspose` or `Gemm` that stands between a
+    /// dequantization and a quantization by itself, with one scale for the whole tensor.
+    fn needs_guard(&self, request: &Request<'_>, id: NodeId, node: &Node) -> bool {
+        let affected = matches!(node.op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_));
+        let enclosed = |v: Option<ValueId>| v.is_some_and(|v| self.pairs.contains_key(&v));
+        affected && !request.plan.quantizes(id) && enclosed(node.input(0)) && enclosed(node.output(0))
+    }
+
+    /// Takes out nodes that had a reader and have none any more, and lists what is read.
+    fn drop_unread(&mut self, request: &Request<'_>) {
+        let mut readers: BTreeMap<String, usize> = BTreeMap::new();
+        let mut count = |name: &str| *readers.entry(name.to_owned()).or_default() += 1;
+        request.graph.outputs().iter().for_each(|v| count(&request.graph.value(*v).name));
+        self.read.iter().for_each(|name| count(name));
+        for pair in self.pairs.values() {
+            count(&pair.real);
+        }
+        for wired in self.nodes.values() {
+            wired.inputs.iter().filter(|n| !n.is_empty()).for_each(|n| count(n));
+            wired.guard.iter().for_each(|g| count(&g.input));
+        }
+        let ids: Vec<NodeId> = self.nodes.keys().rev().copied().collect();
+        for id in ids {
+            let Some(wired) = self.nodes.get(&id) else { continue };
+            let unread = wired.outputs.iter().all(|name| readers.get(name).is_none_or(|n| *n == 0));
+            if unread && had_reader(request.original, id) {
+                for name in wired.inputs.iter().filter(|n| !n.is_empty()) {
+                    if let Some(n) = readers.get_mut(name) {
+                        *n -= 1;
+                    }
+                }
+                self.nodes.remove(&id);
+            }
+        }
+        self.read = readers.into_iter().filter(|(_, n)| *n > 0).map(|(name, _)| name).collect();
+    }
+}
+
+fn from_frontend(graph: &Graph, value: ValueId) -> bool {
+    matches!(&graph.value(value).origin, Some(Origin::Synthesized { pass, .. }) if *pass == FRONTEND)
+}
+
+/// Whether the operand is not written as an input but captured by a subgraph of the node.
+fn is_capture(request: &Request<'_>, id: NodeId, slot: usize, in_document: usize) -> bool {
+    let opaque = request.graph.node(id).is_some_and(|n| matches!(n.op, Op::Opaque(_)));
+    opaque && slot >= in_document
+}
+
+fn had_reader(original: &Graph, id: NodeId) -> bool {
+    let Some(node) = original.node(id) else { return false };
+    node.outputs.iter().flatten().any(|v| original.is_output(*v) || !original.value(*v).consumers().is_empty())
+}
+
+/// The value `value` becomes in the output: itself, or what a bounded activation that vanishes makes of it.
+pub(super) fn materialized(request: &Request<'_>, value: ValueId) -> ValueId {
+    let absorbed = |id: NodeId| {
+        let decision = request.plan.nodes.get(&id).map(|n| &n.decision);
+        matches!(decision, Some(Decision::Absorbed { .. }))
+    };
+    let follower = request.graph.sole_consumer(value).map(|(id, _)| id).filter(|id| absorbed(*id));
+    follower.and_then(|id| request.graph.node(id)?.output(0)).unwrap_or(value)
+}

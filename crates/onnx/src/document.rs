@@ -1,0 +1,353 @@
+//! The source document: an ONNX file indexed to the level of one node and one initializer.
+//!
+//! Nodes and initializers are decoded one at a time, when someone asks; tensor data stays in the file's bytes until
+//! then. Document ids and constant keys: node `i` is `i`, initializer `i` is `i` with the top bit set.
+
+use crate::error::{Location, OnnxError};
+use crate::tensor::{decode_tensor, dims_of};
+use prost::Message;
+use quantize_document::{Field, Limits, MessageIndex, SourceFile, Splice};
+use quantize_ir::{ConstantSource, DocId, Node, Tensor};
+use quantize_proto::onnx::{FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// `ModelProto.ir_version`
+pub(crate) const MODEL_IR_VERSION: u32 = 1;
+/// `ModelProto.graph`
+const MODEL_GRAPH: u32 = 7;
+/// `ModelProto.opset_import`
+pub(crate) const MODEL_OPSET_IMPORT: u32 = 8;
+/// `ModelProto.functions`
+const MODEL_FUNCTIONS: u32 = 25;
+/// `GraphProto.node`
+pub(crate) const GRAPH_NODE: u32 = 1;
+/// `GraphProto.initializer`
+pub(crate) const GRAPH_INITIALIZER: u32 = 5;
+/// `GraphProto.input`
+pub(crate) const GRAPH_INPUT: u32 = 11;
+/// `GraphProto.output`
+pub(crate) const GRAPH_OUTPUT: u32 = 12;
+/// `GraphProto.value_info`
+pub(crate) const GRAPH_VALUE_INFO: u32 = 13;
+/// `GraphProto.sparse_initializer`
+const GRAPH_SPARSE_INITIALIZER: u32 = 15;
+/// Fields of `TensorProto` that hold elements.
+const TENSOR_DATA: [u32; 7] = [4, 5, 6, 7, 9, 10, 11];
+
+/// Marks the id of an initializer.
+const INITIALIZER: u32 = 1 << 31;
+
+/// An initializer without its elements.
+#[derive(Debug)]
+pub(crate) struct InitializerHead {
+    pub(crate) name: String,
+    pub(crate) data_type: i32,
+    pub(crate) dims: Vec<usize>,
+    /// Index of its field in the graph message.
+    pub(crate) field: usize,
+}
+
+/// An indexed ONNX file.
+pub struct OnnxDocument {
+    source: SourceFile,
+    limits: Limits,
+    model: MessageIndex,
+    graph: MessageIndex,
+    graph_field: usize,
+    nodes: Vec<usize>,
+    initializers: Vec<InitializerHead>,
+    opsets: BTreeMap<String, i64>,
+    ir_version: i64,
+    functions: BTreeSet<(String, String)>,
+}
+
+impl fmt::Debug for OnnxDocument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OnnxDocument({}, {} nodes)", self.source.path().display(), self.nodes.len())
+    }
+}
+
+impl OnnxDocument {
+    /// Indexes a file.
+    ///
+    /// # Errors
+    /// If the bytes are not protobuf, there is not exactly one graph or no opset, a message does not decode, two
+    /// initializers have the same name, or an initializer's dimensions make no sense.
+    pub fn parse(source: SourceFile, limits: &Limits) -> Result<Self, OnnxError> {
+        let model = source.index(limits)?;
+        let graphs: Vec<(usize, Field)> = model.with_number(MODEL_GRAPH).map(|(i, f)| (i, *f)).collect();
+        let [(graph_field, field)] = graphs.as_slice() else {
+            return Err(invalid(&source, None, format!("it has {} graphs, but a model has one", graphs.len()))
+                .with_hint("is this an ONNX model?"));
+        };
+        let graph = model.child(source.bytes(), field, limits).map_err(|e| source.locate(e))?;
+        let mut document = Self {
+            limits: *limits,
+            graph_field: *graph_field,
+            nodes: graph.with_number(GRAPH_NODE).map(|(i, _)| i).collect(),
+            initializers: Vec::new(),
+            opsets: BTreeMap::new(),
+            ir_version: 0,
+            functions: BTreeSet::new(),
+            source,
+            model,
+            graph,
+        };
+        document.read_versions()?;
+        document.read_initializers()?;
+        Ok(document)
+    }
+
+    fn read_versions(&mut self) -> Result<(), OnnxError> {
+        for (_, field) in self.model.with_number(MODEL_OPSET_IMPORT) {
+            let import: OperatorSetIdProto = self.decode(field, || "opset import".into())?;
+            self.opsets.insert(normal_domain(import.domain()).to_owned(), import.version());
+        }
+        if self.opsets.is_empty() {
+            return Err(invalid(&self.source, None, "it imports no operator set".into())
+                .with_hint("is this an ONNX model? models of IR version 1 and 2 are not supported"));
+        }
+        let versions = self.model.with_number(MODEL_IR_VERSION);
+        let mut ir_version = 0;
+        for (_, field) in versions {
+            let payload = self.source.bytes().get(field.payload()).unwrap_or_default();
+            ir_version = prost::encoding::decode_varint(&mut &*payload).unwrap_or(0) as i64;
+        }
+        self.ir_version = ir_version;
+        let mut functions = BTreeSet::new();
+        for (_, field) in self.model.with_number(MODEL_FUNCTIONS) {
+            let function: FunctionProto = self.decode(field, || "function".into())?;
+            functions.insert((normal_domain(function.domain()).to_owned(), function.name().to_owned()));
+        }
+        self.functions = functions;
+        Ok(())
+    }
+
+    fn read_initializers(&mut self) -> Result<(), OnnxError> {
+        let mut seen = BTreeSet::new();
+        let mut heads = Vec::new();
+        for (index, field) in self.graph.with_number(GRAPH_INITIALIZER) {
+            let head = self.tensor_head(field)?;
+            let name = head.name().to_owned();
+            let item = format!("initializer `{name}`");
+            if !seen.insert(name.clone()) {
+                return Err(invalid(&self.source, Some(item), "there are two of this name".into()));
+            }
+            let dims = dims_of(&head).map_err(|cause| invalid(&self.source, Some(item), cause))?;
+            heads.push(InitializerHead { name, data_type: head.data_type(), dims, field: index });
+        }
+        self.initializers = heads;
+        Ok(())
+    }
+
+    /// Decodes a tensor's fields except its elements.
+    fn tensor_head(&self, field: &Field) -> Result<TensorProto, OnnxError> {
+        let bytes = self.source.bytes();
+        let index = self.graph.child(bytes, field, &self.limits).map_err(|e| self.source.locate(e))?;
+        let kept = index.fields().iter().filter(|f| !TENSOR_DATA.contains(&f.number()));
+        let head: Vec<u8> = kept.flat_map(|f| bytes.get(f.whole()).unwrap_or_default()).copied().collect();
+        TensorProto::decode(head.as_slice()).map_err(|cause| self.undecodable("initializer".into(), cause))
+    }
+
+    fn decode<M: Message + Default>(&self, field: &Field, item: impl Fn() -> String) -> Result<M, OnnxError> {
+        let payload = self.source.bytes().get(field.payload()).unwrap_or_default();
+        M::decode(payload).map_err(|cause| self.undecodable(item(), cause))
+    }
+
+    fn undecodable(&self, item: String, cause: prost::DecodeError) -> OnnxError {
+        let location = Location { file: self.source.path().to_owned(), item: Some(item), field: None };
+        OnnxError::Decode { location, cause }
+    }
+
+    /// The file.
+    pub fn source(&self) -> &SourceFile {
+        &self.source
+    }
+
+    /// An error about an item of this document.
+    pub(crate) fn invalid(&self, item: Option<String>, cause: String) -> OnnxError {
+        invalid(&self.source, item, cause)
+    }
+
+    /// Version of the standard operator set.
+    pub(crate) fn opset(&self) -> i64 {
+        self.opsets.get("").copied().unwrap_or(0)
+    }
+
+    /// Version of the file format.
+    pub(crate) fn ir_version(&self) -> i64 {
+        self.ir_version
+    }
+
+    /// Whether the model defines this operator itself.
+    pub(crate) fn is_function(&self, domain: &str, name: &str) -> bool {
+        self.functions.contains(&(normal_domain(domain).to_owned(), name.to_owned()))
+    }
+
+    /// Number of nodes.
+    pub(crate) fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Decodes node `index`.
+    pub(crate) fn node(&self, index: usize) -> Result<NodeProto, OnnxError> {
+        let field = self.field(self.node_field(index)?)?;
+        self.decode(field, || format!("node {index}"))
+    }
+
+    /// Index of node `index`'s field in the graph message.
+    pub(crate) fn node_field(&self, index: usize) -> Result<usize, OnnxError> {
+        self.nodes
+            .get(index)
+            .copied()
+            .ok_or_else(|| self.invalid(Some(format!("node {index}")), "does not exist".into()))
+    }
+
+    fn field(&self, index: usize) -> Result<&Field, OnnxError> {
+        self.graph.fields().get(index).ok_or_else(|| self.invalid(None, format!("the graph has no field {index}")))
+    }
+
+    /// Position in the document of a node that stands there.
+    pub(crate) fn node_index(&self, node: &Node) -> Option<usize> {
+        let DocId(id) = node.origin.source()?;
+        (id & INITIALIZER == 0).then_some(id as usize)
+    }
+
+    /// Id of node `index`.
+    pub(crate) fn node_id(index: usize) -> DocId {
+        DocId(u32::try_from(index).unwrap_or(u32::MAX) & !INITIALIZER)
+    }
+
+    /// Id of initializer `index`.
+    pub(crate) fn initializer_id(index: usize) -> DocId {
+        DocId(u32::try_from(index).unwrap_or(u32::MAX) | INITIALIZER)
+    }
+
+    /// The initializers, in document order.
+    pub(crate) fn initializers(&self) -> &[InitializerHead] {
+        &self.initializers
+    }
+
+    /// Names of sparse initializers, which are carried but never read.
+    pub(crate) fn sparse_initializers(&self) -> Result<Vec<String>, OnnxError> {
+        let mut names = Vec::new();
+        for (_, field) in self.graph.with_number(GRAPH_SPARSE_INITIALIZER) {
+            let payload = self.source.bytes().get(field.payload()).unwrap_or_default();
+            let sparse = quantize_proto::onnx::SparseTensorProto::decode(payload)
+                .map_err(|cause| self.undecodable("sparse initializer".into(), cause))?;
+            names.extend(sparse.values.as_ref().and_then(|v| v.name.clone()));
+        }
+        Ok(names)
+    }
+
+    /// Value descriptions in the graph's field `number` (inputs, outputs or intermediate values), with field indices.
+    pub(crate) fn value_infos(&self, number: u32) -> Result<Vec<(usize, ValueInfoProto)>, OnnxError> {
+        let described = self.graph.with_number(number);
+        described.map(|(index, field)| Ok((index, self.decode(field, || "value description".into())?))).collect()
+    }
+
+    /// Every name of a tensor or node in the model, those in nested graphs included.
+    pub(crate) fn names(&self) -> Result<BTreeSet<String>, OnnxError> {
+        let mut names: BTreeSet<String> = self.initializers.iter().map(|i| i.name.clone()).collect();
+        names.extend(self.sparse_initializers()?);
+        for number in [GRAPH_INPUT, GRAPH_OUTPUT] {
+            names.extend(self.value_infos(number)?.into_iter().map(|(_, v)| v.name().to_owned()));
+        }
+        for index in 0..self.node_count() {
+            names_in_node(&self.node(index)?, &mut names);
+        }
+        Ok(names)
+    }
+
+    /// An unedited copy of the whole file.
+    pub(crate) fn splice(&self) -> Result<Splice<'_>, OnnxError> {
+        Ok(Splice::new(self.source.bytes(), &self.model)?)
+    }
+
+    /// An unedited copy of the graph message.
+    pub(crate) fn graph_splice(&self) -> Result<Splice<'_>, OnnxError> {
+        Ok(Splice::new(self.source.bytes(), &self.graph)?)
+    }
+
+    /// An unedited copy of node `index`'s message, and its fields.
+    pub(crate) fn node_splice(&self, index: usize) -> Result<(Splice<'_>, Vec<Field>), OnnxError> {
+        let field = self.field(self.node_field(index)?)?;
+        let message = self.graph.child(self.source.bytes(), field, &self.limits).map_err(|e| self.source.locate(e))?;
+        let fields = message.fields().to_vec();
+        Ok((Splice::new(self.source.bytes(), message)?, fields))
+    }
+
+    /// Index of the graph's field in the model message.
+    pub(crate) fn graph_field(&self) -> usize {
+        self.graph_field
+    }
+
+    /// The model message's fields.
+    pub(crate) fn model_fields(&self) -> &MessageIndex {
+        &self.model
+    }
+
+    /// Decodes the payload of a field of the model message.
+    pub(crate) fn decode_model_field<M: Message + Default>(&self, field: &Field) -> Result<M, OnnxError> {
+        self.decode(field, || "model".into())
+    }
+}
+
+impl ConstantSource for OnnxDocument {
+    fn read(&self, key: u32) -> Result<Tensor, String> {
+        let index = (key & !INITIALIZER) as usize;
+        if key & INITIALIZER == 0 {
+            return self.read_constant_node(index);
+        }
+        let Some(head) = self.initializers.get(index) else { return Err(format!("there is no initializer {index}")) };
+        let about = |cause: String| format!("{}: initializer `{}` {cause}", self.source.path().display(), head.name);
+        let field = self.graph.fields().get(head.field).ok_or_else(|| about("is gone".into()))?;
+        let payload = self.source.bytes().get(field.payload()).unwrap_or_default();
+        let tensor = TensorProto::decode(payload).map_err(|e| about(e.to_string()))?;
+        decode_tensor(&tensor).map_err(about)
+    }
+}
+
+impl OnnxDocument {
+    /// The tensor of a `Constant` node.
+    fn read_constant_node(&self, index: usize) -> Result<Tensor, String> {
+        let node = self.node(index).map_err(|e| e.to_string())?;
+        let about = |cause: String| format!("{}: node `{}` {cause}", self.source.path().display(), node.name());
+        crate::ops::constant_value(&node).ok_or_else(|| about("has no tensor".into()))?.map_err(about)
+    }
+}
+
+fn names_in_node(node: &NodeProto, names: &mut BTreeSet<String>) {
+    names.insert(node.name().to_owned());
+    names.extend(node.input.iter().chain(&node.output).cloned());
+    for attribute in &node.attribute {
+        attribute.g.iter().chain(&attribute.graphs).for_each(|g| names_in_graph(g, names));
+    }
+}
+
+fn names_in_graph(graph: &GraphProto, names: &mut BTreeSet<String>) {
+    names.extend(graph.initializer.iter().map(|i| i.name().to_owned()));
+    names.extend(graph.input.iter().chain(&graph.output).map(|v| v.name().to_owned()));
+    graph.node.iter().for_each(|n| names_in_node(n, names));
+}
+
+/// The standard domain has two spellings.
+pub(crate) fn normal_domain(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
+}
+
+fn invalid(source: &SourceFile, item: Option<String>, cause: String) -> OnnxError {
+    let location = Location { file: source.path().to_owned(), item, field: None };
+    OnnxError::Invalid { location, cause, hint: None }
+}
+
+impl OnnxError {
+    /// The same error with a hint.
+    pub(crate) fn with_hint(mut self, text: &'static str) -> Self {
+        if let Self::Invalid { hint, .. } | Self::Unsupported { hint, .. } = &mut self {
+            *hint = Some(text);
+        }
+        self
+    }
+}

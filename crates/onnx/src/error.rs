@@ -1,0 +1,121 @@
+//! What can be wrong with an ONNX model, where, and what to do about it.
+
+use quantize_document::DocumentError;
+use quantize_ir::{GraphError, TensorError};
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where in a model something is wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Location {
+    /// The file.
+    pub file: PathBuf,
+    /// The node, initializer or other item, with its kind, e.g. "node `conv1`".
+    pub item: Option<String>,
+    /// The field or attribute of that item.
+    pub field: Option<String>,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(item) = &self.item {
+            write!(f, ": {item}")?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, ", {field}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why an ONNX model cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OnnxError {
+    /// The file cannot be read, or its bytes are not what they should be.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// A message inside the file does not decode.
+    #[error("{location}: {cause}")]
+    Decode {
+        /// Where.
+        location: Location,
+        /// What the decoder says.
+        cause: prost::DecodeError,
+    },
+    /// The model contradicts itself or misses something.
+    #[error("{location}: {cause}")]
+    Invalid {
+        /// Where.
+        location: Location,
+        /// What is wrong.
+        cause: String,
+        /// What to do about it, if anything.
+        hint: Option<&'static str>,
+    },
+    /// The model is valid but needs something that is not supported.
+    #[error("{location}: {cause}")]
+    Unsupported {
+        /// Where.
+        location: Location,
+        /// What it needs.
+        cause: String,
+        /// What to do about it, if anything.
+        hint: Option<&'static str>,
+    },
+    /// The graph is broken.
+    #[error("{}: {source}", .file.display())]
+    Graph {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: GraphError,
+    },
+    /// A tensor to be written does not hold together.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// An operator cannot be written in ONNX.
+    #[error("node `{node}`: {cause}")]
+    Unwritable {
+        /// The node.
+        node: String,
+        /// Why.
+        cause: String,
+    },
+}
+
+impl OnnxError {
+    /// What to do about it, where something can be done.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Document(error) => error.hint(),
+            Self::Decode { .. } => {
+                Some("the file may be cut off, damaged, or not an ONNX model; export or download it again".into())
+            }
+            Self::Invalid { hint, .. } | Self::Unsupported { hint, .. } => hint.map(str::to_owned),
+            Self::Graph { source: GraphError::Cycle { .. }, .. } => {
+                Some("the exporter wrote a graph that cannot be run; check it with the ONNX checker".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Something the import noticed that does not stop it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The node it concerns, if any.
+    pub node: Option<String>,
+    /// What was noticed.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.node {
+            Some(node) => write!(f, "node `{node}`: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Reading: from the indexed document to the framework-neutral graph.
+//!
+//! The import never fails on an operator it does not know: that becomes [`Op::Opaque`] with the right wiring. It fails
+//! on a graph that contradicts itself, and then names the node and the tensor. Constants stay in the document until
+//! someone reads them.
+
+use crate::document::{GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_VALUE_INFO, OnnxDocument, normal_domain};
+use crate::error::{OnnxError, Problem};
+use crate::ops::{self, NodeReader, Read};
+use crate::tensor::dtype_of;
+use quantize_ir::op::Opaque;
+use quantize_ir::{Constant, DType, Dim, Graph, Node, Op, Origin, Shape, Tensor, Value, ValueId};
+use quantize_proto::onnx::tensor_shape_proto::dimension;
+use quantize_proto::onnx::{GraphProto, NodeProto, ValueInfoProto, type_proto};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Pass name of the operands this module adds.
+pub(crate) const FRONTEND: &str = "onnx front-end";
+
+/// The oldest opset whose operators are known.
+const OLDEST_OPSET: i64 = 7;
+/// The newest opset whose operators are known.
+const NEWEST_OPSET: i64 = 28;
+
+/// Imports a document.
+///
+/// # Errors
+/// If a message does not decode, a name is defined twice or not at all, or the graph has a cycle.
+pub fn import(document: &Arc<OnnxDocument>) -> Result<(Graph, Vec<Problem>), OnnxError> {
+    let mut importer = Importer {
+        document,
+        graph: Graph::new(),
+        names: BTreeMap::new(),
+        problems: Vec::new(),
+        captured: BTreeSet::new(),
+    };
+    importer.check_opset();
+    importer.constants()?;
+    importer.inputs()?;
+    importer.nodes()?;
+    importer.outputs()?;
+    importer.describe()?;
+    importer.propagate_types()?;
+    Ok((importer.graph, importer.problems))
+}
+
+struct Importer<'d> {
+    document: &'d Arc<OnnxDocument>,
+    graph: Graph,
+    names: BTreeMap<String, ValueId>,
+    problems: Vec<Problem>,
+    captured: BTreeSet<String>,
+}
+
+impl Importer<'_> {
+    fn problem(&mut self, node: Option<&str>, message: String) {
+        self.problems.push(Problem { node: node.map(str::to_owned), message });
+    }
+
+    fn check_opset(&mut self) {
+        let opset = self.document.opset();
+        if opset > NEWEST_OPSET {
+            let message =
+                format!("opset {opset} is newer than {NEWEST_OPSET}; operators are read as of {NEWEST_OPSET}");
+            self.problem(None, message);
+        } else if (1..OLDEST_OPSET).contains(&opset) {
+            self.problem(None, format!("opset {opset} is older than {OLDEST_OPSET}; its operators are not known"));
+        }
+    }
+
+    fn define(&mut self, value: Value, item: impl Fn() -> String) -> Result<ValueId, OnnxError> {
+        let name = value.name.clone();
+        if self.names.contains_key(&name) {
+            return Err(self.document.invalid(Some(item()), format!("defines `{name}`, which is defined before")));
+        }
+        let id = self.graph.add_value(value);
+        self.names.insert(name, id);
+        Ok(id)
+    }
+
+    fn constants(&mut self) -> Result<(), OnnxError> {
+        for (index, head) in self.document.initializers().iter().enumerate() {
+            let id = OnnxDocument::initializer_id(index);
+            let mut value = Value::named(&head.name);
+            value.dtype = dtype_of(head.data_type);
+            value.constant = Some(self.stored(id.0, &head.dims));
+            value.origin = Some(Origin::Source(id));
+            self.define(value, || format!("initializer `{}`", head.name))?;
+        }
+        for name in self.document.sparse_initializers()? {
+            self.define(Value::named(&name), || format!("sparse initializer `{name}`"))?;
+        }
+        Ok(())
+    }
+
+    fn stored(&self, key: u32, shape: &[usize]) -> Constant {
+        let source = Arc::clone(self.document) as Arc<dyn quantize_ir::ConstantSource>;
+        Constant::Stored { source, key, shape: shape.to_vec() }
+    }
+
+    /// An input that is an initializer too has a default; the default is taken as its value.
+    fn inputs(&mut self) -> Result<(), OnnxError> {
+        let mut inputs = Vec::new();
+        for (_, info) in self.document.value_infos(GRAPH_INPUT)? {
+            if !self.names.contains_key(info.name()) {
+                inputs.push(self.define(described(&info), || format!("input `{}`", info.name()))?);
+            }
+        }
+        self.graph.set_inputs(inputs);
+        Ok(())
+    }
+
+    fn nodes(&mut self) -> Result<(), OnnxError> {
+        let mut nodes = Vec::with_capacity(self.document.node_count());
+        for index in 0..self.document.node_count() {
+            let node = self.document.node(index)?;
+            for name in node.output.iter().filter(|n| !n.is_empty()) {
+                self.define(Value::named(name), || item(&node, index))?;
+            }
+            nodes.push(node);
+        }
+        nodes.iter().enumerate().try_for_each(|(index, node)| self.node(index, node))
+    }
+
+    fn node(&mut self, index: usize, node: &NodeProto) -> Result<(), OnnxError> {
+        let lookup = |name: &String| match name.as_str() {
+            "" => Ok(None),
+            name => self.names.get(name).map(|id| Some(*id)).ok_or_else(|| {
+                let cause = format!("reads `{name}`, which nothing defines");
+                self.document.invalid(Some(item(node, index)), cause)
+            }),
+        };
+        let own: Vec<Option<ValueId>> = node.input.iter().map(lookup).collect::<Result<_, _>>()?;
+        let outputs: Vec<Option<ValueId>> = node.output.iter().map(lookup).collect::<Result<_, _>>()?;
+        let read = self.read(index, node);
+        let mut inputs = self.place(&read, own, index);
+        inputs.extend(self.captures(node)?);
+        let origin = Origin::Source(OnnxDocument::node_id(index));
+        let name = node.name().to_owned();
+        self.graph
+            .add_node(Node { name, op: read.op, inputs, outputs: outputs.clone(), after: Vec::new(), origin })
+            .map_err(|source| self.broken(source))?;
+        if is_constant(node) {
+            self.fold_constant(index, node, outputs.first().copied().flatten());
+        }
+        Ok(())
+    }
+
+    fn broken(&self, source: quantize_ir::GraphError) -> OnnxError {
+        OnnxError::Graph { file: self.document.source().path().to_owned(), source }
+    }
+
+    fn read(&mut self, index: usize, node: &NodeProto) -> Read {
+        let opaque =
+            || Read::from(Op::Opaque(Opaque { domain: node.domain().to_owned(), kind: node.op_type().to_owned() }));
+        let opset = self.document.opset().min(NEWEST_OPSET);
+        let standard = normal_domain(node.domain()).is_empty()
+            && !self.document.is_function(node.domain(), node.op_type())
+            && opset >= OLDEST_OPSET;
+        if !standard {
+            return opaque();
+        }
+        match ops::read(&NodeReader::new(node, opset)) {
+            Some(Ok(read)) => read,
+            Some(Err(error)) => {
+                let label = if node.name().is_empty() { format!("#{index}") } else { node.name().to_owned() };
+                self.problem(Some(&label), format!("{}: {error}; the node is carried as it is", node.op_type()));
+                opaque()
+            }
+            None => opaque(),
+        }
+    }
+
+    /// The node's operands where the shared operator expects them, with the added ones.
+    fn place(&mut self, read: &Read, mut own: Vec<Option<ValueId>>, index: usize) -> Vec<Option<ValueId>> {
+        own.truncate(read.operands.unwrap_or(usize::MAX));
+        let mut inputs = match read.placed {
+            None => own,
+            Some(slots) => {
+                let mut placed = vec![None; slots.iter().max().map_or(0, |m| m + 1)];
+                for (slot, value) in slots.iter().zip(own) {
+                    if let Some(place) = placed.get_mut(*slot) {
+                        *place = value;
+                    }
+                }
+                placed
+            }
+        };
+        for (slot, tensor) in &read.added {
+            inputs.resize(inputs.len().max(slot + 1), None);
+            let added = self.added(tensor.clone(), index, *slot);
+            if let Some(place) = inputs.get_mut(*slot) {
+                *place = Some(added);
+            }
+        }
+        inputs
+    }
+
+    fn added(&mut self, tensor: Tensor, index: usize, slot: usize) -> ValueId {
+        let from = vec![OnnxDocument::node_id(index)];
+        let origin = Origin::Synthesized { pass: FRONTEND, from };
+        let dtype = tensor.dtype();
+        self.graph.add_constant(format!("node_{index}_operand_{slot}"), Constant::owned(tensor), dtype, origin)
+    }
+
+    /// Outer values that graphs inside the node read: operands too, though not listed as inputs.
+    fn captures(&mut self, node: &NodeProto) -> Result<Vec<Option<ValueId>>, OnnxError> {
+        let mut captured = BTreeSet::new();
+        for attribute in &node.attribute {
+            for graph in attribute.g.iter().chain(&attribute.graphs) {
+                captures_of(graph, &BTreeSet::new(), &mut captured);
+            }
+        }
+        self.captured.extend(captured.iter().cloned());
+        Ok(captured.iter().filter_map(|name| self.names.get(name)).map(|id| Some(*id)).collect())
+    }
+
+    fn fold_constant(&mut self, index: usize, node: &NodeProto, output: Option<ValueId>) {
+        let (Some(output), Some(value)) = (output, ops::constant_value(node)) else { return };
+        match value {
+            Ok(tensor) => {
+                let constant = self.stored(OnnxDocument::node_id(index).0, tensor.shape());
+                let target = self.graph.value_mut(output);
+                target.dtype = Some(tensor.dtype());
+                target.constant = Some(constant);
+            }
+            Err(cause) => self.problem(Some(node.name()), format!("its tensor {cause}")),
+        }
+    }
+
+    fn outputs(&mut self) -> Result<(), OnnxError> {
+        let mut outputs = Vec::new();
+        for (_, info) in self.document.value_infos(GRAPH_OUTPUT)? {
+            let id = self.names.get(info.name()).copied();
+            let missing =
+                || self.document.invalid(Some(format!("output `{}`", info.name())), "nothing computes it".into());
+            outputs.push(id.ok_or_else(missing)?);
+        }
+        if outputs.is_empty() {
+            return Err(self.document.invalid(None, "the graph has no outputs".into()));
+        }
+        self.graph.set_outputs(outputs);
+        Ok(())
+    }
+
+    /// Declared types and shapes of outputs and intermediate values.
+    fn describe(&mut self) -> Result<(), OnnxError> {
+        for number in [GRAPH_OUTPUT, GRAPH_VALUE_INFO] {
+            for (_, info) in self.document.value_infos(number)? {
+                let Some(id) = self.names.get(info.name()).copied() else { continue };
+                let declared = described(&info);
+                let value = self.graph.value_mut(id);
+                value.dtype = value.dtype.or(declared.dtype);
+                value.shape = value.shape.take().or(declared.shape);
+            }
+        }
+        Ok(())
+    }
+
+    fn propagate_types(&mut self) -> Result<(), OnnxError> {
+        let order = self.graph.topological_order().map_err(|source| self.broken(source))?;
+        for id in order {
+            let Some(node) = self.graph.node(id) else { continue };
+            let types: Vec<Option<DType>> =
+                node.inputs.iter().map(|v| v.and_then(|v| self.graph.value(v).dtype)).collect();
+            let inferred: Vec<(ValueId, Option<DType>)> = node
+                .outputs
+                .iter()
+                .enumerate()
+                .filter_map(|(slot, v)| Some(((*v)?, node.op.output_dtype(slot, &types))))
+                .collect();
+            for (value, dtype) in inferred {
+                let value = self.graph.value_mut(value);
+                value.dtype = value.dtype.or(dtype);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_constant(node: &NodeProto) -> bool {
+    node.op_type() == "Constant" && normal_domain(node.domain()).is_empty()
+}
+
+/// How messages call a node.
+fn item(node: &NodeProto, index: usize) -> String {
+    match node.name() {
+        "" => format!("node {index} ({})", node.op_type()),
+        name => format!("node `{name}`"),
+    }
+}
+
+/// Names that `graph` reads and neither it nor a graph around it (in `defined`) defines.
+fn captures_of(graph: &GraphProto, defined: &BTreeSet<&str>, captured: &mut BTreeSet<String>) {
+    let mut defined = defined.clone();
+    defined.extend(graph.input.iter().map(ValueInfoProto::name));
+    defined.extend(graph.initializer.iter().map(|i| i.name()));
+    defined.extend(graph.node.iter().flat_map(|n| &n.output).map(String::as_str));
+    let read = graph.node.iter().flat_map(|n| &n.input).map(String::as_str);
+    let results = graph.output.iter().map(ValueInfoProto::name);
+    let outer = read.chain(results).filter(|name| !name.is_empty() && !defined.contains(name));
+    captured.extend(outer.map(str::to_owned));
+    for attribute in graph.node.iter().flat_map(|n| &n.attribute) {
+        for inner in attribute.g.iter().chain(&attribute.graphs) {
+            captures_of(inner, &defined, captured);
+        }
+    }
+}
+
+/// A value with the type and shape a description declares.
+fn described(info: &ValueInfoProto) -> Value {
+    let mut value = Value::named(info.name());
+    let declared = info.r#type.as_ref().and_then(|t| t.value.as_ref());
+    if let Some(type_proto::Value::TensorType(tensor)) = declared {
+        value.dtype = dtype_of(tensor.elem_type());
+        value.shape = tensor.shape.as_ref().map(|s| s.dim.iter().map(|d| dim(d.value.as_ref())).collect::<Shape>());
+    }
+    value
+}
+
+fn dim(value: Option<&dimension::Value>) -> Dim {
+    match value {
+        Some(dimension::Value::DimValue(n)) => u64::try_from(*n).map_or(Dim::Unknown, Dim::Known),
+        Some(dimension::Value::DimParam(name)) if !name.is_empty() => Dim::Symbol(name.clone()),
+        _ => Dim::Unknown,
+    }
+}

@@ -1,0 +1,45 @@
+//! Shapes and constants.
+
+use super::Row;
+use super::reader::{NodeReader, Read, ReadError};
+use crate::tensor::decode_tensor;
+use quantize_ir::op::{ConstantOfShape, ShapeOf};
+use quantize_ir::{Op, Tensor, TensorData};
+use quantize_proto::onnx::NodeProto;
+
+pub(super) const ROWS: &[Row] = &[
+    Row { name: "Shape", read: shape },
+    Row { name: "Size", read: |_| Ok(Op::Size.into()) },
+    Row { name: "ConstantOfShape", read: constant_of_shape },
+    Row { name: "Range", read: |_| Ok(Op::Range.into()) },
+];
+
+fn shape(node: &NodeReader<'_>) -> Result<Read, ReadError> {
+    Ok(Op::Shape(ShapeOf { start: node.int_or("start", 0)?, end: node.int("end")? }).into())
+}
+
+fn constant_of_shape(node: &NodeReader<'_>) -> Result<Read, ReadError> {
+    let value = match node.tensor("value")? {
+        None => TensorData::F32(vec![0.0]),
+        Some(proto) => {
+            let tensor = decode_tensor(proto).map_err(|value| ReadError::Value { name: "value", value })?;
+            tensor.into_data()
+        }
+    };
+    if value.len() != 1 {
+        return Err(ReadError::Value { name: "value", value: format!("with {} elements", value.len()) });
+    }
+    Ok(Op::ConstantOfShape(ConstantOfShape { value }).into())
+}
+
+/// The tensor of a `Constant` node; `None` if it is not one that tensors can hold (text, sparse).
+pub(crate) fn constant_value(node: &NodeProto) -> Option<Result<Tensor, String>> {
+    let value = |name: &str| node.attribute.iter().find(|a| a.name() == name);
+    if let Some(tensor) = value("value").and_then(|a| a.t.as_ref()) {
+        return Some(decode_tensor(tensor));
+    }
+    let plain = value("value_float").map(|a| Tensor::scalar(a.f()));
+    let plain = plain.or_else(|| value("value_int").map(|a| Tensor::scalar(a.i())));
+    let plain = plain.or_else(|| value("value_floats").map(|a| Tensor::vector(a.floats.clone())));
+    plain.or_else(|| value("value_ints").map(|a| Tensor::vector(a.ints.clone()))).map(Ok)
+}

@@ -1,0 +1,59 @@
+//! The table of operators: how each is read at its opset into the shared operator set, and how it is written.
+//!
+//! Reading is tolerant of unknown attributes and strict about the values of known ones. What older opsets keep in
+//! attributes and the shared set takes as operands becomes an added operand. Which nodes exist and how they are wired
+//! is the front-end's business.
+
+mod elementwise;
+mod layout;
+mod linear;
+mod meta;
+mod norm;
+mod quantize;
+mod reader;
+mod reduce;
+mod resize;
+mod window;
+mod write;
+
+pub(crate) use meta::constant_value;
+pub(crate) use reader::{NodeReader, Read, ReadError};
+pub use write::emit;
+
+/// One operator: its name and how a node of that name is read.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) read: fn(&NodeReader<'_>) -> Result<Read, ReadError>,
+}
+
+/// The tables of all rooms.
+const TABLES: [&[Row]; 9] = [
+    window::ROWS,
+    elementwise::ROWS,
+    linear::ROWS,
+    norm::ROWS,
+    layout::ROWS,
+    resize::ROWS,
+    reduce::ROWS,
+    meta::ROWS,
+    quantize::ROWS,
+];
+
+/// Reads a node of the standard domain; `None` if the operator has no shared semantics.
+pub(crate) fn read(node: &NodeReader<'_>) -> Option<Result<Read, ReadError>> {
+    let row = TABLES.iter().flat_map(|rows| rows.iter()).find(|row| row.name == node.op_type())?;
+    Some((row.read)(node))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_operator_stands_in_the_table_once() {
+        let names: Vec<&str> = TABLES.iter().flat_map(|rows| rows.iter()).map(|row| row.name).collect();
+        assert_eq!(names.len(), names.iter().collect::<BTreeSet<_>>().len());
+        assert!(names.len() > 80, "{} operators", names.len());
+    }
+}

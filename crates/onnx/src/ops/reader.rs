@@ -1,0 +1,163 @@
+//! Typed access to the attributes of a node.
+
+use quantize_ir::{Op, Tensor};
+use quantize_proto::onnx::attribute_proto::AttributeType;
+use quantize_proto::onnx::{AttributeProto, NodeProto, TensorProto};
+
+/// Why a node of a known operator cannot be read as that operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// An attribute has another type than the operator's.
+    #[error("attribute `{0}` has the wrong type")]
+    Type(&'static str),
+    /// A required attribute is missing.
+    #[error("attribute `{0}` is missing")]
+    Missing(&'static str),
+    /// An attribute has a value that makes no sense.
+    #[error("attribute `{name}` has value {value}")]
+    Value {
+        /// The attribute.
+        name: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// The operator exists, but not in this form.
+    #[error("{0}")]
+    Form(&'static str),
+}
+
+/// A node read into the shared operator set.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Read {
+    pub(crate) op: Op,
+    /// Operands added behind the node's own, by slot.
+    pub(crate) added: Vec<(usize, Tensor)>,
+    /// Number of the node's own operands that are kept; the others mean nothing to the shared operator.
+    pub(crate) operands: Option<usize>,
+    /// Slots into which the node's own operands go, if not in order.
+    pub(crate) placed: Option<&'static [usize]>,
+}
+
+impl From<Op> for Read {
+    fn from(op: Op) -> Self {
+        Self { op, added: Vec::new(), operands: None, placed: None }
+    }
+}
+
+impl Read {
+    /// With `tensor` as operand `slot`.
+    pub(crate) fn with(mut self, slot: usize, tensor: Tensor) -> Self {
+        self.added.push((slot, tensor));
+        self
+    }
+}
+
+/// A node at the opset of its model.
+pub(crate) struct NodeReader<'a> {
+    node: &'a NodeProto,
+    opset: i64,
+}
+
+type Found<T> = Result<Option<T>, ReadError>;
+
+impl<'a> NodeReader<'a> {
+    pub(crate) fn new(node: &'a NodeProto, opset: i64) -> Self {
+        Self { node, opset }
+    }
+
+    pub(crate) fn op_type(&self) -> &str {
+        self.node.op_type()
+    }
+
+    pub(crate) fn opset(&self) -> i64 {
+        self.opset
+    }
+
+    /// Whether operand `slot` is given.
+    pub(crate) fn has_input(&self, slot: usize) -> bool {
+        self.node.input.get(slot).is_some_and(|name| !name.is_empty())
+    }
+
+    /// Whether result `slot` is asked for.
+    pub(crate) fn has_output(&self, slot: usize) -> bool {
+        self.node.output.get(slot).is_some_and(|name| !name.is_empty())
+    }
+
+    fn attribute(&self, name: &'static str, kind: AttributeType) -> Found<&'a AttributeProto> {
+        let Some(attribute) = self.node.attribute.iter().find(|a| a.name() == name) else { return Ok(None) };
+        // Files of IR version 1 and careless writers leave the type out.
+        let fits = attribute.r#type.is_none_or(|t| t == i32::from(kind) || t == i32::from(AttributeType::Undefined));
+        if fits { Ok(Some(attribute)) } else { Err(ReadError::Type(name)) }
+    }
+
+    pub(crate) fn int(&self, name: &'static str) -> Found<i64> {
+        Ok(self.attribute(name, AttributeType::Int)?.map(AttributeProto::i))
+    }
+
+    pub(crate) fn int_or(&self, name: &'static str, default: i64) -> Result<i64, ReadError> {
+        Ok(self.int(name)?.unwrap_or(default))
+    }
+
+    pub(crate) fn flag(&self, name: &'static str, default: bool) -> Result<bool, ReadError> {
+        Ok(self.int(name)?.map_or(default, |v| v != 0))
+    }
+
+    pub(crate) fn float_or(&self, name: &'static str, default: f32) -> Result<f32, ReadError> {
+        Ok(self.attribute(name, AttributeType::Float)?.map_or(default, AttributeProto::f))
+    }
+
+    pub(crate) fn ints(&self, name: &'static str) -> Found<&'a [i64]> {
+        Ok(self.attribute(name, AttributeType::Ints)?.map(|a| a.ints.as_slice()))
+    }
+
+    pub(crate) fn floats(&self, name: &'static str) -> Found<&'a [f32]> {
+        Ok(self.attribute(name, AttributeType::Floats)?.map(|a| a.floats.as_slice()))
+    }
+
+    pub(crate) fn text(&self, name: &'static str) -> Found<&'a str> {
+        let Some(attribute) = self.attribute(name, AttributeType::String)? else { return Ok(None) };
+        std::str::from_utf8(attribute.s()).map(Some).map_err(|_| ReadError::Type(name))
+    }
+
+    pub(crate) fn text_or(&self, name: &'static str, default: &'a str) -> Result<&'a str, ReadError> {
+        Ok(self.text(name)?.unwrap_or(default))
+    }
+
+    pub(crate) fn tensor(&self, name: &'static str) -> Found<&'a TensorProto> {
+        Ok(self.attribute(name, AttributeType::Tensor)?.and_then(|a| a.t.as_ref()))
+    }
+
+    /// A list of sizes: none may be negative.
+    pub(crate) fn sizes(&self, name: &'static str) -> Result<Vec<usize>, ReadError> {
+        let list = self.ints(name)?.unwrap_or_default();
+        list.iter().map(|v| self.size(name, *v)).collect()
+    }
+
+    /// A size with a default.
+    pub(crate) fn size_or(&self, name: &'static str, default: usize) -> Result<usize, ReadError> {
+        self.int(name)?.map_or(Ok(default), |v| self.size(name, v))
+    }
+
+    fn size(&self, name: &'static str, value: i64) -> Result<usize, ReadError> {
+        usize::try_from(value).map_err(|_| ReadError::Value { name, value: value.to_string() })
+    }
+
+    /// The entry of `table` that the attribute names.
+    pub(crate) fn choice<T: Copy>(
+        &self,
+        name: &'static str,
+        default: &'a str,
+        table: &[(&str, T)],
+    ) -> Result<T, ReadError> {
+        let value = self.text_or(name, default)?;
+        let found = table.iter().find(|(spelling, _)| *spelling == value);
+        found.map(|(_, choice)| *choice).ok_or_else(|| ReadError::Value { name, value: format!("`{value}`") })
+    }
+
+    /// Axes from an attribute as an added operand, for opsets that keep them there.
+    pub(crate) fn axes_operand(&self, op: Op, slot: usize) -> Result<Read, ReadError> {
+        let axes = self.ints("axes")?;
+        Ok(axes
+            .map_or_else(|| Read::from(op.clone()), |a| Read::from(op.clone()).with(slot, Tensor::vector(a.to_vec()))))
+    }
+}

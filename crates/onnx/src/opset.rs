@@ -1,0 +1,85 @@
+//! Raising a model to the opset that per-axis quantization needs.
+
+use crate::document::{OnnxDocument, normal_domain};
+use crate::error::{Location, OnnxError};
+use quantize_ir::{Graph, Op};
+use quantize_proto::onnx::{GraphProto, NodeProto};
+
+/// The first opset with a scale for each channel.
+pub(crate) const TARGET_OPSET: i64 = 13;
+
+/// Standard operators whose nodes, written for an earlier opset, mean something else or nothing at the given one:
+/// attributes that became operands, changed defaults, removed operators. From opset 7 to [`TARGET_OPSET`].
+const CHANGES: [(&str, i64); 17] = [
+    ("BatchNormalization", 9),
+    ("Clip", 11),
+    ("Dropout", 12),
+    ("Hardmax", 13),
+    ("LogSoftmax", 13),
+    ("Pad", 11),
+    ("ReduceSum", 13),
+    ("Resize", 11),
+    ("Scan", 9),
+    ("Scatter", 11),
+    ("Slice", 10),
+    ("Softmax", 13),
+    ("Split", 13),
+    ("Squeeze", 13),
+    ("TopK", 10),
+    ("Unsqueeze", 13),
+    ("Upsample", 10),
+];
+
+/// Document positions of the nodes that have to be written anew when the model is raised to [`TARGET_OPSET`]; none if
+/// it is there already.
+///
+/// # Errors
+/// If a node that has to be is not known here, or lies in a nested graph.
+pub(crate) fn outdated_nodes(document: &OnnxDocument, original: &Graph) -> Result<Vec<usize>, OnnxError> {
+    let opset = document.opset();
+    if opset >= TARGET_OPSET {
+        return Ok(Vec::new());
+    }
+    let mut outdated = Vec::new();
+    for (id, node) in original.nodes() {
+        let Some(index) = document.node_index(node) else { continue };
+        let proto = document.node(index)?;
+        let nested =
+            proto.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).find_map(|g| changed_in(g, opset));
+        if let Some(op) = nested {
+            return Err(blocked(document, &original.label(id), &format!("a graph inside it uses `{op}`")));
+        }
+        if !is_changed(&proto, opset) {
+            continue;
+        }
+        if matches!(node.op, Op::Opaque(_)) {
+            return Err(blocked(document, &original.label(id), &format!("it is a `{}`", proto.op_type())));
+        }
+        outdated.push(index);
+    }
+    Ok(outdated)
+}
+
+fn blocked(document: &OnnxDocument, node: &str, why: &str) -> OnnxError {
+    let location =
+        Location { file: document.source().path().to_owned(), item: Some(format!("node `{node}`")), field: None };
+    let cause = format!(
+        "stands in the way of raising the model from opset {} to {TARGET_OPSET}, which scales for each channel need: \
+         {why}, which changed in between",
+        document.opset()
+    );
+    let hint = Some("export the model with opset 13 or later, or convert it with the ONNX version converter");
+    OnnxError::Unsupported { location, cause, hint }
+}
+
+fn is_changed(node: &NodeProto, opset: i64) -> bool {
+    let standard = normal_domain(node.domain()).is_empty();
+    standard && CHANGES.iter().any(|(name, since)| *name == node.op_type() && opset < *since)
+}
+
+fn changed_in(graph: &GraphProto, opset: i64) -> Option<String> {
+    graph.node.iter().find_map(|node| {
+        let inner = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)).find_map(|g| changed_in(g, opset));
+        inner.or_else(|| is_changed(node, opset).then(|| node.op_type().to_owned()))
+    })
+}
