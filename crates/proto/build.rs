@@ -26,10 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn announce_inputs(schema_folder: &Path) {
     for schema in SCHEMAS {
-        println!(
-            "cargo:rerun-if-changed={}",
-            schema_folder.join(schema).display()
-        );
+        println!("cargo:rerun-if-changed={}", schema_folder.join(schema).display());
     }
     println!("cargo:rerun-if-changed=build.rs");
 }

@@ -197,20 +197,14 @@ fn fields_are_those_of_the_published_format() {
     let schema = Schema::compiled();
     for &(message, field, number, kind, presence) in FIELDS {
         let name = format!("{message}.{field}");
-        let actual = schema
-            .fields
-            .get(&name)
-            .unwrap_or_else(|| panic!("{name} is missing"));
+        let actual = schema.fields.get(&name).unwrap_or_else(|| panic!("{name} is missing"));
         assert_eq!(actual, &(number, kind, presence), "{name}");
     }
 }
 
 #[test]
 fn no_field_is_outside_the_table() {
-    let known: Vec<String> = FIELDS
-        .iter()
-        .map(|fact| format!("{}.{}", fact.0, fact.1))
-        .collect();
+    let known: Vec<String> = FIELDS.iter().map(|fact| format!("{}.{}", fact.0, fact.1)).collect();
     for name in Schema::compiled().fields.keys() {
         assert!(known.contains(name), "{name} is not in the table");
     }
@@ -222,9 +216,7 @@ fn enum_values_are_those_of_the_published_format() {
     let expected: BTreeMap<String, BTreeMap<String, i32>> = ENUMS
         .iter()
         .map(|(name, values)| {
-            let values = values
-                .iter()
-                .map(|&(value, number)| (value.to_string(), number));
+            let values = values.iter().map(|&(value, number)| (value.to_string(), number));
             (name.to_string(), values.collect())
         })
         .collect();
@@ -264,20 +256,13 @@ impl Schema {
     }
 
     fn add_enum(&mut self, scope: &str, inner: &EnumDescriptorProto) {
-        let values = inner
-            .value
-            .iter()
-            .map(|value| (value.name().to_string(), value.number()));
-        self.enums
-            .insert(format!("{scope}{}", inner.name()), values.collect());
+        let values = inner.value.iter().map(|value| (value.name().to_string(), value.number()));
+        self.enums.insert(format!("{scope}{}", inner.name()), values.collect());
     }
 }
 
 fn presence(field: &FieldDescriptorProto) -> Presence {
-    let packed = field
-        .options
-        .as_ref()
-        .is_some_and(|options| options.packed());
+    let packed = field.options.as_ref().is_some_and(|options| options.packed());
     match (field.label(), packed) {
         (Label::Repeated, true) => Packed,
         (Label::Repeated, false) => Repeated,
