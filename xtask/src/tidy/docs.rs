@@ -16,15 +16,41 @@ pub(super) fn problems(metadata: &Metadata) -> Result<Vec<Problem>> {
         return Ok(vec![Problem::file(PAGE, "missing; it has to describe each crate folder")]);
     }
     let page = fs::read_to_string(&path).map_err(at(&path))?;
-    let unnamed = folders(metadata).into_iter().filter(|folder| !page.contains(folder));
+    let unnamed = folders(metadata).into_iter().filter(|folder| !names(&page, folder));
     Ok(unnamed.map(|folder| Problem::file(PAGE, format!("does not name `{folder}`"))).collect())
 }
 
-/// The folders of the members as the page has to spell them: `crates/ir`, `xtask`.
+/// Whether a page names a folder: `` `crates/ir` ``, `` `crates/ir/` `` or just `` `ir` ``.
+fn names(page: &str, folder: &str) -> bool {
+    let short = folder.rsplit('/').next().unwrap_or(folder);
+    [folder, short].iter().any(|name| page.contains(&format!("`{name}`")) || page.contains(&format!("`{name}/`")))
+}
+
+/// The folders of the members relative to the root: `crates/ir`, `xtask`.
 fn folders(metadata: &Metadata) -> Vec<String> {
     let folder = |package: &workspace::Package| {
         let folder = package.manifest_path.parent()?.strip_prefix(workspace::root()).ok()?;
         Some(folder.to_string_lossy().into_owned())
     };
     metadata.packages.iter().filter_map(folder).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_named_by_its_path_or_its_last_part() {
+        let cases = [
+            ("see `crates/ir`", "crates/ir", true),
+            ("see `crates/ir/`", "crates/ir", true),
+            ("| `ir` | graph |", "crates/ir", true),
+            ("`tests/` holds suites", "tests", true),
+            ("the irregular `iris`", "crates/ir", false),
+            ("cargo xtask tidy", "xtask", false),
+        ];
+        for (page, folder, expected) in cases {
+            assert_eq!(names(page, folder), expected, "{folder} in {page}");
+        }
+    }
 }
