@@ -6,9 +6,11 @@
 use crate::error::{Location, OnnxError};
 use crate::tensor::{decode_tensor, dims_of};
 use prost::Message;
-use quantize_document::{Field, Limits, MessageIndex, SourceFile, Splice};
+use quantize_document::{Field, Limits, MessageIndex, SourceFile, Splice, WireType};
 use quantize_ir::{ConstantSource, DocId, Node, Tensor};
-use quantize_proto::onnx::{FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto};
+use quantize_proto::onnx::{
+    FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, SparseTensorProto, TensorProto, ValueInfoProto,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -102,15 +104,20 @@ impl OnnxDocument {
     fn read_versions(&mut self) -> Result<(), OnnxError> {
         for (_, field) in self.model.with_number(MODEL_OPSET_IMPORT) {
             let import: OperatorSetIdProto = self.decode(field, || "opset import".into())?;
-            self.opsets.insert(normal_domain(import.domain()).to_owned(), import.version());
+            let (domain, version) = (normal_domain(import.domain()).to_owned(), import.version());
+            let known = *self.opsets.entry(domain.clone()).or_insert(version);
+            if known != version {
+                let name = if domain.is_empty() { "ai.onnx" } else { &domain };
+                let cause = format!("it imports two versions of the operator set `{name}`: {known} and {version}");
+                return Err(invalid(&self.source, None, cause));
+            }
         }
         if self.opsets.is_empty() {
             return Err(invalid(&self.source, None, "it imports no operator set".into())
                 .with_hint("is this an ONNX model? models of IR version 1 and 2 are not supported"));
         }
-        let versions = self.model.with_number(MODEL_IR_VERSION);
         let mut ir_version = 0;
-        for (_, field) in versions {
+        for (_, field) in self.model.with_number(MODEL_IR_VERSION).filter(|(_, f)| f.wire_type() == WireType::Varint) {
             let payload = self.source.bytes().get(field.payload()).unwrap_or_default();
             ir_version = prost::encoding::decode_varint(&mut &*payload).unwrap_or(0) as i64;
         }
@@ -151,8 +158,17 @@ impl OnnxDocument {
     }
 
     fn decode<M: Message + Default>(&self, field: &Field, item: impl Fn() -> String) -> Result<M, OnnxError> {
-        let payload = self.source.bytes().get(field.payload()).unwrap_or_default();
-        M::decode(payload).map_err(|cause| self.undecodable(item(), cause))
+        M::decode(self.payload(field)?).map_err(|cause| self.undecodable(item(), cause))
+    }
+
+    /// The bytes of the message in a field.
+    fn payload(&self, field: &Field) -> Result<&[u8], OnnxError> {
+        if field.wire_type() != WireType::LengthDelimited {
+            let (number, offset) = (field.number(), field.whole().start);
+            let cause = format!("field {number} at byte {offset} is not length-delimited, so it holds no message");
+            return Err(invalid(&self.source, None, cause).with_hint("the file is damaged or of another format"));
+        }
+        Ok(self.source.bytes().get(field.payload()).unwrap_or_default())
     }
 
     fn undecodable(&self, item: String, cause: prost::DecodeError) -> OnnxError {
@@ -233,9 +249,7 @@ impl OnnxDocument {
     pub(crate) fn sparse_initializers(&self) -> Result<Vec<String>, OnnxError> {
         let mut names = Vec::new();
         for (_, field) in self.graph.with_number(GRAPH_SPARSE_INITIALIZER) {
-            let payload = self.source.bytes().get(field.payload()).unwrap_or_default();
-            let sparse = quantize_proto::onnx::SparseTensorProto::decode(payload)
-                .map_err(|cause| self.undecodable("sparse initializer".into(), cause))?;
+            let sparse: SparseTensorProto = self.decode(field, || "sparse initializer".into())?;
             names.extend(sparse.values.as_ref().and_then(|v| v.name.clone()));
         }
         Ok(names)

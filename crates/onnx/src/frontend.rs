@@ -6,7 +6,7 @@
 
 use crate::document::{GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_VALUE_INFO, OnnxDocument, normal_domain};
 use crate::error::{OnnxError, Problem};
-use crate::ops::{self, NodeReader, Read};
+use crate::ops::{self, Known, NodeReader, Read};
 use crate::tensor::dtype_of;
 use quantize_ir::op::Opaque;
 use quantize_ir::{Constant, DType, Dim, Graph, Node, Op, Origin, Shape, Tensor, Value, ValueId};
@@ -32,15 +32,16 @@ pub fn import(document: &Arc<OnnxDocument>) -> Result<(Graph, Vec<Problem>), Onn
         document,
         graph: Graph::new(),
         names: BTreeMap::new(),
+        matrices: BTreeSet::new(),
         problems: Vec::new(),
-        captured: BTreeSet::new(),
     };
     importer.check_opset();
     importer.constants()?;
     importer.inputs()?;
-    importer.nodes()?;
-    importer.outputs()?;
+    let nodes = importer.results()?;
     importer.describe()?;
+    nodes.iter().enumerate().try_for_each(|(index, node)| importer.node(index, node))?;
+    importer.outputs()?;
     importer.propagate_types()?;
     Ok((importer.graph, importer.problems))
 }
@@ -49,8 +50,9 @@ struct Importer<'d> {
     document: &'d Arc<OnnxDocument>,
     graph: Graph,
     names: BTreeMap<String, ValueId>,
+    /// Results of operators that always compute a matrix.
+    matrices: BTreeSet<ValueId>,
     problems: Vec<Problem>,
-    captured: BTreeSet<String>,
 }
 
 impl Importer<'_> {
@@ -102,8 +104,9 @@ impl Importer<'_> {
     /// An input that is an initializer too has a default; the default is taken as its value.
     fn inputs(&mut self) -> Result<(), OnnxError> {
         let mut inputs = Vec::new();
+        let initializers: BTreeSet<String> = self.names.keys().cloned().collect();
         for (_, info) in self.document.value_infos(GRAPH_INPUT)? {
-            if !self.names.contains_key(info.name()) {
+            if !initializers.contains(info.name()) {
                 inputs.push(self.define(described(&info), || format!("input `{}`", info.name()))?);
             }
         }
@@ -111,16 +114,45 @@ impl Importer<'_> {
         Ok(())
     }
 
-    fn nodes(&mut self) -> Result<(), OnnxError> {
+    /// The nodes; defines what they compute.
+    fn results(&mut self) -> Result<Vec<NodeProto>, OnnxError> {
         let mut nodes = Vec::with_capacity(self.document.node_count());
         for index in 0..self.document.node_count() {
             let node = self.document.node(index)?;
+            self.check_imported(index, &node)?;
             for name in node.output.iter().filter(|n| !n.is_empty()) {
                 self.define(Value::named(name), || item(&node, index))?;
             }
+            if self.is_standard(&node) {
+                self.note_result(index, &node);
+            }
             nodes.push(node);
         }
-        nodes.iter().enumerate().try_for_each(|(index, node)| self.node(index, node))
+        Ok(nodes)
+    }
+
+    fn is_standard(&self, node: &NodeProto) -> bool {
+        normal_domain(node.domain()).is_empty() && !self.document.is_function(node.domain(), node.op_type())
+    }
+
+    fn check_imported(&self, index: usize, node: &NodeProto) -> Result<(), OnnxError> {
+        if self.document.opset() > 0 || !self.is_standard(node) {
+            return Ok(());
+        }
+        let cause = "is of the standard operator set, of which the model imports no version".into();
+        Err(self.document.invalid(Some(item(node, index)), cause).with_hint("export the model again"))
+    }
+
+    /// What the operator alone tells of a node's first result.
+    fn note_result(&mut self, index: usize, node: &NodeProto) {
+        let Some(id) = node.output.first().and_then(|name| self.names.get(name)).copied() else { return };
+        match node.op_type() {
+            "Constant" => self.fold_constant(index, node, id),
+            "Gemm" | "Flatten" => {
+                self.matrices.insert(id);
+            }
+            _ => {}
+        }
     }
 
     fn node(&mut self, index: usize, node: &NodeProto) -> Result<(), OnnxError> {
@@ -135,15 +167,14 @@ impl Importer<'_> {
         let outputs: Vec<Option<ValueId>> = node.output.iter().map(lookup).collect::<Result<_, _>>()?;
         let read = self.read(index, node);
         let mut inputs = self.place(&read, own, index);
-        inputs.extend(self.captures(node)?);
+        if matches!(read.op, Op::Opaque(_)) {
+            inputs.extend(self.captures(node));
+        }
         let origin = Origin::Source(OnnxDocument::node_id(index));
         let name = node.name().to_owned();
         self.graph
-            .add_node(Node { name, op: read.op, inputs, outputs: outputs.clone(), after: Vec::new(), origin })
+            .add_node(Node { name, op: read.op, inputs, outputs, after: Vec::new(), origin })
             .map_err(|source| self.broken(source))?;
-        if is_constant(node) {
-            self.fold_constant(index, node, outputs.first().copied().flatten());
-        }
         Ok(())
     }
 
@@ -155,13 +186,10 @@ impl Importer<'_> {
         let opaque =
             || Read::from(Op::Opaque(Opaque { domain: node.domain().to_owned(), kind: node.op_type().to_owned() }));
         let opset = self.document.opset().min(NEWEST_OPSET);
-        let standard = normal_domain(node.domain()).is_empty()
-            && !self.document.is_function(node.domain(), node.op_type())
-            && opset >= OLDEST_OPSET;
-        if !standard {
+        if opset < OLDEST_OPSET || !self.is_standard(node) {
             return opaque();
         }
-        match ops::read(&NodeReader::new(node, opset)) {
+        match ops::read(&NodeReader::new(node, opset, self)) {
             Some(Ok(read)) => read,
             Some(Err(error)) => {
                 let label = if node.name().is_empty() { format!("#{index}") } else { node.name().to_owned() };
@@ -205,19 +233,18 @@ impl Importer<'_> {
     }
 
     /// Outer values that graphs inside the node read: operands too, though not listed as inputs.
-    fn captures(&mut self, node: &NodeProto) -> Result<Vec<Option<ValueId>>, OnnxError> {
+    fn captures(&self, node: &NodeProto) -> Vec<Option<ValueId>> {
         let mut captured = BTreeSet::new();
         for attribute in &node.attribute {
             for graph in attribute.g.iter().chain(&attribute.graphs) {
                 captures_of(graph, &BTreeSet::new(), &mut captured);
             }
         }
-        self.captured.extend(captured.iter().cloned());
-        Ok(captured.iter().filter_map(|name| self.names.get(name)).map(|id| Some(*id)).collect())
+        captured.iter().filter_map(|name| self.names.get(name)).map(|id| Some(*id)).collect()
     }
 
-    fn fold_constant(&mut self, index: usize, node: &NodeProto, output: Option<ValueId>) {
-        let (Some(output), Some(value)) = (output, ops::constant_value(node)) else { return };
+    fn fold_constant(&mut self, index: usize, node: &NodeProto, output: ValueId) {
+        let Some(value) = ops::constant_value(node) else { return };
         match value {
             Ok(tensor) => {
                 let constant = self.stored(OnnxDocument::node_id(index).0, tensor.shape());
@@ -279,8 +306,18 @@ impl Importer<'_> {
     }
 }
 
-fn is_constant(node: &NodeProto) -> bool {
-    node.op_type() == "Constant" && normal_domain(node.domain()).is_empty()
+impl Known for Importer<'_> {
+    fn constant(&self, name: &str) -> Option<Arc<Tensor>> {
+        self.graph.constant(*self.names.get(name)?).ok()?
+    }
+
+    fn rank(&self, name: &str) -> Option<usize> {
+        let id = self.names.get(name)?;
+        let value = self.graph.value(*id);
+        let constant = || value.constant.as_ref().map(|c| c.shape().len());
+        let computed = || self.matrices.contains(id).then_some(2);
+        value.shape.as_ref().map(Vec::len).or_else(constant).or_else(computed)
+    }
 }
 
 /// How messages call a node.

@@ -74,7 +74,14 @@ fn blocked(document: &OnnxDocument, node: &str, why: &str) -> OnnxError {
 
 fn is_changed(node: &NodeProto, opset: i64) -> bool {
     let standard = normal_domain(node.domain()).is_empty();
-    standard && CHANGES.iter().any(|(name, since)| *name == node.op_type() && opset < *since)
+    let changed = CHANGES.iter().any(|(name, since)| *name == node.op_type() && opset < *since);
+    standard && (changed || (node.op_type() == "Resize" && has_removed_coordinates(node)))
+}
+
+/// Opset 13 took one coordinate mode away from `Resize`.
+fn has_removed_coordinates(node: &NodeProto) -> bool {
+    let mode = node.attribute.iter().find(|a| a.name() == "coordinate_transformation_mode");
+    mode.is_some_and(|a| a.s() == b"tf_half_pixel_for_nn")
 }
 
 fn changed_in(graph: &GraphProto, opset: i64) -> Option<String> {

@@ -4,6 +4,7 @@ use prost::Message;
 use quantize_ir::{DType, Tensor, TensorData};
 use quantize_proto::onnx::TensorProto;
 use quantize_proto::onnx::tensor_proto::{DataLocation, DataType};
+use std::fmt;
 
 /// The element type of an ONNX type number, if tensors of it are computed with.
 pub(crate) fn dtype_of(data_type: i32) -> Option<DType> {
@@ -101,22 +102,28 @@ fn elements(proto: &TensorProto, dtype: DType, count: usize) -> Result<TensorDat
             if dtype == DType::U64 {
                 TensorData::U64(proto.uint64_data.clone())
             } else {
-                TensorData::U32(proto.uint64_data.iter().map(|v| *v as u32).collect())
+                TensorData::U32(narrow(&proto.uint64_data, dtype)?)
             }
         }
         DType::F16 | DType::BF16 => return Err(format!("holds {dtype} elements, which are not supported")),
         _ => {
             check(ints.len())?;
             match dtype {
-                DType::I8 => TensorData::I8(ints.iter().map(|v| *v as i8).collect()),
-                DType::U8 => TensorData::U8(ints.iter().map(|v| *v as u8).collect()),
-                DType::I16 => TensorData::I16(ints.iter().map(|v| *v as i16).collect()),
-                DType::U16 => TensorData::U16(ints.iter().map(|v| *v as u16).collect()),
+                DType::I8 => TensorData::I8(narrow(ints, dtype)?),
+                DType::U8 => TensorData::U8(narrow(ints, dtype)?),
+                DType::I16 => TensorData::I16(narrow(ints, dtype)?),
+                DType::U16 => TensorData::U16(narrow(ints, dtype)?),
                 DType::Bool => TensorData::Bool(ints.iter().map(|v| *v != 0).collect()),
                 _ => TensorData::I32(ints.clone()),
             }
         }
     })
+}
+
+/// Elements that the format keeps in a wider field.
+fn narrow<W: Copy + fmt::Display, N: TryFrom<W>>(wide: &[W], dtype: DType) -> Result<Vec<N>, String> {
+    let element = |v: &W| N::try_from(*v).map_err(|_| format!("holds {v}, which {dtype} elements cannot be"));
+    wide.iter().map(element).collect()
 }
 
 fn wrong_length(dims: &[i64], count: usize, found: usize) -> String {
@@ -126,7 +133,10 @@ fn wrong_length(dims: &[i64], count: usize, found: usize) -> String {
 fn raw_elements(raw: &[u8], dtype: DType, count: usize, dims: &[i64]) -> Result<TensorData, String> {
     let size = dtype.size();
     if count.checked_mul(size) != Some(raw.len()) {
-        return Err(wrong_length(dims, count, raw.len() / size));
+        return Err(match raw.len() % size {
+            0 => wrong_length(dims, count, raw.len() / size),
+            _ => format!("holds {} bytes, which is no whole number of {dtype} elements", raw.len()),
+        });
     }
     fn read<const N: usize, T>(raw: &[u8], from: fn([u8; N]) -> T) -> Vec<T> {
         raw.as_chunks::<N>().0.iter().map(|bytes| from(*bytes)).collect()

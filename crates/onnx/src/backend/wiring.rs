@@ -223,11 +223,29 @@ impl Wiring {
     }
 
     /// onnxruntime quantizes the float weight of a `Conv`, `ConvTranspose` or `Gemm` that stands between a
-    /// dequantization and a quantization by itself, with one scale for the whole tensor.
+    /// dequantization and a quantization by itself, with one scale for the whole tensor. It does so after merging
+    /// per-channel arithmetic behind the node into it, so the guard stands right before the quantization.
     fn needs_guard(&self, request: &Request<'_>, id: NodeId, node: &Node) -> bool {
-        let affected = matches!(node.op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_));
-        let enclosed = |v: Option<ValueId>| v.is_some_and(|v| self.pairs.contains_key(&v));
-        affected && !request.plan.quantizes(id) && enclosed(node.input(0)) && enclosed(node.output(0))
+        let quantized = node.output(0).is_some_and(|v| self.pairs.contains_key(&v));
+        quantized && self.ends_float_weights(request, id, node)
+    }
+
+    /// Whether `node` stays float and is, or may be merged into, a float node with a weight and a quantized operand.
+    fn ends_float_weights(&self, request: &Request<'_>, id: NodeId, node: &Node) -> bool {
+        if request.plan.quantizes(id) {
+            return false;
+        }
+        match node.op {
+            Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) => {
+                node.input(0).is_some_and(|v| self.pairs.contains_key(&v))
+            }
+            Op::BatchNorm(_) | Op::Binary(_) | Op::Identity => node.inputs.iter().flatten().any(|v| {
+                let read_as_real = !self.pairs.contains_key(v);
+                let producer = request.graph.producer(*v).filter(|_| read_as_real);
+                producer.is_some_and(|(before, node)| self.ends_float_weights(request, before, node))
+            }),
+            _ => false,
+        }
     }
 
     /// Takes out nodes that had a reader and have none any more, and lists what is read.

@@ -1,30 +1,50 @@
 //! Operators that move elements.
 
-use super::Row;
 use super::reader::{NodeReader, Read, ReadError};
+use super::{MANY, Row};
 use quantize_ir::op::{
     Concat, DepthToSpace, DepthToSpaceMode, Flatten, Gather, Layout, Pad, PadMode, Reshape, SpaceToDepth, Split,
     Transpose,
 };
-use quantize_ir::{Op, Tensor};
+use quantize_ir::{Op, Tensor, TensorData};
 
 pub(super) const ROWS: &[Row] = &[
-    Row { name: "Concat", read: concat },
-    Row { name: "Split", read: split },
-    Row { name: "Slice", read: slice },
-    Row { name: "Gather", read: |n| Ok(Op::Gather(Gather { axis: n.int_or("axis", 0)? }).into()) },
-    Row { name: "Transpose", read: |n| Ok(Op::Transpose(Transpose { perm: n.sizes("perm")? }).into()) },
-    Row { name: "Reshape", read: |n| Ok(Op::Reshape(Reshape { allow_zero: n.flag("allowzero", false)? }).into()) },
-    Row { name: "Flatten", read: |n| Ok(Op::Flatten(Flatten { axis: n.int_or("axis", 1)? }).into()) },
-    Row { name: "Squeeze", read: |n| n.axes_operand(Op::Squeeze, 1) },
-    Row { name: "Unsqueeze", read: |n| n.axes_operand(Op::Unsqueeze, 1) },
-    Row { name: "Expand", read: |_| Ok(Op::Expand.into()) },
-    Row { name: "Tile", read: |_| Ok(Op::Tile.into()) },
-    Row { name: "Pad", read: pad },
-    Row { name: "DepthToSpace", read: depth_to_space },
-    Row { name: "SpaceToDepth", read: space_to_depth },
-    Row { name: "Identity", read: |_| Ok(Op::Identity.into()) },
-    Row { name: "Dropout", read: dropout },
+    Row { name: "Concat", operands: 1..=MANY, results: 1, read: concat },
+    Row { name: "Split", operands: 1..=2, results: MANY, read: split },
+    Row { name: "Slice", operands: 3..=5, results: 1, read: slice },
+    Row {
+        name: "Gather",
+        operands: 2..=2,
+        results: 1,
+        read: |n| Ok(Op::Gather(Gather { axis: n.int_or("axis", 0)? }).into()),
+    },
+    Row {
+        name: "Transpose",
+        operands: 1..=1,
+        results: 1,
+        read: |n| Ok(Op::Transpose(Transpose { perm: n.sizes("perm")? }).into()),
+    },
+    Row {
+        name: "Reshape",
+        operands: 2..=2,
+        results: 1,
+        read: |n| Ok(Op::Reshape(Reshape { allow_zero: n.flag("allowzero", false)? }).into()),
+    },
+    Row {
+        name: "Flatten",
+        operands: 1..=1,
+        results: 1,
+        read: |n| Ok(Op::Flatten(Flatten { axis: n.int_or("axis", 1)? }).into()),
+    },
+    Row { name: "Squeeze", operands: 1..=2, results: 1, read: |n| n.axes_operand(Op::Squeeze, 13) },
+    Row { name: "Unsqueeze", operands: 2..=2, results: 1, read: |n| n.axes_operand(Op::Unsqueeze, 13) },
+    Row { name: "Expand", operands: 2..=2, results: 1, read: |_| Ok(Op::Expand.into()) },
+    Row { name: "Tile", operands: 2..=2, results: 1, read: |_| Ok(Op::Tile.into()) },
+    Row { name: "Pad", operands: 2..=4, results: 1, read: pad },
+    Row { name: "DepthToSpace", operands: 1..=1, results: 1, read: depth_to_space },
+    Row { name: "SpaceToDepth", operands: 1..=1, results: 1, read: space_to_depth },
+    Row { name: "Identity", operands: 1..=1, results: 1, read: |_| Ok(Op::Identity.into()) },
+    Row { name: "Dropout", operands: 1..=1, results: 2, read: dropout },
 ];
 
 fn concat(node: &NodeReader<'_>) -> Result<Read, ReadError> {
@@ -34,10 +54,16 @@ fn concat(node: &NodeReader<'_>) -> Result<Read, ReadError> {
 
 fn split(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     let op = Op::Split(Split { axis: node.int_or("axis", 0)? });
-    Ok(match node.ints("split")? {
-        Some(sizes) if node.opset() < 13 => Read::from(op).with(1, Tensor::vector(sizes.to_vec())),
-        _ => op.into(),
-    })
+    if node.opset() < 13 {
+        let sizes = node.ints("split")?.map(|sizes| Tensor::vector(sizes.to_vec()));
+        return Ok(Read { operands: Some(1), ..op.into() }.with_some(1, sizes));
+    }
+    match node.int("num_outputs")? {
+        Some(pieces) if usize::try_from(pieces) != Ok(node.output_count()) => {
+            Err(ReadError::Value { name: "num_outputs", value: format!("{pieces}, unlike its number of results") })
+        }
+        _ => Ok(op.into()),
+    }
 }
 
 fn slice(node: &NodeReader<'_>) -> Result<Read, ReadError> {
@@ -46,11 +72,10 @@ fn slice(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     }
     let starts = node.ints("starts")?.ok_or(ReadError::Missing("starts"))?;
     let ends = node.ints("ends")?.ok_or(ReadError::Missing("ends"))?;
-    let read = Read::from(Op::Slice).with(1, Tensor::vector(starts.to_vec())).with(2, Tensor::vector(ends.to_vec()));
-    Ok(match node.ints("axes")? {
-        Some(axes) => read.with(3, Tensor::vector(axes.to_vec())),
-        None => read,
-    })
+    let axes = node.ints("axes")?.map(|axes| Tensor::vector(axes.to_vec()));
+    let read = Read { operands: Some(1), ..Op::Slice.into() };
+    let read = read.with(1, Tensor::vector(starts.to_vec())).with(2, Tensor::vector(ends.to_vec()));
+    Ok(read.with_some(3, axes))
 }
 
 const PAD_MODES: [(&str, PadMode); 4] =
@@ -63,7 +88,7 @@ fn pad(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     }
     let pads = node.ints("pads")?.ok_or(ReadError::Missing("pads"))?;
     let value = Tensor::scalar(node.float_or("value", 0.0)?);
-    Ok(Read::from(op).with(1, Tensor::vector(pads.to_vec())).with(2, value))
+    Ok(Read { operands: Some(1), ..op.into() }.with(1, Tensor::vector(pads.to_vec())).with(2, value))
 }
 
 fn block(node: &NodeReader<'_>) -> Result<usize, ReadError> {
@@ -80,13 +105,20 @@ fn depth_to_space(node: &NodeReader<'_>) -> Result<Read, ReadError> {
 }
 
 fn space_to_depth(node: &NodeReader<'_>) -> Result<Read, ReadError> {
+    if node.text_or("mode", "DCR")? != "DCR" {
+        return Err(ReadError::Form("its blocks are not spread depth last (`mode` is not DCR)"));
+    }
     Ok(Op::SpaceToDepth(SpaceToDepth { block: block(node)?, layout: Layout::ChannelsFirst }).into())
 }
 
 /// Dropout passes its operand on unless it is told to train.
 fn dropout(node: &NodeReader<'_>) -> Result<Read, ReadError> {
-    if node.opset() >= 12 && node.has_input(2) {
+    if node.opset() >= 12 && node.has_input(2) && !is_false(node.constant(2).as_deref()) {
         return Err(ReadError::Form("it may drop elements, as in training"));
     }
     Ok(Read { operands: Some(1), ..Op::Identity.into() })
+}
+
+fn is_false(flag: Option<&Tensor>) -> bool {
+    matches!(flag.map(Tensor::data), Some(TensorData::Bool(values)) if values.iter().all(|v| !v))
 }

@@ -5,8 +5,10 @@ use super::reader::{NodeReader, Read, ReadError};
 use quantize_ir::Op;
 use quantize_ir::op::Gemm;
 
-pub(super) const ROWS: &[Row] =
-    &[Row { name: "MatMul", read: |_| Ok(Op::MatMul.into()) }, Row { name: "Gemm", read: gemm }];
+pub(super) const ROWS: &[Row] = &[
+    Row { name: "MatMul", operands: 2..=2, results: 1, read: |_| Ok(Op::MatMul.into()) },
+    Row { name: "Gemm", operands: 2..=3, results: 1, read: gemm },
+];
 
 fn gemm(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     let op = Gemm {

@@ -8,10 +8,10 @@ use quantize_ir::{Op, Tensor, TensorData};
 use quantize_proto::onnx::NodeProto;
 
 pub(super) const ROWS: &[Row] = &[
-    Row { name: "Shape", read: shape },
-    Row { name: "Size", read: |_| Ok(Op::Size.into()) },
-    Row { name: "ConstantOfShape", read: constant_of_shape },
-    Row { name: "Range", read: |_| Ok(Op::Range.into()) },
+    Row { name: "Shape", operands: 1..=1, results: 1, read: shape },
+    Row { name: "Size", operands: 1..=1, results: 1, read: |_| Ok(Op::Size.into()) },
+    Row { name: "ConstantOfShape", operands: 1..=1, results: 1, read: constant_of_shape },
+    Row { name: "Range", operands: 3..=3, results: 1, read: |_| Ok(Op::Range.into()) },
 ];
 
 fn shape(node: &NodeReader<'_>) -> Result<Read, ReadError> {

@@ -17,12 +17,21 @@ mod window;
 mod write;
 
 pub(crate) use meta::constant_value;
-pub(crate) use reader::{NodeReader, Read, ReadError};
+pub(crate) use reader::{Known, NodeReader, Read, ReadError};
 pub use write::emit;
 
-/// One operator: its name and how a node of that name is read.
+use std::ops::RangeInclusive;
+
+/// No upper bound on operands or results.
+const MANY: usize = usize::MAX;
+
+/// One operator: its name, what a node of that name needs and how it is read.
 pub(crate) struct Row {
     pub(crate) name: &'static str,
+    /// Operands of the shared operator: at least, which may not be left out, and at most.
+    pub(crate) operands: RangeInclusive<usize>,
+    /// Results at most; one at least is asked for.
+    pub(crate) results: usize,
     pub(crate) read: fn(&NodeReader<'_>) -> Result<Read, ReadError>,
 }
 
@@ -42,7 +51,22 @@ const TABLES: [&[Row]; 9] = [
 /// Reads a node of the standard domain; `None` if the operator has no shared semantics.
 pub(crate) fn read(node: &NodeReader<'_>) -> Option<Result<Read, ReadError>> {
     let row = TABLES.iter().flat_map(|rows| rows.iter()).find(|row| row.name == node.op_type())?;
-    Some((row.read)(node))
+    Some(checked(row, node))
+}
+
+fn checked(row: &Row, node: &NodeReader<'_>) -> Result<Read, ReadError> {
+    let read = (row.read)(node)?;
+    if let Some(slot) = (0..*row.operands.start()).find(|slot| !read.fills(*slot, node)) {
+        return Err(ReadError::Operand(slot));
+    }
+    let (operands, results) = (read.operands.unwrap_or(MANY).min(node.input_count()), node.output_count());
+    if operands > *row.operands.end() {
+        return Err(ReadError::TooMany { found: operands, most: *row.operands.end(), what: "operands" });
+    }
+    if results > row.results {
+        return Err(ReadError::TooMany { found: results, most: row.results, what: "results" });
+    }
+    if results == 0 { Err(ReadError::Form("none of its results is asked for")) } else { Ok(read) }
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@ use quantize_ir::Op;
 use quantize_ir::op::{BatchNorm, InstanceNorm, LayerNorm, Lrn, Softmax};
 
 pub(super) const ROWS: &[Row] = &[
-    Row { name: "BatchNormalization", read: batch_norm },
-    Row { name: "LRN", read: lrn },
-    Row { name: "InstanceNormalization", read: instance_norm },
-    Row { name: "LayerNormalization", read: layer_norm },
-    Row { name: "Softmax", read: |n| softmax(n, false) },
-    Row { name: "LogSoftmax", read: |n| softmax(n, true) },
+    Row { name: "BatchNormalization", operands: 5..=5, results: 1, read: batch_norm },
+    Row { name: "LRN", operands: 1..=1, results: 1, read: lrn },
+    Row { name: "InstanceNormalization", operands: 3..=3, results: 1, read: instance_norm },
+    Row { name: "LayerNormalization", operands: 2..=3, results: 3, read: layer_norm },
+    Row { name: "Softmax", operands: 1..=1, results: 1, read: |n| softmax(n, false) },
+    Row { name: "LogSoftmax", operands: 1..=1, results: 1, read: |n| softmax(n, true) },
 ];
 
 fn batch_norm(node: &NodeReader<'_>) -> Result<Read, ReadError> {
@@ -44,12 +44,21 @@ fn instance_norm(node: &NodeReader<'_>) -> Result<Read, ReadError> {
 }
 
 fn layer_norm(node: &NodeReader<'_>) -> Result<Read, ReadError> {
+    if node.int_or("stash_type", 1)? != 1 {
+        return Err(ReadError::Form("it computes in another type than float32 (`stash_type` is not 1)"));
+    }
     Ok(Op::LayerNorm(LayerNorm { axis: node.int_or("axis", -1)?, epsilon: node.float_or("epsilon", 1e-5)? }).into())
 }
 
-/// Before opset 13 the axes from `axis` on are taken as one, and `axis` is 1 by default.
+/// Before opset 13 the axes from `axis` on are taken as one, which says nothing of the last axis, and `axis` is 1 by
+/// default.
 fn softmax(node: &NodeReader<'_>, log: bool) -> Result<Read, ReadError> {
-    let flatten = node.opset() < 13;
-    let axis = node.int_or("axis", if flatten { 1 } else { -1 })?;
+    let old = node.opset() < 13;
+    let axis = node.int_or("axis", if old { 1 } else { -1 })?;
+    let flatten = old && !is_last(axis, node.rank(0));
     Ok(Op::Softmax(Softmax { axis, flatten, log }).into())
+}
+
+fn is_last(axis: i64, rank: Option<usize>) -> bool {
+    axis == -1 || rank.is_some_and(|rank| usize::try_from(axis).is_ok_and(|axis| axis + 1 == rank))
 }

@@ -3,6 +3,7 @@
 use quantize_ir::{Op, Tensor};
 use quantize_proto::onnx::attribute_proto::AttributeType;
 use quantize_proto::onnx::{AttributeProto, NodeProto, TensorProto};
+use std::sync::Arc;
 
 /// Why a node of a known operator cannot be read as that operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +21,19 @@ pub(crate) enum ReadError {
         name: &'static str,
         /// Its value.
         value: String,
+    },
+    /// A required operand is missing.
+    #[error("operand {0} is missing")]
+    Operand(usize),
+    /// More operands or results than the operator has.
+    #[error("it has {found} {what}, the operator has at most {most}")]
+    TooMany {
+        /// Number of them.
+        found: usize,
+        /// Number the operator has at most.
+        most: usize,
+        /// What they are.
+        what: &'static str,
     },
     /// The operator exists, but not in this form.
     #[error("{0}")]
@@ -50,19 +64,46 @@ impl Read {
         self.added.push((slot, tensor));
         self
     }
+
+    /// With `tensor` as operand `slot`, if there is one.
+    pub(crate) fn with_some(self, slot: usize, tensor: Option<Tensor>) -> Self {
+        match tensor {
+            Some(tensor) => self.with(slot, tensor),
+            None => self,
+        }
+    }
+
+    /// Whether the shared operator has an operand in `slot`.
+    pub(super) fn fills(&self, slot: usize, node: &NodeReader<'_>) -> bool {
+        let own = match self.placed {
+            None => Some(slot),
+            Some(slots) => slots.iter().position(|place| *place == slot),
+        };
+        let kept = own.filter(|own| *own < self.operands.unwrap_or(usize::MAX));
+        self.added.iter().any(|(place, _)| *place == slot) || kept.is_some_and(|own| node.has_input(own))
+    }
+}
+
+/// What is known of values before the graph stands.
+pub(crate) trait Known {
+    /// The elements of a constant.
+    fn constant(&self, name: &str) -> Option<Arc<Tensor>>;
+    /// Number of dimensions.
+    fn rank(&self, name: &str) -> Option<usize>;
 }
 
 /// A node at the opset of its model.
 pub(crate) struct NodeReader<'a> {
     node: &'a NodeProto,
     opset: i64,
+    known: &'a dyn Known,
 }
 
 type Found<T> = Result<Option<T>, ReadError>;
 
 impl<'a> NodeReader<'a> {
-    pub(crate) fn new(node: &'a NodeProto, opset: i64) -> Self {
-        Self { node, opset }
+    pub(crate) fn new(node: &'a NodeProto, opset: i64, known: &'a dyn Known) -> Self {
+        Self { node, opset, known }
     }
 
     pub(crate) fn op_type(&self) -> &str {
@@ -76,6 +117,26 @@ impl<'a> NodeReader<'a> {
     /// Whether operand `slot` is given.
     pub(crate) fn has_input(&self, slot: usize) -> bool {
         self.node.input.get(slot).is_some_and(|name| !name.is_empty())
+    }
+
+    /// Number of operands, without those left out at the end.
+    pub(super) fn input_count(&self) -> usize {
+        given(&self.node.input)
+    }
+
+    /// Number of results, without those left out at the end.
+    pub(super) fn output_count(&self) -> usize {
+        given(&self.node.output)
+    }
+
+    /// Operand `slot`, if it is a constant.
+    pub(super) fn constant(&self, slot: usize) -> Option<Arc<Tensor>> {
+        self.known.constant(self.node.input.get(slot)?)
+    }
+
+    /// Number of dimensions of operand `slot`, if it is known.
+    pub(super) fn rank(&self, slot: usize) -> Option<usize> {
+        self.known.rank(self.node.input.get(slot)?)
     }
 
     /// Whether result `slot` is asked for.
@@ -102,8 +163,12 @@ impl<'a> NodeReader<'a> {
         Ok(self.int(name)?.map_or(default, |v| v != 0))
     }
 
+    pub(crate) fn float(&self, name: &'static str) -> Found<f32> {
+        Ok(self.attribute(name, AttributeType::Float)?.map(AttributeProto::f))
+    }
+
     pub(crate) fn float_or(&self, name: &'static str, default: f32) -> Result<f32, ReadError> {
-        Ok(self.attribute(name, AttributeType::Float)?.map_or(default, AttributeProto::f))
+        Ok(self.float(name)?.unwrap_or(default))
     }
 
     pub(crate) fn ints(&self, name: &'static str) -> Found<&'a [i64]> {
@@ -133,6 +198,12 @@ impl<'a> NodeReader<'a> {
         list.iter().map(|v| self.size(name, *v)).collect()
     }
 
+    /// A list of sizes none of which may be zero.
+    pub(crate) fn positive_sizes(&self, name: &'static str) -> Result<Vec<usize>, ReadError> {
+        let sizes = self.sizes(name)?;
+        if sizes.contains(&0) { Err(ReadError::Value { name, value: format!("{sizes:?}") }) } else { Ok(sizes) }
+    }
+
     /// A size with a default.
     pub(crate) fn size_or(&self, name: &'static str, default: usize) -> Result<usize, ReadError> {
         self.int(name)?.map_or(Ok(default), |v| self.size(name, v))
@@ -154,10 +225,17 @@ impl<'a> NodeReader<'a> {
         found.map(|(_, choice)| *choice).ok_or_else(|| ReadError::Value { name, value: format!("`{value}`") })
     }
 
-    /// Axes from an attribute as an added operand, for opsets that keep them there.
-    pub(crate) fn axes_operand(&self, op: Op, slot: usize) -> Result<Read, ReadError> {
-        let axes = self.ints("axes")?;
-        Ok(axes
-            .map_or_else(|| Read::from(op.clone()), |a| Read::from(op.clone()).with(slot, Tensor::vector(a.to_vec()))))
+    /// Axes as operand 1, which before opset `since` are an attribute.
+    pub(crate) fn axes_operand(&self, op: Op, since: i64) -> Result<Read, ReadError> {
+        if self.opset >= since {
+            return Ok(op.into());
+        }
+        let axes = self.ints("axes")?.map(|axes| Tensor::vector(axes.to_vec()));
+        Ok(Read { operands: Some(1), ..op.into() }.with_some(1, axes))
     }
+}
+
+/// Length of a list of names without the empty ones at its end.
+fn given(names: &[String]) -> usize {
+    names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1)
 }

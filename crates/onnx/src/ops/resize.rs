@@ -5,7 +5,10 @@ use super::reader::{NodeReader, Read, ReadError};
 use quantize_ir::op::{AspectPolicy, CoordinateMode, NearestMode, Resize, ResizeMode};
 use quantize_ir::{Op, Tensor};
 
-pub(super) const ROWS: &[Row] = &[Row { name: "Resize", read: resize }, Row { name: "Upsample", read: upsample }];
+pub(super) const ROWS: &[Row] = &[
+    Row { name: "Resize", operands: 1..=4, results: 1, read: resize },
+    Row { name: "Upsample", operands: 1..=4, results: 1, read: upsample },
+];
 
 const NEAREST: [(&str, NearestMode); 4] = [
     ("round_prefer_floor", NearestMode::RoundPreferFloor),
@@ -35,8 +38,10 @@ const DATA_AND_SCALES: &[usize] = &[0, 2];
 
 fn resize(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     if node.opset() < 11 {
-        let op = asymmetric(node)?;
-        return Ok(Read { placed: Some(DATA_AND_SCALES), ..Op::Resize(op).into() });
+        return scales_operand(node);
+    }
+    if !node.has_input(2) && !node.has_input(3) {
+        return Err(ReadError::Form("it gives neither scales nor sizes"));
     }
     let mode = match node.text_or("mode", "nearest")? {
         "nearest" => ResizeMode::Nearest(node.choice("nearest_mode", "round_prefer_floor", &NEAREST)?),
@@ -81,11 +86,18 @@ fn asymmetric(node: &NodeReader<'_>) -> Result<Resize, ReadError> {
     })
 }
 
-fn upsample(node: &NodeReader<'_>) -> Result<Read, ReadError> {
-    let op = Op::Resize(asymmetric(node)?);
-    if node.opset() >= 9 {
-        return Ok(Read { placed: Some(DATA_AND_SCALES), ..op.into() });
+fn scales_operand(node: &NodeReader<'_>) -> Result<Read, ReadError> {
+    if !node.has_input(1) {
+        return Err(ReadError::Operand(1));
     }
+    Ok(Read { placed: Some(DATA_AND_SCALES), operands: Some(2), ..Op::Resize(asymmetric(node)?).into() })
+}
+
+fn upsample(node: &NodeReader<'_>) -> Result<Read, ReadError> {
+    if node.opset() >= 9 {
+        return scales_operand(node);
+    }
+    let op = Op::Resize(asymmetric(node)?);
     let scales = node.floats("scales")?.ok_or(ReadError::Missing("scales"))?;
-    Ok(Read::from(op).with(2, Tensor::vector(scales.to_vec())))
+    Ok(Read { operands: Some(1), ..op.into() }.with(2, Tensor::vector(scales.to_vec())))
 }

@@ -8,14 +8,19 @@ use quantize_ir::op::{
 };
 
 pub(super) const ROWS: &[Row] = &[
-    Row { name: "Conv", read: conv },
-    Row { name: "ConvTranspose", read: conv_transpose },
-    Row { name: "MaxPool", read: max_pool },
-    Row { name: "AveragePool", read: average_pool },
-    Row { name: "LpPool", read: lp_pool },
-    Row { name: "GlobalAveragePool", read: |_| Ok(Op::GlobalPool(GlobalPool::Average).into()) },
-    Row { name: "GlobalMaxPool", read: |_| Ok(Op::GlobalPool(GlobalPool::Max).into()) },
-    Row { name: "GlobalLpPool", read: global_lp_pool },
+    Row { name: "Conv", operands: 2..=3, results: 1, read: conv },
+    Row { name: "ConvTranspose", operands: 2..=3, results: 1, read: conv_transpose },
+    Row { name: "MaxPool", operands: 1..=1, results: 2, read: max_pool },
+    Row { name: "AveragePool", operands: 1..=1, results: 1, read: average_pool },
+    Row { name: "LpPool", operands: 1..=1, results: 1, read: lp_pool },
+    Row {
+        name: "GlobalAveragePool",
+        operands: 1..=1,
+        results: 1,
+        read: |_| Ok(Op::GlobalPool(GlobalPool::Average).into()),
+    },
+    Row { name: "GlobalMaxPool", operands: 1..=1, results: 1, read: |_| Ok(Op::GlobalPool(GlobalPool::Max).into()) },
+    Row { name: "GlobalLpPool", operands: 1..=1, results: 1, read: global_lp_pool },
 ];
 
 fn window(node: &NodeReader<'_>) -> Result<Window, ReadError> {
@@ -26,8 +31,14 @@ fn window(node: &NodeReader<'_>) -> Result<Window, ReadError> {
         "VALID" => Padding::Valid,
         other => return Err(ReadError::Value { name: "auto_pad", value: format!("`{other}`") }),
     };
+    let (strides, dilations) = (node.positive_sizes("strides")?, node.positive_sizes("dilations")?);
+    Ok(Window { strides, dilations, padding, rounding: Rounding::Floor })
+}
+
+/// The window of a pooling operator, which may round up.
+fn pool_window(node: &NodeReader<'_>) -> Result<Window, ReadError> {
     let rounding = if node.flag("ceil_mode", false)? { Rounding::Ceil } else { Rounding::Floor };
-    Ok(Window { strides: node.sizes("strides")?, dilations: node.sizes("dilations")?, padding, rounding })
+    Ok(Window { rounding, ..window(node)? })
 }
 
 fn explicit(node: &NodeReader<'_>) -> Result<Padding, ReadError> {
@@ -40,7 +51,7 @@ fn explicit(node: &NodeReader<'_>) -> Result<Padding, ReadError> {
 }
 
 fn kernel(node: &NodeReader<'_>) -> Result<Vec<usize>, ReadError> {
-    let kernel = node.sizes("kernel_shape")?;
+    let kernel = node.positive_sizes("kernel_shape")?;
     if kernel.is_empty() { Err(ReadError::Missing("kernel_shape")) } else { Ok(kernel) }
 }
 
@@ -70,13 +81,13 @@ fn conv_transpose(node: &NodeReader<'_>) -> Result<Read, ReadError> {
 }
 
 fn max_pool(node: &NodeReader<'_>) -> Result<Read, ReadError> {
-    let (kernel, window) = (kernel(node)?, window(node)?);
+    let (kernel, window) = (kernel(node)?, pool_window(node)?);
     let column_major = node.flag("storage_order", false)?;
     Ok(Op::MaxPool(MaxPool { kernel, window, column_major, layout: Layout::ChannelsFirst }).into())
 }
 
 fn average_pool(node: &NodeReader<'_>) -> Result<Read, ReadError> {
-    let (kernel, window) = (kernel(node)?, window(node)?);
+    let (kernel, window) = (kernel(node)?, pool_window(node)?);
     let count_include_pad = node.flag("count_include_pad", false)?;
     Ok(Op::AveragePool(AveragePool { kernel, window, count_include_pad, layout: Layout::ChannelsFirst }).into())
 }
@@ -87,7 +98,7 @@ fn norm(node: &NodeReader<'_>) -> Result<u32, ReadError> {
 }
 
 fn lp_pool(node: &NodeReader<'_>) -> Result<Read, ReadError> {
-    let (kernel, window) = (kernel(node)?, window(node)?);
+    let (kernel, window) = (kernel(node)?, pool_window(node)?);
     Ok(Op::LpPool(LpPool { kernel, window, p: norm(node)?, layout: Layout::ChannelsFirst }).into())
 }
 

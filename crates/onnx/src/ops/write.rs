@@ -4,7 +4,7 @@ use crate::error::OnnxError;
 use crate::tensor::{data_type_of, encode_tensor};
 use quantize_ir::op::{
     AspectPolicy, Conv, ConvTranspose, CoordinateMode, DepthToSpaceMode, FilterLayout, GlobalPool, Layout,
-    LinearQuantization, NearestMode, PadMode, Padding, Resize, ResizeMode, Rounding, Unary, Window,
+    LinearQuantization, NearestMode, PadMode, Padding, ReduceKind, Resize, ResizeMode, Rounding, Unary, Window,
 };
 use quantize_ir::{Op, Tensor};
 use quantize_proto::onnx::attribute_proto::AttributeType;
@@ -57,7 +57,11 @@ impl Attributes {
             Padding::SameLower => self.text("auto_pad", "SAME_LOWER"),
             Padding::Valid => self.text("auto_pad", "VALID"),
         };
-        self.flag("ceil_mode", window.rounding == Rounding::Ceil)
+        self
+    }
+
+    fn pool_window(&mut self, window: &Window) -> &mut Self {
+        self.window(window).flag("ceil_mode", window.rounding == Rounding::Ceil)
     }
 }
 
@@ -67,10 +71,17 @@ impl Attributes {
 /// If ONNX has no such operator at this opset: unknown ones, channels-last layouts, forms newer than `opset`.
 pub fn emit(op: &Op, name: &str, input: Vec<String>, output: Vec<String>, opset: i64) -> Result<NodeProto, OnnxError> {
     let refuse = |cause: String| OnnxError::Unwritable { node: name.to_owned(), cause };
-    let (op_type, attributes) = spell(op).map_err(|cause| refuse(cause.to_owned()))?;
-    let since = first_opset(op);
+    let (mut op_type, mut attributes) = spell(op).map_err(|cause| refuse(cause.to_owned()))?;
+    let given = |names: &[String], slot: usize| names.get(slot).is_some_and(|name| !name.is_empty());
+    let since = first_opset(op, |slot| given(&input, slot));
     if opset < since {
-        return Err(refuse(format!("`{op_type}` exists from opset {since} on, the model has {opset}")));
+        return Err(refuse(format!("this form of `{op_type}` exists from opset {since} on, the model has {opset}")));
+    }
+    if matches!(op, Op::Identity) && given(&output, 1) {
+        op_type = "Dropout";
+    }
+    if matches!(op, Op::Split(_)) && opset >= 18 && !given(&input, 1) {
+        attributes.int("num_outputs", output.len() as i64);
     }
     Ok(NodeProto {
         input,
@@ -82,20 +93,38 @@ pub fn emit(op: &Op, name: &str, input: Vec<String>, output: Vec<String>, opset:
     })
 }
 
-/// First opset at which an operator can be written in the form used here, if later than 13.
-fn first_opset(op: &Op) -> i64 {
+/// First opset at which an operator can be written in the form used here, with the operands that are `given`; 13 if
+/// earlier.
+fn first_opset(op: &Op, given: impl Fn(usize) -> bool) -> i64 {
     match op {
         Op::Unary(Unary::HardSwish) => 14,
+        Op::Reshape(r) if r.allow_zero => 14,
+        Op::Shape(s) if s.start != 0 || s.end.is_some() => 15,
         Op::LayerNorm(_) => 17,
         Op::Unary(Unary::Mish) => 18,
-        Op::Reduce(r) if r.kind != quantize_ir::op::ReduceKind::Sum => 18,
-        Op::Resize(r) if r.antialias || !r.axes.is_empty() || r.aspect != AspectPolicy::Stretch => 18,
+        Op::Reduce(r) if r.kind != ReduceKind::Sum && (given(1) || r.noop_with_empty_axes) => 18,
+        Op::Pad(p) if p.mode == PadMode::Wrap => 19,
+        Op::Pad(_) if given(3) => 18,
+        Op::LpPool(p) if p.window.rounding == Rounding::Ceil || !p.window.dilations.is_empty() => 18,
+        Op::AveragePool(p) if !p.window.dilations.is_empty() => 19,
+        Op::Resize(r) => resize_opset(r),
         Op::Unary(Unary::Gelu { .. }) => 20,
+        Op::Dequantize(q) if q.output.is_some() => 23,
+        Op::Quantize(q) | Op::Dequantize(q) if q.block_size != 0 || q.output.is_some() => 21,
         _ => 13,
     }
 }
 
+fn resize_opset(r: &Resize) -> i64 {
+    if r.coordinates == CoordinateMode::HalfPixelSymmetric {
+        return 19;
+    }
+    if r.antialias || !r.axes.is_empty() || r.aspect != AspectPolicy::Stretch { 18 } else { 13 }
+}
+
 const CHANNELS_LAST: &str = "ONNX has no channels-last form of it";
+const ROUNDS_UP: &str = "it keeps a last partial window, which ONNX convolutions cannot";
+const REMOVED_COORDINATES: &str = "its coordinate mode tf_half_pixel_for_nn was removed with opset 13";
 const FLATTENED: &str = "its axes are flattened, which opset 13 and later cannot express in one node";
 
 fn spell(op: &Op) -> Result<(&str, Attributes), &'static str> {
@@ -105,15 +134,15 @@ fn spell(op: &Op) -> Result<(&str, Attributes), &'static str> {
         Op::ConvTranspose(c) => return conv_transpose(c),
         Op::MaxPool(p) => {
             channels_first(p.layout)?;
-            a.sizes("kernel_shape", &p.kernel).window(&p.window).flag("storage_order", p.column_major);
+            a.sizes("kernel_shape", &p.kernel).pool_window(&p.window).flag("storage_order", p.column_major);
         }
         Op::AveragePool(p) => {
             channels_first(p.layout)?;
-            a.sizes("kernel_shape", &p.kernel).window(&p.window).flag("count_include_pad", p.count_include_pad);
+            a.sizes("kernel_shape", &p.kernel).pool_window(&p.window).flag("count_include_pad", p.count_include_pad);
         }
         Op::LpPool(p) => {
             channels_first(p.layout)?;
-            a.sizes("kernel_shape", &p.kernel).window(&p.window).int("p", p.p.into());
+            a.sizes("kernel_shape", &p.kernel).pool_window(&p.window).int("p", p.p.into());
         }
         Op::GlobalPool(GlobalPool::Lp(p)) => {
             a.int("p", (*p).into());
@@ -170,6 +199,7 @@ fn spell(op: &Op) -> Result<(&str, Attributes), &'static str> {
         Op::Pad(p) => {
             a.text("mode", pad_mode(p.mode));
         }
+        Op::Resize(r) if r.coordinates == CoordinateMode::TfHalfPixelForNearest => return Err(REMOVED_COORDINATES),
         Op::Resize(r) => resize(r, &mut a),
         Op::DepthToSpace(d) => {
             channels_first(d.layout)?;
@@ -228,8 +258,13 @@ fn output_first(filter: FilterLayout) -> Result<(), &'static str> {
     if filter == FilterLayout::OutputFirst { Ok(()) } else { Err("its weight has the output channels last") }
 }
 
+fn rounds_down(window: &Window) -> Result<(), &'static str> {
+    if window.rounding == Rounding::Floor { Ok(()) } else { Err(ROUNDS_UP) }
+}
+
 fn conv(c: &Conv) -> Result<(&'static str, Attributes), &'static str> {
     channels_first(c.layout)?;
+    rounds_down(&c.window)?;
     output_first(c.filter)?;
     let mut a = Attributes::default();
     a.window(&c.window).int("group", c.group as i64);
@@ -238,6 +273,7 @@ fn conv(c: &Conv) -> Result<(&'static str, Attributes), &'static str> {
 
 fn conv_transpose(c: &ConvTranspose) -> Result<(&'static str, Attributes), &'static str> {
     channels_first(c.layout)?;
+    rounds_down(&c.window)?;
     output_first(c.filter)?;
     let mut a = Attributes::default();
     a.window(&c.window).int("group", c.group as i64);
