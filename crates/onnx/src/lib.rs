@@ -14,6 +14,8 @@ mod ops;
 mod opset;
 mod recipe;
 mod tensor;
+#[cfg(test)]
+mod tests;
 
 pub use backend::{Encoded, encode_qdq};
 pub use document::OnnxDocument;

@@ -80,7 +80,7 @@ fn clip(node: &NodeReader<'_>) -> Result<Read, ReadError> {
         return Ok(Op::Clip.into());
     }
     let (lo, hi) = (node.float("min")?.map(Tensor::scalar), node.float("max")?.map(Tensor::scalar));
-    Ok(Read { operands: Some(1), ..Op::Clip.into() }.with_some(1, lo).with_some(2, hi))
+    Ok(node.old_form(Op::Clip)?.with_some(1, lo).with_some(2, hi))
 }
 
 fn cast(node: &NodeReader<'_>) -> Result<Read, ReadError> {

@@ -56,7 +56,7 @@ fn split(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     let op = Op::Split(Split { axis: node.int_or("axis", 0)? });
     if node.opset() < 13 {
         let sizes = node.ints("split")?.map(|sizes| Tensor::vector(sizes.to_vec()));
-        return Ok(Read { operands: Some(1), ..op.into() }.with_some(1, sizes));
+        return Ok(node.old_form(op)?.with_some(1, sizes));
     }
     match node.int("num_outputs")? {
         Some(pieces) if usize::try_from(pieces) != Ok(node.output_count()) => {
@@ -73,7 +73,7 @@ fn slice(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     let starts = node.ints("starts")?.ok_or(ReadError::Missing("starts"))?;
     let ends = node.ints("ends")?.ok_or(ReadError::Missing("ends"))?;
     let axes = node.ints("axes")?.map(|axes| Tensor::vector(axes.to_vec()));
-    let read = Read { operands: Some(1), ..Op::Slice.into() };
+    let read = node.old_form(Op::Slice)?;
     let read = read.with(1, Tensor::vector(starts.to_vec())).with(2, Tensor::vector(ends.to_vec()));
     Ok(read.with_some(3, axes))
 }
@@ -88,7 +88,7 @@ fn pad(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     }
     let pads = node.ints("pads")?.ok_or(ReadError::Missing("pads"))?;
     let value = Tensor::scalar(node.float_or("value", 0.0)?);
-    Ok(Read { operands: Some(1), ..op.into() }.with(1, Tensor::vector(pads.to_vec())).with(2, value))
+    Ok(node.old_form(op)?.with(1, Tensor::vector(pads.to_vec())).with(2, value))
 }
 
 fn block(node: &NodeReader<'_>) -> Result<usize, ReadError> {

@@ -70,14 +70,4 @@ fn checked(row: &Row, node: &NodeReader<'_>) -> Result<Read, ReadError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn every_operator_stands_in_the_table_once() {
-        let names: Vec<&str> = TABLES.iter().flat_map(|rows| rows.iter()).map(|row| row.name).collect();
-        assert_eq!(names.len(), names.iter().collect::<BTreeSet<_>>().len());
-        assert!(names.len() > 80, "{} operators", names.len());
-    }
-}
+mod tests;

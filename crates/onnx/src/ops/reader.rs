@@ -26,7 +26,7 @@ pub(crate) enum ReadError {
     #[error("operand {0} is missing")]
     Operand(usize),
     /// More operands or results than the operator has.
-    #[error("it has {found} {what}, the operator has at most {most}")]
+    #[error("it has {found} {what}, at most {most} are possible")]
     TooMany {
         /// Number of them.
         found: usize,
@@ -225,13 +225,21 @@ impl<'a> NodeReader<'a> {
         found.map(|(_, choice)| *choice).ok_or_else(|| ReadError::Value { name, value: format!("`{value}`") })
     }
 
+    /// An older form of `op`, which has a single operand and the rest in attributes.
+    pub(super) fn old_form(&self, op: Op) -> Result<Read, ReadError> {
+        match self.input_count() {
+            0 | 1 => Ok(op.into()),
+            found => Err(ReadError::TooMany { found, most: 1, what: "operands at this opset" }),
+        }
+    }
+
     /// Axes as operand 1, which before opset `since` are an attribute.
     pub(crate) fn axes_operand(&self, op: Op, since: i64) -> Result<Read, ReadError> {
         if self.opset >= since {
             return Ok(op.into());
         }
         let axes = self.ints("axes")?.map(|axes| Tensor::vector(axes.to_vec()));
-        Ok(Read { operands: Some(1), ..op.into() }.with_some(1, axes))
+        Ok(self.old_form(op)?.with_some(1, axes))
     }
 }
 

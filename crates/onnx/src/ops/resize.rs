@@ -99,5 +99,5 @@ fn upsample(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     }
     let op = Op::Resize(asymmetric(node)?);
     let scales = node.floats("scales")?.ok_or(ReadError::Missing("scales"))?;
-    Ok(Read { operands: Some(1), ..op.into() }.with(2, Tensor::vector(scales.to_vec())))
+    Ok(node.old_form(op)?.with(2, Tensor::vector(scales.to_vec())))
 }
