@@ -74,8 +74,8 @@ impl OnnxDocument {
     /// Indexes a file.
     ///
     /// # Errors
-    /// If the bytes are not protobuf, there is not exactly one graph or no opset, a message does not decode, two
-    /// initializers have the same name, or an initializer's dimensions make no sense.
+    /// If the bytes are not protobuf, there is not exactly one graph, no opset or two versions of one, a message does not
+    /// decode, two initializers have the same name, or an initializer's dimensions make no sense.
     pub fn parse(source: SourceFile, limits: &Limits) -> Result<Self, OnnxError> {
         let model = source.index(limits)?;
         let graphs: Vec<(usize, Field)> = model.with_number(MODEL_GRAPH).map(|(i, f)| (i, *f)).collect();

@@ -26,7 +26,8 @@ const NEWEST_OPSET: i64 = 28;
 /// Imports a document.
 ///
 /// # Errors
-/// If a message does not decode, a name is defined twice or not at all, or the graph has a cycle.
+/// If a message does not decode, a name is defined twice or not at all, a standard operator is used but no version of
+/// them imported, or the graph has a cycle.
 pub fn import(document: &Arc<OnnxDocument>) -> Result<(Graph, Vec<Problem>), OnnxError> {
     let mut importer = Importer {
         document,

@@ -90,3 +90,72 @@ fn changed_in(graph: &GraphProto, opset: i64) -> Option<String> {
         inner.or_else(|| is_changed(node, opset).then(|| node.op_type().to_owned()))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{ints, model, node, parse, subgraph, text};
+    use quantize_ir::op::Opaque;
+
+    /// Outdated nodes of a model, or why it cannot be raised.
+    fn outdated(version: i64, nodes: Vec<NodeProto>) -> Result<Vec<usize>, String> {
+        let document = parse(&model(version, nodes));
+        let (graph, _) = crate::import(&document).map_err(|e| e.to_string())?;
+        outdated_nodes(&document, &graph).map_err(|e| e.to_string())
+    }
+
+    fn softmax(name: &str) -> NodeProto {
+        NodeProto { name: Some(name.into()), ..node("Softmax", &["x"], &["y"], vec![]) }
+    }
+
+    #[test]
+    fn nodes_whose_definition_changed_are_outdated() {
+        let resize = |mode| {
+            let mode = text("coordinate_transformation_mode", mode);
+            vec![node("Resize", &["x", "", "x"], &["y"], vec![mode])]
+        };
+        let slice = || vec![node("Slice", &["x"], &["y"], vec![ints("starts", &[0]), ints("ends", &[1])])];
+        let relu_softmax = || vec![node("Relu", &["x"], &["r"], vec![]), softmax("s")];
+        let cases = [
+            ("softmax", 12, relu_softmax(), vec![1]),
+            ("nothing to raise", 13, relu_softmax(), vec![]),
+            ("slice", 9, slice(), vec![0]),
+            ("clip", 10, vec![node("Clip", &["x"], &["y"], vec![])], vec![0]),
+            ("clip with operands", 11, vec![node("Clip", &["x"], &["y"], vec![])], vec![]),
+            ("coordinates that stay", 11, resize("asymmetric"), vec![]),
+            ("coordinates that were removed", 11, resize("tf_half_pixel_for_nn"), vec![0]),
+        ];
+        for (name, version, nodes, expected) in cases {
+            assert_eq!(outdated(version, nodes), Ok(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn nodes_that_cannot_be_written_anew_stand_in_the_way() {
+        let top = NodeProto { name: Some("best".into()), ..node("TopK", &["x"], &["y"], vec![]) };
+        let branch = GraphProto { node: vec![softmax("inner")], ..Default::default() };
+        let choice = node("If", &["x"], &["y"], vec![subgraph("then_branch", branch)]);
+        let choice = NodeProto { name: Some("choice".into()), ..choice };
+        let cases = [
+            (9, top, "node `best`", "it is a `TopK`"),
+            (12, choice, "node `choice`", "a graph inside it uses `Softmax`"),
+        ];
+        for (version, node, place, why) in cases {
+            let expected = format!(
+                "m.onnx: {place}: stands in the way of raising the model from opset {version} to 13, which scales for \
+                 each channel need: {why}, which changed in between"
+            );
+            assert_eq!(outdated(version, vec![node]), Err(expected));
+        }
+    }
+
+    #[test]
+    fn a_form_that_is_not_known_stands_in_the_way_only_if_it_changed() {
+        let broken = node("Conv", &["x"], &["y"], vec![]);
+        assert_eq!(outdated(9, vec![broken.clone()]), Ok(vec![]));
+        let document = parse(&model(9, vec![broken]));
+        let (graph, _) = crate::import(&document).unwrap();
+        let conv = Opaque { domain: String::new(), kind: "Conv".into() };
+        assert!(graph.nodes().all(|(_, n)| n.op == Op::Opaque(conv.clone())));
+    }
+}

@@ -51,7 +51,7 @@ pub(crate) fn tensor(name: &str, value: TensorProto) -> AttributeProto {
     AttributeProto { t: Some(value), ..attribute(name, AttributeType::Tensor) }
 }
 
-fn subgraph(name: &str, value: GraphProto) -> AttributeProto {
+pub(crate) fn subgraph(name: &str, value: GraphProto) -> AttributeProto {
     AttributeProto { g: Some(value), ..attribute(name, AttributeType::Graph) }
 }
 
@@ -76,7 +76,7 @@ fn opset(domain: &str, version: i64) -> OperatorSetIdProto {
 }
 
 /// A model from `x` to `y`.
-fn model(version: i64, node: Vec<NodeProto>) -> ModelProto {
+pub(crate) fn model(version: i64, node: Vec<NodeProto>) -> ModelProto {
     let graph = GraphProto { node, input: vec![info("x")], output: vec![info("y")], ..Default::default() };
     ModelProto { graph: Some(graph), opset_import: vec![opset("", version)], ..Default::default() }
 }
@@ -87,6 +87,12 @@ fn relu(change: impl FnOnce(&mut ModelProto, &mut GraphProto)) -> ModelProto {
     let mut graph = model.graph.take().unwrap();
     change(&mut model, &mut graph);
     ModelProto { graph: Some(graph), ..model }
+}
+
+/// A model as a document.
+pub(crate) fn parse(model: &ModelProto) -> Arc<OnnxDocument> {
+    let source = SourceFile::from_bytes("m.onnx", model.encode_to_vec());
+    Arc::new(OnnxDocument::parse(source, &Limits::default()).unwrap())
 }
 
 fn read_bytes(bytes: Vec<u8>) -> Result<(Graph, Vec<Problem>), OnnxError> {
