@@ -87,7 +87,7 @@ impl Linear {
 
     fn affine_of(&self, graph: &Graph, id: NodeId, node: &Node, slot: usize) -> Result<Option<Affine>, PassError> {
         match &node.op {
-            Op::BatchNorm(bn) if slot == 0 && (bn.axis == 1) == !self.trailing => {
+            Op::BatchNorm(bn) if slot == 0 && (bn.axis == 1) != self.trailing => {
                 self.batch_norm(graph, id, node, bn.epsilon)
             }
             Op::Binary(Binary::Mul) => {
@@ -114,8 +114,7 @@ impl Linear {
             Affine { factor: Vec::with_capacity(self.channels), offset: Vec::with_capacity(self.channels) };
         for c in 0..self.channels {
             let deviation = variance[c] + f64::from(epsilon);
-            // Written so that NaN is refused too.
-            if !(deviation > 0.0) {
+            if deviation.is_nan() || deviation <= 0.0 {
                 let variance = variance[c] as f32;
                 return Err(PassError::Variance { node: graph.label(id), channel: c, variance, epsilon });
             }

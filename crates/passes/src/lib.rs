@@ -1,7 +1,7 @@
 //! Format-neutral passes over the graph: what runs before calibration.
 //!
 //! What lives here: constant folding, folding of batch normalization and other per-channel affine operators into the
-//! weights before them, folding of `Gemm` factors, and [`select`](select::select), which decides by a target's
+//! weights before them, folding of `Gemm` factors, additions written as sums, and [`select`](select::select), which decides by a target's
 //! [`Recipe`](quantize_ir::Recipe) which nodes are quantized, which vanish into a saturation and which values share
 //! parameters. What does not: statistics, ranges, scales (they need data), and anything about files.
 //!
@@ -14,6 +14,7 @@ pub mod gemm;
 pub mod prepare;
 pub mod results;
 pub mod select;
+pub mod sum;
 
 #[cfg(test)]
 mod testing;

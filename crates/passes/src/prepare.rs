@@ -4,6 +4,7 @@ use crate::PassError;
 use crate::affine::fold_follower;
 use crate::gemm::fold_factors;
 use crate::select::{Selection, select};
+use crate::sum::sum_to_add;
 use quantize_ir::{Graph, NodeId, Recipe};
 use std::collections::BTreeSet;
 
@@ -44,7 +45,7 @@ impl Preparation {
             if kept.contains(&id) {
                 continue;
             }
-            let mut changed = self.apply(fold_factors(&self.graph, id)?)?;
+            let mut changed = self.apply(sum_to_add(&self.graph, id))? | self.apply(fold_factors(&self.graph, id)?)?;
             while self.apply(fold_follower(&self.graph, id, &|n| !skip.contains(&n))?)? {
                 changed = true;
             }

@@ -1,3 +1,5 @@
+//! Tests of atomic output: failures, permissions, links, leftovers.
+
 use std::path::Path;
 use std::{env, fs, io};
 

@@ -1,3 +1,5 @@
+//! Tests of the splice writer: identity, edits, agreement with an independent decoder.
+
 use std::env;
 use std::path::{Path, PathBuf};
 

@@ -1,3 +1,5 @@
+//! Tests of the wire reader: faults with their offsets, truncations, limits.
+
 use proptest::prelude::*;
 use prost::Message as _;
 

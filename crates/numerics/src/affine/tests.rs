@@ -1,3 +1,5 @@
+//! Tests of the affine quantizer, the trap cases included.
+
 use proptest::prelude::*;
 
 use super::*;

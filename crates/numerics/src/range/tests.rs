@@ -1,3 +1,5 @@
+//! Tests of the range methods against sorting and brute force.
+
 use super::*;
 use crate::testing::{exponential, normal, sample, spiked, student_t3, uniform};
 

@@ -1,3 +1,5 @@
+//! Tests of the statistics: order, splits, merging, records.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of normalization against hand-computed and reference values.
+
 use super::*;
 use crate::ops::testing::{assert_close, counting, run};
 

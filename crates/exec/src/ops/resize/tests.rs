@@ -1,3 +1,5 @@
+//! Tests of resampling against the recorded cases.
+
 use super::golden::CASES;
 use super::*;
 use crate::ops::testing::{assert_close, counting, run};
