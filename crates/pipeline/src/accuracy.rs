@@ -43,7 +43,7 @@ pub(crate) fn compare(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Accuracy, Error> {
-    let failed = |source| Error::Exec { model: model.to_owned(), source };
+    let failed = |source| Error::exec(model, source);
     let count = samples.min(data.len());
     progress.begin("checking accuracy", count);
     let init = || (Session::new(reference), Session::new(quantized), Vec::new());

@@ -42,7 +42,7 @@ pub(crate) fn calibrate(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Statistics, Error> {
-    let failed = |source| Error::Exec { model: model.to_owned(), source };
+    let failed = |source| Error::exec(model, source);
     let targets: Vec<ValueId> = values.iter().copied().collect();
     let program = Program::observe(graph, &targets).map_err(failed)?;
     progress.begin("calibrating", data.len());

@@ -7,7 +7,7 @@ use quantize_ir::{GraphError, QuantError};
 use quantize_numerics::NumericsError;
 use quantize_onnx::OnnxError;
 use quantize_passes::PassError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -15,20 +15,20 @@ use std::path::PathBuf;
 pub enum Error {
     /// The model file cannot be read or makes no sense.
     #[error(transparent)]
-    Onnx(#[from] OnnxError),
+    Onnx(Box<OnnxError>),
     /// A file cannot be read or written.
     #[error(transparent)]
-    Document(#[from] DocumentError),
+    Document(Box<DocumentError>),
     /// The images, labels or preprocessing options do not work.
     #[error(transparent)]
-    Data(#[from] CalibError),
+    Data(Box<CalibError>),
     /// The model's graph is broken.
     #[error("{}: {source}", .model.display())]
     Graph {
         /// The model.
         model: PathBuf,
         /// What is wrong.
-        source: GraphError,
+        source: Box<GraphError>,
     },
     /// A pass over the model failed.
     #[error("{}: {source}", .model.display())]
@@ -36,7 +36,7 @@ pub enum Error {
         /// The model.
         model: PathBuf,
         /// What is wrong.
-        source: PassError,
+        source: Box<PassError>,
     },
     /// The model cannot be executed.
     #[error("{}: {source}", .model.display())]
@@ -44,7 +44,7 @@ pub enum Error {
         /// The model.
         model: PathBuf,
         /// What is wrong.
-        source: ExecError,
+        source: Box<ExecError>,
     },
     /// Quantization parameters of a tensor cannot be found.
     #[error("tensor `{tensor}`: {source}")]
@@ -146,14 +146,47 @@ pub enum Error {
     },
 }
 
+impl From<OnnxError> for Error {
+    fn from(source: OnnxError) -> Self {
+        Self::Onnx(Box::new(source))
+    }
+}
+
+impl From<DocumentError> for Error {
+    fn from(source: DocumentError) -> Self {
+        Self::Document(Box::new(source))
+    }
+}
+
+impl From<CalibError> for Error {
+    fn from(source: CalibError) -> Self {
+        Self::Data(Box::new(source))
+    }
+}
+
 impl Error {
+    /// The model's graph is broken.
+    pub(crate) fn graph(model: &Path, source: GraphError) -> Self {
+        Self::Graph { model: model.to_owned(), source: Box::new(source) }
+    }
+
+    /// A pass over the model failed.
+    pub(crate) fn pass(model: &Path, source: PassError) -> Self {
+        Self::Pass { model: model.to_owned(), source: Box::new(source) }
+    }
+
+    /// The model cannot be executed.
+    pub(crate) fn exec(model: &Path, source: ExecError) -> Self {
+        Self::Exec { model: model.to_owned(), source: Box::new(source) }
+    }
+
     /// What to do about it, where something can be done.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Onnx(e) => e.hint(),
             Self::Document(e) => e.hint(),
             Self::Data(e) => e.hint(),
-            Self::Exec { source: ExecError::Opaque { .. }, .. } => Some(
+            Self::Exec { source, .. } if matches!(**source, ExecError::Opaque { .. }) => Some(
                 "these operators are not known here; `--skip` the nodes behind them to leave that part in fp32".into(),
             ),
             Self::SkipMatchesNothing { candidates, .. } if !candidates.is_empty() => {

@@ -70,7 +70,7 @@ struct Scores {
 
 fn scores(model: &Model, session: &mut Session<'_>, data: &Data, index: usize, path: &Path) -> Result<Scores, Error> {
     let inputs = [(data.input(), data.sample(index)?)];
-    let outputs = session.run(&inputs, &mut ()).map_err(|source| Error::Exec { model: path.to_owned(), source })?;
+    let outputs = session.run(&inputs, &mut ()).map_err(|source| Error::exec(path, source))?;
     let names = model.graph().outputs().iter().map(|v| model.graph().value(*v).name.clone());
     let vector = |tensor: &Tensor| {
         class_count(tensor.shape())?;

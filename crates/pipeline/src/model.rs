@@ -75,7 +75,7 @@ impl Model {
     }
 
     fn failed(&self, source: quantize_exec::ExecError) -> Error {
-        Error::Exec { model: self.path.clone(), source }
+        Error::exec(&self.path, source)
     }
 
     /// The document with `plan`, made for `graph` (this model's graph after folding), carried out.

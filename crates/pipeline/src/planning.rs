@@ -138,7 +138,7 @@ impl Planner<'_> {
     }
 
     fn broken(&self, source: quantize_ir::GraphError) -> Error {
-        Error::Graph { model: self.model.to_owned(), source }
+        Error::graph(self.model, source)
     }
 
     fn weight(&self, id: NodeId, node: &Node, slot: usize, tensor: &Tensor) -> Result<WeightPlan, Error> {

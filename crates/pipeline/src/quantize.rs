@@ -72,18 +72,18 @@ impl Simulation {
     pub fn run(&self, inputs: &[quantize_ir::Tensor]) -> Result<Vec<quantize_ir::Tensor>, Error> {
         let fed: Vec<_> = self.inputs.iter().copied().zip(inputs.iter().cloned()).collect();
         let outputs = quantize_exec::Session::new(&self.program).run(&fed, &mut ());
-        outputs.map_err(|source| Error::Exec { model: self.model.clone(), source })
+        outputs.map_err(|source| Error::exec(&self.model, source))
     }
 }
 
-/// Makes the plan that [`quantize_onnx`] would write and returns its simulation; writes nothing.
+/// Makes the plan that [`quantize_onnx()`] would write and returns its simulation; writes nothing.
 ///
 /// # Errors
-/// As [`quantize_onnx`], but for the output.
+/// As [`quantize_onnx()`], but for the output.
 pub fn simulate_onnx(options: &QuantizeOptions, progress: &dyn Progress) -> Result<Simulation, Error> {
     let model = Model::open(&options.model)?;
     let decided = decide(&model, options, progress)?;
-    let failed = |source| Error::Exec { model: options.model.clone(), source };
+    let failed = |source| Error::exec(&options.model, source);
     let program = Program::simulate(&decided.graph, decided.graph.outputs(), &decided.plan).map_err(failed)?;
     Ok(Simulation { program, inputs: decided.graph.inputs().to_vec(), model: options.model.clone() })
 }
@@ -123,7 +123,7 @@ fn decide(model: &Model, options: &QuantizeOptions, progress: &dyn Progress) -> 
         let nodes = skip.iter().map(|id| (*id, skipped.clone())).collect();
         return Ok(Decided::untouched(model.graph().clone(), nodes));
     }
-    let broken = |source| Error::Pass { model: path.clone(), source };
+    let broken = |source| Error::pass(path, source);
     let mut folded = model.graph().clone();
     quantize_passes::constant::fold_constants(&mut folded, &ConstantEvaluator).map_err(broken)?;
     let Preparation { graph, selection, log } = prepare(&folded, &QdqRecipe, &skip).map_err(broken)?;
@@ -166,7 +166,7 @@ fn check(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<crate::accuracy::Accuracy, Error> {
-    let failed = |source| Error::Exec { model: path.to_owned(), source };
+    let failed = |source| Error::exec(path, source);
     let targets = computable(graph);
     let reference = Program::compile(graph, &targets).map_err(failed)?;
     let simulated = Program::simulate(graph, &targets, plan).map_err(failed)?;
