@@ -5,7 +5,7 @@
 //! [`Recipe`](quantize_ir::Recipe) which nodes are quantized, which vanish into a saturation and which values share
 //! parameters. What does not: statistics, ranges, scales (they need data), and anything about files.
 //!
-//! Passes read the graph and return patches; [`Preparation`](prepare::Preparation) applies them.
+//! Passes read the graph and return patches; [`Preparation`] applies them.
 #![forbid(unsafe_code)]
 
 pub mod affine;

@@ -10,6 +10,8 @@
 
 mod emit;
 mod names;
+#[cfg(test)]
+mod tests;
 mod wiring;
 
 use crate::document::{
