@@ -1,0 +1,301 @@
+//! The command as its users meet it: what it writes, what it says, and how it ends.
+
+use quantize_tests::fixtures;
+use quantize_tests::models::{edited, node};
+use quantize_tests::sandbox::{DATA, Outcome, Sandbox};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::process::Stdio;
+
+/// What a quantization of `tiny_classifier` says.
+const SUMMARY: &str = "\
+int8: 8 nodes (4 Conv, 1 Add, 1 Flatten, 1 Gemm, 1 GlobalAveragePool)
+      7 nodes folded into them
+size: 25.2 kB to 12.7 kB (50 %)
+data: 12 images, resize 16x16 bilinear, rgb, mean 127.5, scale 0.007843138, nchw; ranges minmax
+accuracy: `logits` 34.8 dB signal to noise, same top-1 as fp32 on 8 of 8 images (simulated, calibration images)
+lowest signal-to-noise ratios of single tensors:
+    37.0 dB  activation `bn3` (node `pointwise`)
+    37.8 dB  activation `add` (node `add`)
+    43.0 dB  activation `input` (node `conv1`)
+    43.5 dB  activation `clip` (node `clip`)
+    43.6 dB  activation `relu2` (node `relu2`)
+";
+
+fn classifier() -> Sandbox {
+    Sandbox::with_models(&["tiny_classifier"])
+}
+
+fn outcome(stdout: &str, stderr: &str) -> Outcome {
+    Outcome { code: Some(0), stdout: stdout.to_owned(), stderr: stderr.to_owned() }
+}
+
+fn quantize_classifier(options: &str) -> Outcome {
+    classifier().quantize(&format!("onnx tiny_classifier.onnx {DATA} {options}"))
+}
+
+#[test]
+fn help_and_version() {
+    let sandbox = Sandbox::new();
+    let help = sandbox.quantize("--help").succeeded();
+    let start = "Post-training quantization: an fp32 model and a folder of images in, an int8 model of the same";
+    assert!(help.stdout.starts_with(start), "{}", help.stdout);
+    assert_eq!(help.stderr, "");
+    for command in ["onnx", "eval", "demo"] {
+        assert!(help.stdout.contains(&format!("\n  {command}  ")), "{}", help.stdout);
+        let own = sandbox.quantize(&format!("{command} --help")).succeeded();
+        assert!(own.stdout.contains(&format!("Usage: quantize {command} ")), "{}", own.stdout);
+    }
+    assert_eq!(sandbox.quantize("--version"), outcome(&format!("quantize {}\n", env!("CARGO_PKG_VERSION")), ""));
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let sandbox = classifier();
+    let cases = [
+        ("", "Usage: quantize <COMMAND>"),
+        ("onnx", "the following required arguments were not provided"),
+        ("onnx a.onnx b.onnx", "unexpected argument 'b.onnx'"),
+        ("tensorflow", "unrecognized subcommand 'tensorflow'"),
+        ("onnx tiny_classifier.onnx --range median", "'--range <METHOD>'"),
+        ("onnx tiny_classifier.onnx --crop 0", "expected a size such as 224 or 320x240 (width first)"),
+        ("onnx tiny_classifier.onnx --channels xyz", "known are rgb, bgr, gray"),
+        ("onnx tiny_classifier.onnx --preprocess imagenot", "imagenet"),
+        ("onnx tiny_classifier.onnx --resize 16x16 --resize-short 16", "cannot be used with"),
+        ("onnx tiny_classifier.onnx -q -v", "cannot be used with"),
+        ("onnx tiny_classifier.onnx --threads many", "'--threads <N>'"),
+        ("onnx tiny_classifier.onnx", "calibration data is needed to quantize 8 nodes"),
+        ("onnx tiny_classifier.onnx --skip conv[", "`--skip conv[` is not a valid pattern: unclosed character class"),
+        ("eval tiny_classifier.onnx --data images", "--labels <FILE>"),
+    ];
+    for (line, part) in cases {
+        let outcome = sandbox.quantize(line);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{line}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(part), "{line}: {}", outcome.stderr);
+    }
+    assert_eq!(sandbox.files(), ["tiny_classifier.onnx"]);
+}
+
+#[test]
+fn missing_data_is_explained() {
+    let outcome = classifier().quantize("onnx tiny_classifier.onnx");
+    let stderr = "error: calibration data is needed to quantize 8 nodes
+
+hint: give a folder of images with `--calib DIR`, or keep everything with `--skip '*'`
+";
+    assert_eq!(outcome, Outcome { code: Some(2), stdout: String::new(), stderr: stderr.to_owned() });
+}
+
+#[test]
+fn a_quantization_says_what_it_did() {
+    let sandbox = classifier();
+    let said = sandbox.quantize(&format!("onnx tiny_classifier.onnx {DATA}"));
+    assert_eq!(said, outcome("tiny_classifier.int8.onnx\n", SUMMARY));
+    assert_eq!(sandbox.files(), ["tiny_classifier.int8.onnx", "tiny_classifier.onnx"]);
+    assert_eq!(sandbox.read("tiny_classifier.int8.onnx").len(), 12661);
+}
+
+#[test]
+fn quiet_leaves_the_paths() {
+    assert_eq!(quantize_classifier("-q -o out.onnx"), outcome("out.onnx\n", ""));
+}
+
+#[test]
+fn verbose_names_what_was_folded() {
+    let outcome = quantize_classifier("-v").succeeded();
+    for (norm, conv) in [("bn1", "conv1"), ("bn2", "depthwise"), ("bn3", "pointwise"), ("bn4", "conv2")] {
+        assert!(outcome.stderr.contains(&format!("`{norm}` is part of `{conv}`")), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn json_holds_the_summary() {
+    let outcome = quantize_classifier("-q --output-format json -o out.onnx").succeeded();
+    assert_eq!(outcome.stderr, "");
+    let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let keys =
+        "accuracy bytes_after bytes_before folded images kept preprocessing quantized range warnings worst written";
+    assert_eq!(keys_of(&summary), keys);
+    assert_eq!(summary["written"], serde_json::json!(["out.onnx"]));
+    assert_eq!(summary["images"], 12);
+    assert_eq!(summary["bytes_before"], fixtures::model_bytes("tiny_classifier").len());
+    assert_eq!(summary["accuracy"]["samples"], 8);
+    assert_eq!(summary["accuracy"]["outputs"][0]["name"], "logits");
+    assert_eq!(summary["quantized"][0], serde_json::json!({"op": "Conv", "nodes": 4}));
+}
+
+fn keys_of(object: &Value) -> String {
+    object
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The union of the keys of the objects in a list.
+fn keys_in(list: &Value) -> String {
+    let keys = list.as_array().unwrap().iter().flat_map(|entry| entry.as_object().unwrap().keys());
+    keys.map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_plan_holds_every_decision() {
+    let sandbox = classifier();
+    let line = format!("onnx tiny_classifier.onnx {DATA} --skip pool -o out.onnx --emit-plan plans.json");
+    assert_eq!(sandbox.quantize(&line).succeeded().stdout, "out.onnx\nplans.json\n");
+    let plan: Value = serde_json::from_slice(&sandbox.read("plans.json")).unwrap();
+    assert_eq!(keys_of(&plan), "activations constants format model nodes range version");
+    assert_eq!((&plan["format"], &plan["version"]), (&"quantize-plan".into(), &1.into()));
+    assert_eq!((&plan["model"], &plan["range"]), (&"tiny_classifier.onnx".into(), &"minmax".into()));
+    assert_eq!(keys_in(&plan["activations"]), "method range scale sqnr_db tensor type zero_point");
+    assert_eq!(keys_in(&plan["constants"]), "axis node operand scale sqnr_db tensor type");
+    assert_eq!(keys_in(&plan["nodes"]), "decision node op why");
+
+    let nodes = plan["nodes"].as_array().unwrap();
+    let decision = |name: &str| nodes.iter().find(|n| n["node"] == name).map(|n| (&n["decision"], &n["why"]));
+    assert_eq!(decision("conv1"), Some((&"quantize".into(), &Value::Null)));
+    assert_eq!(decision("relu1"), Some((&"absorbed".into(), &"into `conv1`".into())));
+    assert_eq!(decision("pool"), Some((&"keep".into(), &"skipped on request".into())));
+    let weight = plan["constants"].as_array().unwrap().iter().find(|c| c["tensor"] == "conv1.weight").unwrap();
+    assert_eq!((&weight["type"], &weight["axis"]), (&"narrow int8".into(), &0.into()));
+    assert_eq!(weight["scale"].as_array().unwrap().len(), 16);
+}
+
+#[test]
+fn skipped_nodes_stay() {
+    let outcome = quantize_classifier("--skip conv1 --skip bn* -o out.onnx").succeeded();
+    let lines: Vec<&str> = outcome.stderr.lines().take_while(|line| !line.starts_with("size: ")).collect();
+    let expected = [
+        "int8: 4 nodes (3 Conv, 1 Gemm)",
+        "fp32: 1 Add (`add`): no operand comes from a quantized node",
+        "fp32: 4 BatchNormalization (`bn1`, `bn2`, `bn3`, 1 more): skipped on request",
+        "fp32: 1 Clip (`clip`): the runtime has no integer kernel for it",
+        "fp32: 1 Conv (`conv1`): skipped on request",
+        "fp32: 1 Flatten (`flatten`): no operand comes from a quantized node",
+        "fp32: 1 GlobalAveragePool (`pool`): no operand comes from a quantized node",
+        "fp32: 2 Relu (`relu1`, `relu2`): the runtime has no integer kernel for it",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn assumptions_are_warned_of() {
+    let outcome = classifier().quantize("onnx tiny_classifier.onnx --calib images --strict");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(3), "tiny_classifier.int8.onnx\n"));
+    let warning = "\nwarning: no preprocessing given: assumed `--preprocess imagenet`\n";
+    assert!(outcome.stderr.ends_with(warning), "{}", outcome.stderr);
+    assert_eq!(quantize_classifier("--strict").code, Some(0), "no warning, nothing broken");
+}
+
+#[test]
+fn the_output_may_replace_the_input() {
+    let sandbox = classifier();
+    let apart = format!("onnx tiny_classifier.onnx {DATA} -q -o apart.onnx");
+    assert_eq!(sandbox.quantize(&apart), outcome("apart.onnx\n", ""));
+    let same = format!("onnx tiny_classifier.onnx {DATA} -q -o tiny_classifier.onnx");
+    assert_eq!(sandbox.quantize(&same), outcome("tiny_classifier.onnx\n", ""));
+    assert!(sandbox.read("tiny_classifier.onnx") == sandbox.read("apart.onnx"));
+}
+
+#[test]
+fn unknown_operators_at_the_end_are_carried() {
+    let sandbox = Sandbox::with_models(&["tiny_detector_custom"]);
+    let outcome = sandbox.quantize(&format!("onnx tiny_detector_custom.onnx {DATA} -o out.onnx")).succeeded();
+    assert!(outcome.stderr.contains("\nfp32: 1 Decode (`decode`): unknown operator, carried as it is\n"));
+    assert!(outcome.stderr.starts_with("int8: "), "{}", outcome.stderr);
+}
+
+#[test]
+fn an_unknown_operator_in_the_path_needs_what_follows_skipped() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "alien.onnx",
+        edited("tiny_classifier", |model| {
+            let relu = node(model, "relu2");
+            (relu.op_type, relu.domain) = (Some("Mystery".into()), Some("com.example".into()));
+        }),
+    );
+    let refused = sandbox.quantize(&format!("onnx alien.onnx {DATA} -o out.onnx"));
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""));
+    let error = "error: alien.onnx: cannot execute node `relu2` (Mystery)\n\nhint: ";
+    assert!(refused.stderr.starts_with(error), "{}", refused.stderr);
+    let outcome = sandbox.quantize(&format!("onnx alien.onnx {DATA} --skip pool --skip flatten --skip fc -o out.onnx"));
+    let outcome = outcome.succeeded();
+    assert!(outcome.stderr.contains("\nfp32: 1 Mystery (`relu2`): unknown operator, carried as it is\n"));
+    assert!(outcome.stderr.starts_with("int8: 5 nodes (4 Conv, 1 Add)\n"), "{}", outcome.stderr);
+}
+
+#[test]
+fn evaluations_of_both_models() {
+    let sandbox = classifier();
+    let _ = sandbox.quantize(&format!("onnx tiny_classifier.onnx {DATA} -o int8.onnx")).succeeded();
+    let data = DATA.replace("--calib", "--labels images/labels.csv --data");
+    for model in ["tiny_classifier.onnx", "int8.onnx"] {
+        let said = sandbox.quantize(&format!("eval {model} {data}"));
+        assert_eq!(said, outcome("top-1 100.00 % (12 of 12), top-5 100.00 % (12 of 12)\n", ""), "{model}");
+    }
+    let said = sandbox.quantize(&format!("eval int8.onnx {data} --output-format json"));
+    assert_eq!(said, outcome("{\"images\":12,\"top1\":12,\"top5\":12}\n", ""));
+}
+
+#[test]
+fn wrong_labels_lower_the_accuracy() {
+    let sandbox = classifier();
+    let labels = String::from_utf8(sandbox.read("images/labels.csv")).unwrap().replace("sky_0.png,0", "sky_0.png,1");
+    sandbox.write("labels.csv", labels);
+    let data = DATA.replace("--calib", "--labels labels.csv --data");
+    let said = sandbox.quantize(&format!("eval tiny_classifier.onnx {data}"));
+    assert_eq!(said, outcome("top-1 91.67 % (11 of 12), top-5 100.00 % (12 of 12)\n", ""));
+}
+
+#[test]
+fn the_demo_quantizes_and_evaluates() {
+    let sandbox = Sandbox::new();
+    let said = sandbox.quantize("demo -o digits").succeeded();
+    assert_eq!(said.stdout, "digits/digits.int8.onnx\n");
+    for part in [
+        "int8: ",
+        "\non 400 digits that were not used for calibration:\n  fp32  top-1 9",
+        "\n  int8  top-1 9",
+        "\n  quantize onnx digits/digits.onnx --calib digits/calib --channels gray --scale 0.003921569\n",
+    ] {
+        assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
+    }
+    let by_hand = sandbox.quantize(
+        "onnx digits/digits.onnx --calib digits/calib --channels gray --scale 0.003921569 -q -o by_hand.onnx",
+    );
+    assert_eq!(by_hand, outcome("by_hand.onnx\n", ""));
+    assert!(sandbox.read("by_hand.onnx") == sandbox.read("digits/digits.int8.onnx"), "the commands it names differ");
+}
+
+#[test]
+fn nobody_reads_the_output() {
+    let sandbox = classifier();
+    let help = "onnx --help".to_owned();
+    let eval = format!("eval tiny_classifier.onnx {}", DATA.replace("--calib", "--labels images/labels.csv --data"));
+    for line in [help, eval, format!("onnx tiny_classifier.onnx {DATA} -o out.onnx")] {
+        let mut command = sandbox.command(&line);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{line}: {stderr}");
+        assert!(!stderr.contains("panicked") && !stderr.contains("error"), "{line}: {stderr}");
+    }
+    assert_eq!(sandbox.files(), ["out.onnx", "tiny_classifier.onnx"], "the model is written all the same");
+}
+
+#[test]
+fn nobody_reads_the_messages() {
+    let sandbox = classifier();
+    let mut command = sandbox.command(&format!("onnx tiny_classifier.onnx {DATA} -o out.onnx"));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"out.onnx\n"[..]));
+}
