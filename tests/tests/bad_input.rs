@@ -1,5 +1,6 @@
 //! What bad input gets: an error that names file, place and cause, a hint where something can be done, exit code 1, and
 //! an older output left as it was.
+#![allow(clippy::unwrap_used)]
 
 use quantize_proto::onnx::ModelProto;
 use quantize_proto::onnx::tensor_shape_proto::dimension::Value as Extent;

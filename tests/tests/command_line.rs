@@ -1,4 +1,5 @@
 //! The command as its users meet it: what it writes, what it says, and how it ends.
+#![allow(clippy::unwrap_used)]
 
 use quantize_tests::fixtures;
 use quantize_tests::models::{edited, node};
@@ -125,22 +126,16 @@ fn json_holds_the_summary() {
     assert_eq!(summary["quantized"][0], serde_json::json!({"op": "Conv", "nodes": 4}));
 }
 
+/// The keys of an object in alphabetical order, separated by spaces.
 fn keys_of(object: &Value) -> String {
-    object
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect::<Vec<_>>()
-        .join(" ")
+    keys_in(&Value::Array(vec![object.clone()]))
 }
 
-/// The union of the keys of the objects in a list.
+/// The keys that occur in a list of objects, in alphabetical order, separated by spaces.
 fn keys_in(list: &Value) -> String {
     let keys = list.as_array().unwrap().iter().flat_map(|entry| entry.as_object().unwrap().keys());
-    keys.map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+    let keys: BTreeSet<&str> = keys.map(String::as_str).collect();
+    Vec::from_iter(keys).join(" ")
 }
 
 #[test]

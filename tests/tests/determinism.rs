@@ -1,4 +1,5 @@
 //! The same bytes for any number of threads and any order of the files.
+#![allow(clippy::unwrap_used)]
 
 use quantize_tests::sandbox::{DATA, Sandbox};
 

@@ -1,4 +1,5 @@
 //! The fp32 executor against the reference runtime, on every model and output of the fixtures.
+#![allow(clippy::unwrap_used)]
 
 use quantize_pipeline::{Error, Model, Tensor};
 use quantize_tests::fixtures::{self, Named, Side};

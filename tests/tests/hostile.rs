@@ -1,4 +1,5 @@
 //! Damaged models, cut at any byte and with any bit flipped: an error or a result, never a panic.
+#![allow(clippy::unwrap_used)]
 
 use quantize_pipeline::{DataOptions, Error, Model, QuantizeOptions, RecipeOptions, Silent, Tensor, quantize_onnx};
 use quantize_tests::fixtures;

@@ -1,4 +1,5 @@
 //! What nobody asked to change stays byte for byte as it was.
+#![allow(clippy::unwrap_used)]
 
 use quantize_tests::fixtures;
 use quantize_tests::models::Fields;

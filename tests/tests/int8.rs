@@ -1,4 +1,5 @@
 //! The written int8 models, run by our own executor, against the fp32 models they came from.
+#![allow(clippy::unwrap_used)]
 
 use quantize_numerics::measure::{mean_sqnr_db, top1};
 use quantize_pipeline::{
