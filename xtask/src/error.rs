@@ -74,7 +74,7 @@ pub(crate) enum Error {
         /// The model.
         path: PathBuf,
         /// What the library said.
-        source: quantize_pipeline::Error,
+        source: Box<quantize_pipeline::Error>,
     },
     /// The source tree breaks rules; each of them has been printed.
     #[error("{0} problems in the source tree")]

@@ -21,6 +21,9 @@ pub(crate) fn onnx(args: &OnnxArgs) -> Result<ExitCode, Failure> {
         OutputFormat::Text => summary.written.iter().try_for_each(|path| result(&path.display().to_string()))?,
     }
     let broken = args.strict && !summary.warnings.is_empty();
+    if broken && args.run.quiet {
+        summary.warnings.iter().for_each(|w| note(&format!("warning: {w}")));
+    }
     Ok(if broken { ExitCode::from(STRICT_BROKEN) } else { ExitCode::SUCCESS })
 }
 

@@ -20,6 +20,8 @@ pub enum KeepReason {
     NoIntegerKernel,
     /// None of its operands comes from a quantized node.
     RealOperands,
+    /// A bounded activation that no quantized node stands right before.
+    NotAbsorbed,
     /// It moves elements, and none of its readers is quantized.
     RealReaders,
     /// Its weight is computed while running.
@@ -41,6 +43,7 @@ impl fmt::Display for KeepReason {
             Self::Unknown => f.write_str("unknown operator, carried as it is"),
             Self::NoIntegerKernel => f.write_str("the runtime has no integer kernel for it"),
             Self::RealOperands => f.write_str("no operand comes from a quantized node"),
+            Self::NotAbsorbed => f.write_str("could only vanish into a quantized node right before it"),
             Self::RealReaders => f.write_str("only moves elements, for readers that stay real"),
             Self::ComputedWeight => f.write_str("its weight is not a constant"),
             Self::Folded => f.write_str("its results are constants"),

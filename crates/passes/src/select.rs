@@ -98,7 +98,7 @@ impl Chooser<'_> {
     }
 
     fn absorb(&self, node: &Node) -> Decision {
-        let kept = Decision::Keep(KeepReason::NoIntegerKernel);
+        let kept = Decision::Keep(KeepReason::NotAbsorbed);
         let Some(x) = node.input(0) else { return kept };
         let Some((producer, before)) = self.graph.producer(x) else { return kept };
         let lone = self.graph.sole_consumer(x).is_some() && !self.results.contains(&x);
@@ -264,7 +264,7 @@ mod tests {
     fn an_activation_after_a_skipped_node_is_not_absorbed() {
         let (b, _) = chain();
         let s = chosen(&b, &["conv1"]);
-        assert_eq!(*decision(&b, &s, "relu"), Decision::Keep(KeepReason::NoIntegerKernel));
+        assert_eq!(*decision(&b, &s, "relu"), Decision::Keep(KeepReason::NotAbsorbed));
     }
 
     #[test]

@@ -52,7 +52,9 @@ pub(crate) fn calibrate(
         let mut recorder = Recorder { statistics: &mut worker.statistics, image: index as u64, error: None };
         worker.session.run(&inputs, &mut recorder).map_err(failed)?;
         match recorder.error {
-            Some((value, source)) => Err(Error::Tensor { tensor: graph.value(value).name.clone(), source }),
+            Some((value, source)) => {
+                Err(Error::tensor(model, format!("activation `{}`", graph.value(value).name), None, source))
+            }
             None => Ok(()),
         }
     })?;
@@ -60,7 +62,7 @@ pub(crate) fn calibrate(
     let mut statistics = Statistics::of(values.iter().copied());
     for worker in &workers {
         let merged = statistics.merge(&worker.statistics);
-        merged.map_err(|source| Error::Tensor { tensor: "(merged)".into(), source })?;
+        merged.map_err(|source| Error::tensor(model, "statistics".into(), None, source))?;
     }
     Ok(statistics)
 }

@@ -46,19 +46,35 @@ pub enum Error {
         /// What is wrong.
         source: Box<ExecError>,
     },
+    /// Operators that cannot be executed stand before nodes that would be quantized.
+    #[error("{}: cannot execute {}, on which {} quantized nodes depend", .model.display(), .unknown.join(", "), .behind.len())]
+    UnknownOperators {
+        /// The model.
+        model: PathBuf,
+        /// Each such node with its operator.
+        unknown: Vec<String>,
+        /// Labels of the nodes that would be quantized behind them.
+        behind: Vec<String>,
+    },
     /// Quantization parameters of a tensor cannot be found.
-    #[error("tensor `{tensor}`: {source}")]
+    #[error("{}: {place}: {source}", .model.display())]
     Tensor {
-        /// The tensor.
-        tensor: String,
+        /// The model.
+        model: PathBuf,
+        /// The tensor, and the node it belongs to.
+        place: String,
+        /// Node whose `--skip` avoids the problem, if there is one.
+        node: Option<String>,
         /// What is wrong.
-        source: NumericsError,
+        source: Box<NumericsError>,
     },
     /// Quantization parameters of a tensor were refused.
-    #[error("tensor `{tensor}`: {source}")]
+    #[error("{}: {place}: {source}", .model.display())]
     Params {
-        /// The tensor.
-        tensor: String,
+        /// The model.
+        model: PathBuf,
+        /// The tensor, and the node it belongs to.
+        place: String,
         /// What is wrong.
         source: QuantError,
     },
@@ -89,7 +105,7 @@ pub enum Error {
     NothingToQuantize {
         /// The model.
         model: PathBuf,
-        /// Why, by operator.
+        /// What the import noticed, then why, by operator.
         reasons: Vec<String>,
     },
     /// Images cannot feed this model.
@@ -135,6 +151,8 @@ pub enum Error {
     NoScores {
         /// The model.
         model: PathBuf,
+        /// Name and shape of each output.
+        outputs: Vec<String>,
     },
     /// The written file does not read back as what was meant.
     #[error("{}: the written model does not read back: {cause}", .path.display())]
@@ -180,15 +198,21 @@ impl Error {
         Self::Exec { model: model.to_owned(), source: Box::new(source) }
     }
 
+    /// Quantization parameters cannot be found at `place`; skipping `node` avoids it.
+    pub(crate) fn tensor(model: &Path, place: String, node: Option<String>, source: NumericsError) -> Self {
+        Self::Tensor { model: model.to_owned(), place, node, source: Box::new(source) }
+    }
+
     /// What to do about it, where something can be done.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Onnx(e) => e.hint(),
             Self::Document(e) => e.hint(),
             Self::Data(e) => e.hint(),
-            Self::Exec { source, .. } if matches!(**source, ExecError::Opaque { .. }) => Some(
-                "these operators are not known here; `--skip` the nodes behind them to leave that part in fp32".into(),
-            ),
+            Self::Exec { source, .. } if matches!(**source, ExecError::Opaque { .. }) => {
+                Some("only a runtime that knows these operators can run this model".into())
+            }
+            Self::UnknownOperators { behind, .. } => Some(skip_hint(behind)),
             Self::SkipMatchesNothing { candidates, .. } if !candidates.is_empty() => {
                 Some(format!("nodes of this model: {}", candidates.join(", ")))
             }
@@ -198,8 +222,14 @@ impl Error {
             Self::NothingToQuantize { reasons, .. } => Some(reasons.join("; ")),
             Self::Input { cure, .. } | Self::SampleShape { cure, .. } => Some(cure.clone()),
             Self::LabelRange { .. } => Some("labels count from 0, in the order of the model's outputs".into()),
-            Self::Tensor { source: NumericsError::EmptyStats, .. } => {
+            Self::Tensor { source, .. } if matches!(**source, NumericsError::EmptyStats) => {
                 Some("no image produced a finite value there; check the preprocessing and the model".into())
+            }
+            Self::Tensor { node: Some(node), .. } => {
+                Some(format!("export the model again, or keep the node in fp32 with `--skip '{node}'`"))
+            }
+            Self::NoScores { outputs, .. } => {
+                Some(format!("outputs: {}; scores have shape [1, classes]", outputs.join(", ")))
             }
             Self::Verification { .. } => Some("this is a defect of quantize; please report it with the model".into()),
             _ => None,
@@ -210,4 +240,13 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::NoData { .. } | Self::SkipPattern { .. })
     }
+}
+
+/// Nodes named in a hint before the rest is left to the reader.
+const NAMED: usize = 6;
+
+fn skip_hint(behind: &[String]) -> String {
+    let named: Vec<String> = behind.iter().take(NAMED).map(|n| format!("--skip '{n}'")).collect();
+    let rest = if behind.len() > NAMED { format!(" and {} more", behind.len() - NAMED) } else { String::new() };
+    format!("keep what follows in fp32: {}{rest}", named.join(" "))
 }

@@ -7,9 +7,10 @@ use crate::model::Model;
 use crate::options::{DataOptions, thread_count};
 use crate::parallel::for_each;
 use crate::progress::Progress;
+use crate::quantize::computable;
 use quantize_calib::Labels;
 use quantize_exec::Session;
-use quantize_ir::Tensor;
+use quantize_ir::{Tensor, ValueId};
 use std::path::{Path, PathBuf};
 
 /// An evaluation.
@@ -46,12 +47,14 @@ pub fn evaluate(options: &EvaluateOptions, progress: &dyn Progress) -> Result<Ev
     let model = Model::open(&options.model)?;
     let data = Data::open(&options.data, model.graph(), &options.model)?;
     let labels = Labels::read(&options.labels)?.of(data.images())?;
-    let program = model.compile(model.graph().outputs())?;
+    let computable = computable(model.graph());
+    let targets = if computable.is_empty() { model.graph().outputs() } else { &computable };
+    let program = model.compile(targets)?;
     progress.begin("evaluating", data.len());
     let init = || (Session::new(&program), Evaluation::default());
     let threads = thread_count(options.threads);
     let states = for_each(data.len(), threads, progress, init, |(session, evaluation), index| {
-        let scores = scores(&model, session, &data, index, &options.model)?;
+        let scores = scores(&model, targets, session, &data, index, &options.model)?;
         let place = place_of(&scores, labels[index], data.name(index as u64))?;
         evaluation.top1 += usize::from(place == 0);
         evaluation.top5 += usize::from(place < 5);
@@ -68,16 +71,27 @@ struct Scores {
     values: Vec<f32>,
 }
 
-fn scores(model: &Model, session: &mut Session<'_>, data: &Data, index: usize, path: &Path) -> Result<Scores, Error> {
+fn scores(
+    model: &Model,
+    targets: &[ValueId],
+    session: &mut Session<'_>,
+    data: &Data,
+    index: usize,
+    path: &Path,
+) -> Result<Scores, Error> {
     let inputs = [(data.input(), data.sample(index)?)];
     let outputs = session.run(&inputs, &mut ()).map_err(|source| Error::exec(path, source))?;
-    let names = model.graph().outputs().iter().map(|v| model.graph().value(*v).name.clone());
+    let name = |v: &ValueId| model.graph().value(*v).name.clone();
     let vector = |tensor: &Tensor| {
         class_count(tensor.shape())?;
         tensor.as_slice::<f32>().ok().map(<[f32]>::to_vec)
     };
-    let found = names.zip(&outputs).find_map(|(output, t)| Some(Scores { output, values: vector(t)? }));
-    found.ok_or_else(|| Error::NoScores { model: path.to_owned() })
+    let mut named = targets.iter().map(name).zip(&outputs);
+    let found = named.find_map(|(output, t)| Some(Scores { output, values: vector(t)? }));
+    found.ok_or_else(|| {
+        let shapes = targets.iter().map(name).zip(&outputs).map(|(n, t)| format!("`{n}` {:?}", t.shape()));
+        Error::NoScores { model: path.to_owned(), outputs: shapes.collect() }
+    })
 }
 
 /// How many scores beat the label's; equal scores beat it if they stand before it.

@@ -86,7 +86,8 @@ impl Planner<'_> {
 
     fn activation(&mut self, value: ValueId) -> Result<ActivationPlan, Error> {
         let (qtype, symmetric) = (self.recipe.activation_type(), self.recipe.symmetric_activations());
-        let failed = |source| Error::Tensor { tensor: self.name(value), source };
+        let place = || format!("activation `{}`", self.name(value));
+        let failed = |source| Error::tensor(self.model, place(), None, source);
         let empty = TensorStats::new();
         let stats = self.statistics.get(value).unwrap_or(&empty);
         if let Some((_, range)) = self.input_range.filter(|(input, _)| *input == value) {
@@ -125,7 +126,7 @@ impl Planner<'_> {
                 let entry = match node.op.operand_role(slot) {
                     _ if tensor.dtype() != DType::F32 => None,
                     OperandRole::Weight { .. } => Some(self.weight(id, node, slot, &tensor)?),
-                    OperandRole::Activation => Some(self.constant_activation(value, &tensor)?),
+                    OperandRole::Activation => Some(self.constant_activation(id, node, slot, &tensor)?),
                     OperandRole::Bias | OperandRole::Config => None,
                 };
                 if let Some(entry) = entry {
@@ -137,14 +138,21 @@ impl Planner<'_> {
         Ok(())
     }
 
+    /// How messages call the operand in `slot` of a node.
+    fn place(&self, id: NodeId, node: &Node, slot: usize) -> String {
+        let name = node.input(slot).map_or_else(String::new, |v| self.name(v));
+        format!("node `{}`, operand `{name}`", self.graph.label(id))
+    }
+
     fn broken(&self, source: quantize_ir::GraphError) -> Error {
         Error::graph(self.model, source)
     }
 
     fn weight(&self, id: NodeId, node: &Node, slot: usize, tensor: &Tensor) -> Result<WeightPlan, Error> {
-        let name = node.input(slot).map_or_else(String::new, |v| self.name(v));
-        let failed = |source| Error::Tensor { tensor: name.clone(), source };
-        let unfit = |source| Error::Params { tensor: name.clone(), source };
+        let label = self.graph.label(id);
+        let place = self.place(id, node, slot);
+        let failed = |source| Error::tensor(self.model, place.clone(), Some(label.clone()), source);
+        let unfit = |source| Error::Params { model: self.model.to_owned(), place: place.clone(), source };
         let values = tensor.as_slice::<f32>().map_err(|e| self.broken(e.into()))?;
         let bias = node.input(2).map(|b| self.graph.constant(b)).transpose().map_err(|e| self.broken(e))?.flatten();
         let bias = bias.as_ref().and_then(|b| b.as_slice::<f32>().ok());
@@ -178,9 +186,10 @@ impl Planner<'_> {
     }
 
     /// A constant operand of an elementwise operator: quantized like the activations it meets.
-    fn constant_activation(&self, value: ValueId, tensor: &Tensor) -> Result<WeightPlan, Error> {
-        let name = self.name(value);
-        let failed = |source| Error::Tensor { tensor: name.clone(), source };
+    fn constant_activation(&self, id: NodeId, node: &Node, slot: usize, tensor: &Tensor) -> Result<WeightPlan, Error> {
+        let label = self.graph.label(id);
+        let place = self.place(id, node, slot);
+        let failed = |source| Error::tensor(self.model, place.clone(), Some(label.clone()), source);
         let values = tensor.as_slice::<f32>().map_err(|e| self.broken(e.into()))?;
         let finite = values.iter().all(|v| v.is_finite());
         let not_finite = NumericsError::NonFiniteRange { lo: f32::NAN, hi: f32::NAN };
@@ -210,8 +219,9 @@ impl Planner<'_> {
             return Ok(());
         };
         let Some(tensor) = self.graph.constant(value).map_err(|e| self.broken(e))? else { return Ok(()) };
-        let name = self.name(value);
-        let failed = |source| Error::Tensor { tensor: name.clone(), source };
+        let label = self.graph.label(id);
+        let place = self.place(id, node, slot);
+        let failed = |source| Error::tensor(self.model, place.clone(), Some(label.clone()), source);
         let bias = tensor.as_slice::<f32>().map_err(|e| self.broken(e.into()))?;
         let s_w = weight.params.scale();
         let spread: Vec<f32> = if s_w.len() == 1 { vec![s_w[0]; bias.len()] } else { s_w.to_vec() };
@@ -224,7 +234,7 @@ impl Planner<'_> {
             Some(_) => QuantParams::per_channel(QuantType::I32, 0, scales),
             None => QuantParams::per_tensor(QuantType::I32, scales[0], 0),
         };
-        let params = params.map_err(|source| Error::Params { tensor: name.clone(), source })?;
+        let params = params.map_err(|source| Error::Params { model: self.model.to_owned(), place, source })?;
         let codes = Tensor::new(tensor.shape(), codes).map_err(|e| self.broken(e.into()))?;
         self.planned.plan.weights.insert((id, slot), WeightPlan { params, codes: Arc::new(codes), sqnr_db });
         Ok(())

@@ -12,11 +12,11 @@ use crate::progress::Progress;
 use crate::selection::matching;
 use crate::summary::{self, Summary};
 use quantize_document::OutputSet;
-use quantize_exec::Program;
+use quantize_exec::{ExecError, Program};
 use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, QuantPlan, ValueId};
 use quantize_numerics::Range;
 use quantize_onnx::{Encoded, QdqRecipe};
-use quantize_passes::{Preparation, prepare};
+use quantize_passes::{Preparation, Selection, prepare};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -126,22 +126,24 @@ fn decide(model: &Model, options: &QuantizeOptions, progress: &dyn Progress) -> 
     let broken = |source| Error::pass(path, source);
     let mut folded = model.graph().clone();
     quantize_passes::constant::fold_constants(&mut folded, &ConstantEvaluator).map_err(broken)?;
-    let Preparation { graph, selection, log } = prepare(&folded, &QdqRecipe, &skip).map_err(broken)?;
+    let Preparation { graph, selection, mut log } = prepare(&folded, &QdqRecipe, &skip).map_err(broken)?;
     let quantized = selection.decisions.values().filter(|d| **d == Decision::Quantize).count();
     if quantized == 0 {
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
         let untouched = Decided::untouched(folded, nodes);
-        return if skip.is_empty() { Err(nothing(path, &untouched)) } else { Ok(untouched) };
+        return if skip.is_empty() { Err(nothing(model, path, &untouched)) } else { Ok(untouched) };
     }
     let data = options.data.as_ref().ok_or(Error::NoData { nodes: quantized })?;
     let data = Data::open(data, &graph, path)?;
     let threads = thread_count(options.threads);
     let observed: BTreeSet<ValueId> = selection.observed().collect();
+    refuse_unknown(&graph, path, &selection, &observed)?;
     let statistics = calibrate(&graph, path, &observed, &data, threads, progress)?;
     let (lo, hi) = data.preprocess().possible_range()?;
     let input_range = Range::new(lo, hi).ok().map(|range| (data.input(), range));
     let Planned { plan, remarks } =
         make_plan(&graph, path, &selection, &statistics, &QdqRecipe, &options.recipe, input_range)?;
+    log.extend(absorbed(&graph, &plan));
     let mut warnings: Vec<String> = data.assumed().map(str::to_owned).into_iter().collect();
     warnings.extend(not_finite(&graph, &data, &statistics));
     warnings.extend(remarks);
@@ -156,6 +158,43 @@ fn decide(model: &Model, options: &QuantizeOptions, progress: &dyn Progress) -> 
         graph,
         plan,
     })
+}
+
+/// Operators that cannot be executed are an error if something that would be quantized depends on them.
+fn refuse_unknown(
+    graph: &Graph,
+    path: &Path,
+    selection: &Selection,
+    observed: &BTreeSet<ValueId>,
+) -> Result<(), Error> {
+    let targets: Vec<ValueId> = observed.iter().copied().collect();
+    let unknown = match Program::observe(graph, &targets) {
+        Err(ExecError::Opaque { nodes }) => nodes,
+        Err(source) => return Err(Error::exec(path, source)),
+        Ok(_) => return Ok(()),
+    };
+    let depends = |id: &NodeId| {
+        let outputs: Vec<ValueId> =
+            graph.node(*id).into_iter().flat_map(|n| n.outputs.iter().flatten()).copied().collect();
+        matches!(Program::observe(graph, &outputs), Err(ExecError::Opaque { .. }))
+    };
+    let behind = graph.nodes().map(|(id, _)| id).filter(|id| selection.quantizes(*id)).filter(depends);
+    Err(Error::UnknownOperators {
+        model: path.to_owned(),
+        unknown: unknown.into_iter().map(|(node, op)| format!("node `{node}` ({op})")).collect(),
+        behind: behind.map(|id| graph.label(id)).collect(),
+    })
+}
+
+/// Log entries for activations that vanish into a saturation.
+fn absorbed(graph: &Graph, plan: &QuantPlan) -> Vec<String> {
+    let entry = |(id, node): (&NodeId, &NodePlan)| match node.decision {
+        Decision::Absorbed { into } => {
+            Some(format!("absorb: `{}` is the saturation of `{}`", graph.label(*id), graph.label(into)))
+        }
+        _ => None,
+    };
+    plan.nodes.iter().filter_map(entry).collect()
 }
 
 fn check(
@@ -174,7 +213,7 @@ fn check(
 }
 
 /// Outputs that do not depend on an unknown operator.
-fn computable(graph: &Graph) -> Vec<ValueId> {
+pub(crate) fn computable(graph: &Graph) -> Vec<ValueId> {
     graph.outputs().iter().copied().filter(|v| Program::compile(graph, &[*v]).is_ok()).collect()
 }
 
@@ -188,9 +227,10 @@ fn not_finite(graph: &Graph, data: &Data, statistics: &quantize_calib::Statistic
     statistics.not_finite().map(message).collect()
 }
 
-fn nothing(path: &Path, untouched: &Decided) -> Error {
+fn nothing(model: &Model, path: &Path, untouched: &Decided) -> Error {
     let kept = summary::kept(&untouched.graph, &untouched.plan);
-    let reasons = kept.into_iter().map(|k| format!("{} {}: {}", k.nodes.len(), k.op, k.reason)).collect();
+    let kept = kept.into_iter().map(|k| format!("{} {}: {}", k.nodes.len(), k.op, k.reason));
+    let reasons = model.problems().iter().cloned().chain(kept).collect();
     Error::NothingToQuantize { model: path.to_owned(), reasons }
 }
 

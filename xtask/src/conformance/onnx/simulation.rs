@@ -50,7 +50,7 @@ fn values(file: &Path) -> Result<Vec<Vec<f32>>> {
 
 /// The simulated logits of the first photos.
 fn simulate(lite0: &Lite0, output: &Path) -> Result<Vec<Vec<f32>>> {
-    let failed = |source| Error::Model { path: lite0.model.clone(), source };
+    let failed = |source| Error::Model { path: lite0.model.clone(), source: Box::new(source) };
     let simulation = simulate_onnx(&options(lite0, output), &Silent).map_err(failed)?;
     let file = lite0.data.join("x.npy");
     let mut logits = Vec::with_capacity(PHOTOS);
