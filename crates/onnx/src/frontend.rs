@@ -6,7 +6,7 @@
 
 use crate::document::{GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_VALUE_INFO, OnnxDocument, normal_domain};
 use crate::error::{OnnxError, Problem};
-use crate::ops::{self, Known, NodeReader, Read};
+use crate::ops::{self, Known, NodeReader, Read, ReadError};
 use crate::tensor::dtype_of;
 use quantize_ir::op::Opaque;
 use quantize_ir::{Constant, DType, Dim, Graph, Node, Op, Origin, Shape, Tensor, Value, ValueId};
@@ -27,7 +27,7 @@ const NEWEST_OPSET: i64 = 28;
 ///
 /// # Errors
 /// If a message does not decode, a name is defined twice or not at all, a standard operator is used but no version of
-/// them imported, or the graph has a cycle.
+/// them imported, a node contradicts the shape of its weight, or the graph has a cycle.
 pub fn import(document: &Arc<OnnxDocument>) -> Result<(Graph, Vec<Problem>), OnnxError> {
     let mut importer = Importer {
         document,
@@ -161,12 +161,14 @@ impl Importer<'_> {
             "" => Ok(None),
             name => self.names.get(name).map(|id| Some(*id)).ok_or_else(|| {
                 let cause = format!("reads `{name}`, which nothing defines");
-                self.document.invalid(Some(item(node, index)), cause)
+                self.document.invalid(Some(item(node, index)), cause).with_hint(
+                    "the exporter left out an initializer; export the model with its weights inside the file",
+                )
             }),
         };
         let own: Vec<Option<ValueId>> = node.input.iter().map(lookup).collect::<Result<_, _>>()?;
         let outputs: Vec<Option<ValueId>> = node.output.iter().map(lookup).collect::<Result<_, _>>()?;
-        let read = self.read(index, node);
+        let read = self.read(index, node)?;
         let mut inputs = self.place(&read, own, index);
         if matches!(read.op, Op::Opaque(_)) {
             inputs.extend(self.captures(node));
@@ -183,21 +185,25 @@ impl Importer<'_> {
         OnnxError::Graph { file: self.document.source().path().to_owned(), source }
     }
 
-    fn read(&mut self, index: usize, node: &NodeProto) -> Read {
+    /// The node as an operator of the shared set; opaque if it is none.
+    fn read(&mut self, index: usize, node: &NodeProto) -> Result<Read, OnnxError> {
         let opaque =
             || Read::from(Op::Opaque(Opaque { domain: node.domain().to_owned(), kind: node.op_type().to_owned() }));
         let opset = self.document.opset().min(NEWEST_OPSET);
         if opset < OLDEST_OPSET || !self.is_standard(node) {
-            return opaque();
+            return Ok(opaque());
         }
         match ops::read(&NodeReader::new(node, opset, self)) {
-            Some(Ok(read)) => read,
+            Some(Ok(read)) => Ok(read),
+            Some(Err(ReadError::Contradiction(cause))) => {
+                Err(self.document.invalid(Some(item(node, index)), cause).with_hint("export the model again"))
+            }
             Some(Err(error)) => {
                 let label = if node.name().is_empty() { format!("#{index}") } else { node.name().to_owned() };
                 self.problem(Some(&label), format!("{}: {error}; the node is carried as it is", node.op_type()));
-                opaque()
+                Ok(opaque())
             }
-            None => opaque(),
+            None => Ok(opaque()),
         }
     }
 
@@ -310,6 +316,11 @@ impl Importer<'_> {
 impl Known for Importer<'_> {
     fn constant(&self, name: &str) -> Option<Arc<Tensor>> {
         self.graph.constant(*self.names.get(name)?).ok()?
+    }
+
+    fn constant_shape(&self, name: &str) -> Option<Vec<usize>> {
+        let value = self.graph.value(*self.names.get(name)?);
+        value.constant.as_ref().map(|c| c.shape().to_vec())
     }
 
     fn rank(&self, name: &str) -> Option<usize> {

@@ -38,6 +38,9 @@ pub(crate) enum ReadError {
     /// The operator exists, but not in this form.
     #[error("{0}")]
     Form(&'static str),
+    /// The node contradicts the model around it: no runtime can run it.
+    #[error("{0}")]
+    Contradiction(String),
 }
 
 /// A node read into the shared operator set.
@@ -88,6 +91,8 @@ impl Read {
 pub(crate) trait Known {
     /// The elements of a constant.
     fn constant(&self, name: &str) -> Option<Arc<Tensor>>;
+    /// The dimensions of a constant.
+    fn constant_shape(&self, name: &str) -> Option<Vec<usize>>;
     /// Number of dimensions.
     fn rank(&self, name: &str) -> Option<usize>;
 }
@@ -132,6 +137,12 @@ impl<'a> NodeReader<'a> {
     /// Operand `slot`, if it is a constant.
     pub(super) fn constant(&self, slot: usize) -> Option<Arc<Tensor>> {
         self.known.constant(self.node.input.get(slot)?)
+    }
+
+    /// Name and dimensions of operand `slot`, if it is a constant.
+    pub(super) fn constant_shape(&self, slot: usize) -> Option<(&str, Vec<usize>)> {
+        let name = self.node.input.get(slot)?;
+        Some((name, self.known.constant_shape(name)?))
     }
 
     /// Number of dimensions of operand `slot`, if it is known.

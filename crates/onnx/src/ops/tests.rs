@@ -1,3 +1,5 @@
+//! Tests of the table of operators: reading at each opset, forms that are refused, writing and reading back.
+
 use super::*;
 use crate::tests::{float, floats, int, ints, names, node, tensor, text};
 use quantize_ir::op::*;
@@ -14,6 +16,10 @@ struct Nothing;
 
 impl Known for Nothing {
     fn constant(&self, _: &str) -> Option<Arc<Tensor>> {
+        None
+    }
+
+    fn constant_shape(&self, _: &str) -> Option<Vec<usize>> {
         None
     }
 

@@ -62,13 +62,26 @@ fn group(node: &NodeReader<'_>) -> Result<usize, ReadError> {
     }
 }
 
+/// Refuses a `kernel_shape` that is not the spatial shape of the weight, where both are given.
+fn check_kernel(node: &NodeReader<'_>) -> Result<(), ReadError> {
+    let kernel = node.sizes("kernel_shape")?;
+    let Some((name, weight)) = node.constant_shape(1).filter(|_| !kernel.is_empty()) else { return Ok(()) };
+    if weight.get(2..) == Some(kernel.as_slice()) {
+        return Ok(());
+    }
+    let cause = format!("kernel_shape {kernel:?} does not match weight `{name}` of shape {weight:?}");
+    Err(ReadError::Contradiction(cause))
+}
+
 fn conv(node: &NodeReader<'_>) -> Result<Read, ReadError> {
+    check_kernel(node)?;
     let layout = Layout::ChannelsFirst;
     let filter = FilterLayout::OutputFirst;
     Ok(Op::Conv(Conv { window: window(node)?, group: group(node)?, layout, filter }).into())
 }
 
 fn conv_transpose(node: &NodeReader<'_>) -> Result<Read, ReadError> {
+    check_kernel(node)?;
     let op = ConvTranspose {
         window: window(node)?,
         group: group(node)?,

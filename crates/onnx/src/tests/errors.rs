@@ -81,6 +81,26 @@ fn models_that_contradict_themselves_are_refused() {
 }
 
 #[test]
+fn a_kernel_shape_unlike_the_weight_is_refused() {
+    let weight = Tensor::new([16, 3, 9, 1], vec![0f32; 16 * 27]).unwrap();
+    for (op_type, kernel, fits) in [
+        ("Conv", [9, 1], true),
+        ("Conv", [3, 3], false),
+        ("ConvTranspose", [1, 9], false),
+        ("ConvTranspose", [9, 1], true),
+    ] {
+        let model = relu(|_, g| {
+            g.initializer.push(initializer("w", &weight));
+            g.node = vec![node(op_type, &["x", "w"], &["y"], vec![ints("kernel_shape", &kernel)])];
+            g.node[0].name = Some("conv1".into());
+        });
+        let cause = format!("kernel_shape {kernel:?} does not match weight `w` of shape [16, 3, 9, 1]");
+        let expected = if fits { Ok(()) } else { Err(format!("m.onnx: node `conv1`: {cause}")) };
+        assert_eq!(read_model(&model).map(|_| ()).map_err(|e| e.to_string()), expected, "{op_type} {kernel:?}");
+    }
+}
+
+#[test]
 fn a_model_has_one_graph() {
     let whole = relu(|_, _| {});
     let none = ModelProto { graph: None, ..whole.clone() }.encode_to_vec();
