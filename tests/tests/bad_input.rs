@@ -80,12 +80,14 @@ const BROKEN_MODELS: &[(&str, Edit, &str)] = &[
     (
         "weight is not a number",
         |m| set_element(m, "conv2.weight", 3 * 144, f32::NAN),
-        "error: tensor `conv2.weight`: weight channel 3 contains a NaN or infinite value\n",
+        "error: m.onnx: node `conv2`, operand `conv2.weight`: weight channel 3 contains a NaN or infinite value\n\n\
+         hint: export the model again, or keep the node in fp32 with `--skip 'conv2'`\n",
     ),
     (
         "weight is infinite",
         |m| set_element(m, "conv2.weight", 4 * 144, f32::NEG_INFINITY),
-        "error: tensor `conv2.weight`: weight channel 4 contains a NaN or infinite value\n",
+        "error: m.onnx: node `conv2`, operand `conv2.weight`: weight channel 4 contains a NaN or infinite value\n\n\
+         hint: export the model again, or keep the node in fp32 with `--skip 'conv2'`\n",
     ),
     (
         "four channels",
@@ -301,7 +303,9 @@ fn a_model_without_class_scores() {
     let data = DATA.replace("--calib", "--labels images/labels.csv --data");
     let outcome = sandbox.quantize(&format!("eval m.onnx {data}"));
     assert_eq!(outcome.code, Some(1));
-    assert_eq!(outcome.stderr, "error: m.onnx: no output is a vector of class scores\n");
+    let error = "error: m.onnx: no output is a vector of class scores\n\n\
+                 hint: outputs: `relu2` [1, 32, 4, 4]; scores have shape [1, classes]\n";
+    assert_eq!(outcome.stderr, error);
 }
 
 #[test]

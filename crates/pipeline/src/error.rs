@@ -47,7 +47,7 @@ pub enum Error {
         source: Box<ExecError>,
     },
     /// Operators that cannot be executed stand before nodes that would be quantized.
-    #[error("{}: cannot execute {}, on which {} quantized nodes depend", .model.display(), .unknown.join(", "), .behind.len())]
+    #[error("{}: cannot execute {}, before nodes that would be quantized", .model.display(), .unknown.join(", "))]
     UnknownOperators {
         /// The model.
         model: PathBuf,
@@ -209,6 +209,13 @@ impl Error {
             Self::Onnx(e) => e.hint(),
             Self::Document(e) => e.hint(),
             Self::Data(e) => e.hint(),
+            Self::Graph { source, .. } if unreadable(source) => Some(DAMAGED.into()),
+            Self::Pass { source, .. } if matches!(&**source, PassError::Graph(g) if unreadable(g)) => {
+                Some(DAMAGED.into())
+            }
+            Self::Exec { source, .. } if matches!(&**source, ExecError::Graph(g) if unreadable(g)) => {
+                Some(DAMAGED.into())
+            }
             Self::Exec { source, .. } if matches!(**source, ExecError::Opaque { .. }) => {
                 Some("only a runtime that knows these operators can run this model".into())
             }
@@ -240,6 +247,13 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::NoData { .. } | Self::SkipPattern { .. })
     }
+}
+
+/// What to do about a constant that does not decode.
+const DAMAGED: &str = "the file is damaged or was edited; export the model again";
+
+fn unreadable(source: &GraphError) -> bool {
+    matches!(source, GraphError::Constant(_))
 }
 
 /// Nodes named in a hint before the rest is left to the reader.
