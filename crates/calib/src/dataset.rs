@@ -66,17 +66,17 @@ impl ImageFolder {
         self.other_files
     }
 
-    /// Reads and decodes image `index`.
+    /// Reads and decodes image `index`. The decoded image is named by its path, since several data sets may be in use.
     ///
     /// # Errors
     /// [`CalibError::NoSuchImage`], [`CalibError::Io`], [`CalibError::FileTooLarge`] or what [`DecodedImage::decode`]
     /// reports.
     pub fn load(&self, index: usize) -> Result<DecodedImage, CalibError> {
-        let (Some(path), Some(name)) = (self.files.get(index), self.name(index)) else {
+        let Some(path) = self.files.get(index) else {
             return Err(CalibError::NoSuchImage { path: self.root.clone(), index, len: self.len() });
         };
         let bytes = read_bounded(path, self.limits.max_file_bytes)?;
-        DecodedImage::decode(name, &bytes, self.limits)
+        DecodedImage::decode(path.display().to_string(), &bytes, self.limits)
     }
 }
 
@@ -170,8 +170,10 @@ mod tests {
         fs::write(folder.path().join("b.jpg"), "not an image").unwrap();
         let images = ImageFolder::open(folder.path(), Limits::default()).unwrap();
         let first = images.load(0).unwrap();
-        assert_eq!((first.name(), first.rgb()), ("a.png", [9, 8, 7, 9, 8, 7].as_slice()));
-        assert!(images.load(1).unwrap_err().to_string().starts_with("cannot decode image b.jpg: "));
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        assert_eq!((first.name(), first.rgb()), (path("a.png").as_str(), [9, 8, 7, 9, 8, 7].as_slice()));
+        let expected = format!("cannot decode image {}: ", path("b.jpg"));
+        assert!(images.load(1).unwrap_err().to_string().starts_with(&expected));
         assert!(matches!(images.load(2), Err(CalibError::NoSuchImage { index: 2, len: 2, .. })));
     }
 
@@ -182,7 +184,7 @@ mod tests {
         write_image(&path);
         let images = ImageFolder::open(&path, Limits::default()).unwrap();
         assert_eq!((images.len(), images.name(0), images.other_files()), (1, Some("only.bmp"), 0));
-        assert_eq!(images.load(0).unwrap().name(), "only.bmp");
+        assert_eq!(images.load(0).unwrap().name(), path.display().to_string());
     }
 
     #[test]
@@ -204,7 +206,7 @@ mod tests {
             ("missing", folder.path().join("none"), "none does not exist"),
             ("other file", file, "labels.csv is neither a folder nor a JPEG, PNG or BMP file"),
             ("empty folder", empty, "empty, found 0 other files and 0 folders"),
-            ("only others", folder.path().to_owned(), ", found 1 other files and 1 folders"),
+            ("only others", folder.path().to_owned(), ", found 1 other file and 1 folder"),
         ];
         for (name, path, ending) in cases {
             let error = ImageFolder::open(&path, Limits::default()).unwrap_err();

@@ -59,7 +59,7 @@ impl DecodedImage {
         Self::from_rgb(name, size, decoded.into_raw())
     }
 
-    /// File name without folder.
+    /// What messages call it: the path for an image of an [`ImageFolder`](crate::ImageFolder), else the name given.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

@@ -22,7 +22,7 @@ pub enum CalibError {
         path: PathBuf,
     },
     /// The folder holds no image.
-    #[error("no JPEG, PNG or BMP image in {}, found {files} other files and {folders} folders", .path.display())]
+    #[error("no JPEG, PNG or BMP image in {}, found {} and {}", .path.display(), counted(*.files, "other file"), counted(*.folders, "folder"))]
     NoImages {
         /// The folder.
         path: PathBuf,
@@ -62,7 +62,7 @@ pub enum CalibError {
     /// An image claims more pixels than the limit allows.
     #[error("image {name} has {size} pixels, the limit is {limit} pixels")]
     ImageTooLarge {
-        /// File name.
+        /// The image, by its path if it was read from a file.
         name: String,
         /// Size in the image's header.
         size: Size,
@@ -72,7 +72,7 @@ pub enum CalibError {
     /// The content is damaged, cut short or of a format that is not read.
     #[error("cannot decode image {name}: {cause}")]
     Decode {
-        /// File name.
+        /// The image, by its path if it was read from a file.
         name: String,
         /// What the decoder found.
         cause: String,
@@ -80,7 +80,7 @@ pub enum CalibError {
     /// Width, height and number of bytes of an image disagree, or there is no pixel.
     #[error("image {name} of {size} pixels cannot have {bytes} bytes of RGB")]
     PixelCount {
-        /// File name.
+        /// The image, by its path if it was read from a file.
         name: String,
         /// Claimed size.
         size: Size,
@@ -90,7 +90,7 @@ pub enum CalibError {
     /// The crop window does not fit.
     #[error("crop {crop} is larger than image {name}, which is {available} after resizing from {original}")]
     CropTooLarge {
-        /// File name.
+        /// The image, by its path if it was read from a file.
         name: String,
         /// Size of the crop window.
         crop: Size,
@@ -110,7 +110,7 @@ pub enum CalibError {
     /// Resizing would create too many pixels.
     #[error("resizing image {name} from {original} to {resized} makes more than {limit} pixels")]
     ResizeTooLarge {
-        /// File name.
+        /// The image, by its path if it was read from a file.
         name: String,
         /// Size of the decoded image.
         original: Size,
@@ -177,6 +177,11 @@ pub enum CalibError {
     },
 }
 
+/// A number with its noun, in the plural unless it is one.
+fn counted(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
 impl CalibError {
     /// What the user can do about it, if that can be said.
     #[must_use]
@@ -188,6 +193,7 @@ impl CalibError {
             }
             Self::ImageTooLarge { .. } | Self::FileTooLarge { .. } => "remove the file from the folder or shrink it",
             Self::Decode { .. } => "remove the file from the folder or save it again as PNG or JPEG",
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => "check the spelling of the path",
             Self::ListLength { .. } => "give one value for all channels or one value per channel",
             Self::BadValue { .. } => "values must be finite, and a scale must not be zero; x = (pixel - mean) * scale",
             Self::LabelLine { .. } | Self::NoLabels { .. } => "each line is `file name,class number`",

@@ -115,6 +115,12 @@ pub enum DocumentError {
         /// The path as given.
         path: PathBuf,
     },
+    /// The folder of an output file does not exist.
+    #[error("cannot write {}: the folder {} does not exist", path.display(), folder_of(path).display())]
+    OutputFolderMissing {
+        /// The path as given.
+        path: PathBuf,
+    },
     /// The file to be replaced is write-protected.
     #[error("cannot write {}: the existing file is read-only", path.display())]
     OutputReadOnly {
@@ -166,6 +172,7 @@ impl DocumentError {
             Self::Read { .. }
             | Self::OutOfMemory { .. }
             | Self::ChangedWhileRead { .. }
+            | Self::OutputFolderMissing { .. }
             | Self::OutputReadOnly { .. }
             | Self::Write { .. }
             | Self::Restore { .. } => ErrorKind::Environment,
@@ -184,6 +191,7 @@ impl DocumentError {
             | Self::Wire { path, .. }
             | Self::OutputNotAFile { path, .. }
             | Self::OutputUnnamed { path }
+            | Self::OutputFolderMissing { path }
             | Self::OutputReadOnly { path }
             | Self::DuplicateOutput { path }
             | Self::Write { path, .. }
@@ -209,6 +217,7 @@ impl DocumentError {
             Self::Wire { source, .. } => wire_hint(&source.fault),
             Self::NotAFile { found, .. } | Self::OutputNotAFile { found, .. } => file_hint(found),
             Self::OutputUnnamed { .. } => Some("add a file name to the output path".into()),
+            Self::OutputFolderMissing { path } => write_hint(path, io::ErrorKind::NotFound),
             Self::OutputReadOnly { .. } => Some("choose another output path, or make the file writable".into()),
             Self::OutOfMemory { .. } => Some("use a machine with more free memory".into()),
             Self::ChangedWhileRead { .. } => Some("wait until nothing writes to the file, then run again".into()),

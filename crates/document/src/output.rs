@@ -69,8 +69,8 @@ impl<'a> OutputSet<'a> {
     /// Temporaries that a killed process left beside these outputs are removed first.
     ///
     /// # Errors
-    /// A path names a folder, a device or a write-protected file, two paths
-    /// are the same, or the system refuses. Files that existed before are then
+    /// A path names a folder, a device or a write-protected file, its folder
+    /// does not exist, two paths are the same, or the system refuses. Files that existed before are then
     /// unchanged, and no temporary remains.
     pub fn commit(self) -> Result<Vec<PathBuf>, DocumentError> {
         let paths: Vec<PathBuf> = self.outputs.iter().map(|output| output.path.clone()).collect();
@@ -137,9 +137,16 @@ fn check_target(path: &Path) -> Result<(), DocumentError> {
         Err(_) if path.file_name().is_none() || names_a_folder => {
             Err(DocumentError::OutputUnnamed { path: path.into() })
         }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_missing(folder_of(path)) => {
+            Err(DocumentError::OutputFolderMissing { path: path.into() })
+        }
         // Whatever else is wrong shows when the temporary file is created.
         Err(_) => Ok(()),
     }
+}
+
+fn is_missing(folder: &Path) -> bool {
+    matches!(fs::metadata(folder), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 fn check_existing(path: &Path, existing: &Metadata) -> Result<(), DocumentError> {

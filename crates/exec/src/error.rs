@@ -19,6 +19,18 @@ pub enum OpError {
     /// An operand has the wrong element type or size.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// An operand has not one element for each channel.
+    #[error("operand {slot}{} has {found} elements for {channels} channels", in_parentheses(.name))]
+    Channels {
+        /// The operand's slot.
+        slot: usize,
+        /// Name of the operand's value, where it has one.
+        name: Option<String>,
+        /// Number of its elements.
+        found: usize,
+        /// Number of channels.
+        channels: usize,
+    },
     /// A kernel refused its operands.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -40,6 +52,18 @@ impl OpError {
     pub fn shape(message: impl Into<String>) -> Self {
         Self::Shape(ShapeError::Invalid(message.into()))
     }
+
+    /// With the name of the operand it is about, of which operators know the slot only.
+    pub(crate) fn naming(mut self, name_of: impl Fn(usize) -> Option<String>) -> Self {
+        if let Self::Channels { slot, name, .. } = &mut self {
+            *name = name_of(*slot);
+        }
+        self
+    }
+}
+
+fn in_parentheses(name: &Option<String>) -> String {
+    name.as_ref().map(|name| format!(" (`{name}`)")).unwrap_or_default()
 }
 
 /// Why a graph could not be compiled or run.

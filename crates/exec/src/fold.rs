@@ -30,8 +30,9 @@ pub fn evaluate_constant(graph: &Graph, node: NodeId, max_elements: usize) -> Re
     let constants: Vec<Option<Arc<Tensor>>> = constants.collect::<Result<_, _>>()?;
     let operands: Vec<Option<&Tensor>> = constants.iter().map(Option::as_deref).collect();
     let wanted: Vec<bool> = found.outputs.iter().map(Option::is_some).collect();
+    let name = |slot: usize| Some(graph.value(found.input(slot)?).name.clone());
     evaluate(&found.op, &wanted, Operands(&operands), &mut Pool::limited(max_elements))
-        .map_err(|cause| ExecError::Node { node: label(), op: found.op.name().to_owned(), cause })
+        .map_err(|cause| ExecError::Node { node: label(), op: found.op.name().to_owned(), cause: cause.naming(name) })
 }
 
 #[cfg(test)]

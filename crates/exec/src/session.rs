@@ -129,10 +129,11 @@ impl<'p> Session<'p> {
         let operand = |slot: &Option<usize>| slot.and_then(|at| values[at].as_ref()).map(Held::tensor);
         let operands: Vec<Option<&Tensor>> = step.inputs.iter().map(operand).collect();
         let wanted: Vec<bool> = step.outputs.iter().map(Option::is_some).collect();
+        let name = |slot: usize| step.inputs.get(slot)?.map(|at| self.program.slots[at].name.clone());
         evaluate(&step.op, &wanted, Operands(&operands), &mut self.pool).map_err(|cause| ExecError::Node {
             node: step.label.clone(),
             op: step.op.name().to_owned(),
-            cause,
+            cause: cause.naming(name),
         })
     }
 
@@ -173,7 +174,7 @@ fn quantized(slot: &Slot, mut tensor: Tensor) -> Result<Tensor, ExecError> {
 mod tests {
     use super::*;
     use crate::testing::Network;
-    use quantize_ir::op::{Binary, MaxPool, Padding, Reshape, Unary, Window};
+    use quantize_ir::op::{BatchNorm, Binary, MaxPool, Padding, Reshape, Unary, Window};
     use quantize_ir::{ActivationPlan, Op, QuantParams, QuantPlan, QuantType, WeightPlan};
     use std::sync::Arc;
 
@@ -232,6 +233,21 @@ mod tests {
         let error = session.run(&[(x, vector(&[1.0, 2.0])), (y, vector(&[0.0; 3]))], &mut ()).unwrap_err();
         assert_eq!(error.to_string(), "node `sum` (Add): shapes [2] and [3] cannot be broadcast together");
         assert!(session.run(&[(x, vector(&[1.0])), (y, vector(&[2.0]))], &mut ()).is_ok());
+    }
+
+    #[test]
+    fn a_parameter_of_the_wrong_length_is_named() {
+        let mut net = Network::default();
+        let x = net.input("x");
+        let gamma = net.constant("gamma", vector(&[1.0]));
+        let others = net.constant("others", vector(&[1.0, 1.0]));
+        let norm = Op::BatchNorm(BatchNorm { epsilon: 0.5, axis: 1 });
+        let y = net.node("norm", norm, &[x, gamma, others, others, others]);
+        let program = Program::compile(&net.graph, &[y]).unwrap();
+        let x = (x, Tensor::new([1, 2], vec![0f32; 2]).unwrap());
+        let error = Session::new(&program).run(&[x], &mut ()).unwrap_err();
+        let expected = "node `norm` (BatchNormalization): operand 1 (`gamma`) has 1 elements for 2 channels";
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]

@@ -80,8 +80,9 @@ impl OnnxDocument {
         let model = source.index(limits)?;
         let graphs: Vec<(usize, Field)> = model.with_number(MODEL_GRAPH).map(|(i, f)| (i, *f)).collect();
         let [(graph_field, field)] = graphs.as_slice() else {
-            return Err(invalid(&source, None, format!("it has {} graphs, but a model has one", graphs.len()))
-                .with_hint("is this an ONNX model?"));
+            return Err(
+                invalid(&source, None, not_one_graph(&source, graphs.len())).with_hint("is this an ONNX model?")
+            );
         };
         let graph = model.child(source.bytes(), field, limits).map_err(|e| source.locate(e))?;
         let mut document = Self {
@@ -308,6 +309,7 @@ impl OnnxDocument {
     }
 }
 
+/// Messages name the initializer or node; whoever reads a constant knows the file.
 impl ConstantSource for OnnxDocument {
     fn read(&self, key: u32) -> Result<Tensor, String> {
         let index = (key & !INITIALIZER) as usize;
@@ -315,7 +317,7 @@ impl ConstantSource for OnnxDocument {
             return self.read_constant_node(index);
         }
         let Some(head) = self.initializers.get(index) else { return Err(format!("there is no initializer {index}")) };
-        let about = |cause: String| format!("{}: initializer `{}` {cause}", self.source.path().display(), head.name);
+        let about = |cause: String| format!("initializer `{}` {cause}", head.name);
         let field = self.graph.fields().get(head.field).ok_or_else(|| about("is gone".into()))?;
         let payload = self.source.bytes().get(field.payload()).unwrap_or_default();
         let tensor = TensorProto::decode(payload).map_err(|e| about(e.to_string()))?;
@@ -326,8 +328,8 @@ impl ConstantSource for OnnxDocument {
 impl OnnxDocument {
     /// The tensor of a `Constant` node.
     fn read_constant_node(&self, index: usize) -> Result<Tensor, String> {
-        let node = self.node(index).map_err(|e| e.to_string())?;
-        let about = |cause: String| format!("{}: node `{}` {cause}", self.source.path().display(), node.name());
+        let node = self.node(index).map_err(|_| format!("node {index} does not decode"))?;
+        let about = |cause: String| format!("node `{}` {cause}", node.name());
         crate::ops::constant_value(&node).ok_or_else(|| about("has no tensor".into()))?.map_err(about)
     }
 }
@@ -349,6 +351,14 @@ fn names_in_graph(graph: &GraphProto, names: &mut BTreeSet<String>) {
 /// The standard domain has two spellings.
 pub(crate) fn normal_domain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
+}
+
+fn not_one_graph(source: &SourceFile, graphs: usize) -> String {
+    match graphs {
+        _ if source.bytes().is_empty() => "the file is empty".into(),
+        0 => "it has no graph".into(),
+        _ => format!("it has {graphs} graphs, but a model has one"),
+    }
 }
 
 fn invalid(source: &SourceFile, item: Option<String>, cause: String) -> OnnxError {

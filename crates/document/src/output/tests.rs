@@ -163,6 +163,15 @@ fn folders_that_cannot_hold_the_file_are_named() {
     }
 }
 
+#[test]
+fn a_missing_folder_is_named() {
+    let folder = folder().path().join("missing");
+    let path = folder.join("net.onnx");
+    let error = commit_bytes(&[(&path, b"new")]).expect_err("no folder");
+    let (path, folder) = (path.display(), folder.display());
+    assert_eq!(error.to_string(), format!("cannot write {path}: the folder {folder} does not exist"));
+}
+
 #[cfg(unix)]
 #[test]
 fn a_read_only_folder_is_reported() {

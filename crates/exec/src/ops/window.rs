@@ -27,9 +27,10 @@ pub(crate) fn conv(attrs: &Conv, operands: Operands<'_>, pool: &mut Pool) -> Res
     let (outputs, inputs, kernel) = filter(&weight, spatial.len())?;
     if inputs.checked_mul(attrs.group) != Some(channels) {
         return Err(OpError::shape(format!(
-            "a weight of shape {:?} in {} groups does not fit {channels} input channels",
+            "a weight of shape {:?} in {} {} does not fit {channels} input channels",
             weight.shape(),
-            attrs.group
+            attrs.group,
+            if attrs.group == 1 { "group" } else { "groups" }
         )));
     }
     let axes = axes(&resolve_window(&attrs.window, kernel, spatial)?, spatial);

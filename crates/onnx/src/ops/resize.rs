@@ -38,7 +38,7 @@ const DATA_AND_SCALES: &[usize] = &[0, 2];
 
 fn resize(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     if node.opset() < 11 {
-        return scales_operand(node);
+        return first_resize(node);
     }
     if !node.has_input(2) && !node.has_input(3) {
         return Err(ReadError::Form("it gives neither scales nor sizes"));
@@ -68,6 +68,30 @@ fn coordinates(node: &NodeReader<'_>) -> Result<CoordinateMode, ReadError> {
         return Ok(CoordinateMode::TfCropAndResize { extrapolation: node.float_or("extrapolation_value", 0.0)? });
     }
     node.choice(NAME, "half_pixel", &COORDINATES)
+}
+
+/// The first `Resize`: nearest rounds coordinates up along an axis that shrinks, down along one that grows.
+///
+/// A shared operator rounds all axes alike, so the scales must be known and agree.
+fn first_resize(node: &NodeReader<'_>) -> Result<Read, ReadError> {
+    let mut read = scales_operand(node)?;
+    if let Op::Resize(Resize { mode: ResizeMode::Nearest(rounding), .. }) = &mut read.op {
+        *rounding = first_rounding(node)?;
+    }
+    Ok(read)
+}
+
+fn first_rounding(node: &NodeReader<'_>) -> Result<NearestMode, ReadError> {
+    let tensor = node.constant(1);
+    let Some(scales) = tensor.as_ref().and_then(|t| t.as_slice::<f32>().ok()) else {
+        return Err(ReadError::Form("its scales are not constant, so how nearest rounds at this opset is not known"));
+    };
+    let (shrinks, grows) = (scales.iter().any(|s| *s < 1.0), scales.iter().any(|s| *s > 1.0));
+    match (shrinks, grows) {
+        (false, _) => Ok(NearestMode::Floor),
+        (true, false) => Ok(NearestMode::Ceil),
+        (true, true) => Err(ReadError::Form("nearest rounds up where it shrinks and down where it grows")),
+    }
 }
 
 /// The form of `Upsample` and of the first `Resize`: coordinates are divided by the scale, nearest rounds down.

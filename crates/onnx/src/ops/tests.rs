@@ -397,10 +397,49 @@ fn attributes_of_older_opsets_become_operands() {
 #[test]
 fn operands_of_older_opsets_find_their_place() {
     let old_resize = Op::Resize(nearest(CoordinateMode::Asymmetric));
-    for (op_type, opset) in [("Upsample", 9), ("Resize", 10)] {
-        let read = read_at(&node(op_type, &["x", "scales"], &["y"], vec![]), opset).unwrap();
-        assert_eq!((&read.op, read.placed), (&old_resize, Some([0, 2].as_slice())), "{op_type}");
+    let read = read_at(&node("Upsample", &["x", "scales"], &["y"], vec![]), 9).unwrap();
+    assert_eq!((&read.op, read.placed), (&old_resize, Some([0, 2].as_slice())));
+}
+
+/// The scales of a resize are known, and nothing else.
+struct Scales(Vec<f32>);
+
+impl Known for Scales {
+    fn constant(&self, name: &str) -> Option<Arc<Tensor>> {
+        (name == "scales").then(|| Arc::new(Tensor::vector(self.0.clone())))
     }
+
+    fn constant_shape(&self, _: &str) -> Option<Vec<usize>> {
+        None
+    }
+
+    fn rank(&self, _: &str) -> Option<usize> {
+        None
+    }
+}
+
+#[test]
+fn the_first_resize_rounds_up_where_it_shrinks() {
+    let up_and_down = "nearest rounds up where it shrinks and down where it grows";
+    let cases: Vec<(&str, Vec<f32>, Result<NearestMode, &str>)> = vec![
+        ("grows", vec![1.0, 1.0, 2.0, 1.5], Ok(NearestMode::Floor)),
+        ("keeps", vec![1.0; 4], Ok(NearestMode::Floor)),
+        ("shrinks", vec![1.0, 1.0, 0.6, 0.5], Ok(NearestMode::Ceil)),
+        ("shrinks along one axis", vec![1.0, 1.0, 0.6, 1.0], Ok(NearestMode::Ceil)),
+        ("both", vec![1.0, 1.0, 0.6, 2.0], Err(up_and_down)),
+    ];
+    let resize = |mode| node("Resize", &["x", "scales"], &["y"], vec![text("mode", mode)]);
+    for (name, scales, expected) in cases {
+        let known = Scales(scales);
+        let mode = |node: &NodeProto| match read(&NodeReader::new(node, 10, &known)).unwrap()?.op {
+            Op::Resize(resize) => Ok(resize.mode),
+            other => panic!("{other:?}"),
+        };
+        let found = mode(&resize("nearest")).map_err(|e: ReadError| e.to_string());
+        assert_eq!(found, expected.map(ResizeMode::Nearest).map_err(str::to_owned), "{name}");
+        assert_eq!(mode(&resize("linear")), Ok(ResizeMode::Linear), "{name}");
+    }
+    assert_eq!(read_at(&resize("linear"), 10).unwrap().placed, Some([0, 2].as_slice()));
 }
 
 #[test]
@@ -451,6 +490,13 @@ fn forms_that_are_not_known_are_told_apart() {
         (13, x("LpPool", kernel(int("p", 0))), "attribute `p` has value 0"),
         (13, x("Cast", vec![]), "attribute `to` is missing"),
         (13, x("Cast", vec![int("to", 8)]), "attribute `to` has value 8"),
+        (13, x("Cast", vec![int("to", 10)]), "half precision is not computed here"),
+        (13, x("Cast", vec![int("to", 16)]), "half precision is not computed here"),
+        (
+            10,
+            weighted("Resize", vec![]),
+            "its scales are not constant, so how nearest rounds at this opset is not known",
+        ),
         (13, x("Concat", vec![]), "attribute `axis` is missing"),
         (9, x("Slice", vec![]), "attribute `starts` is missing"),
         (

@@ -27,7 +27,7 @@ fn singles<'a>(operands: Operands<'a>, slot: usize, len: usize) -> Result<&'a [f
     if values.len() == len {
         Ok(values)
     } else {
-        Err(OpError::shape(format!("operand {slot} has {} elements for {len} channels", values.len())))
+        Err(OpError::Channels { slot, name: None, found: values.len(), channels: len })
     }
 }
 
