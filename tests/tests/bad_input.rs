@@ -45,18 +45,19 @@ const BROKEN_MODELS: &[(&str, Edit, &str)] = &[
     (
         "missing initializer",
         |m| graph(m).initializer.retain(|i| i.name() != "conv1.weight"),
-        "error: m.onnx: node `conv1`: reads `conv1.weight`, which nothing defines\n",
+        "error: m.onnx: node `conv1`: reads `conv1.weight`, which nothing defines\n\n\
+         hint: the exporter left out an initializer; export the model with its weights inside the file\n",
     ),
     (
         "initializer shorter than its dimensions",
         |m| initializer(m, "conv1.weight").raw_data.as_mut().unwrap().truncate(431 * 4),
-        "error: m.onnx: m.onnx: initializer `conv1.weight` declares dimensions [16, 3, 3, 3], 432 elements, but holds \
+        "error: m.onnx: initializer `conv1.weight` declares dimensions [16, 3, 3, 3], 432 elements, but holds \
          431\n",
     ),
     (
         "initializer longer than its dimensions",
         |m| initializer(m, "fc.bias").raw_data.as_mut().unwrap().extend([0; 4]),
-        "error: m.onnx: m.onnx: initializer `fc.bias` declares dimensions [4], 4 elements, but holds 5\n",
+        "error: m.onnx: initializer `fc.bias` declares dimensions [4], 4 elements, but holds 5\n",
     ),
     (
         "product of dimensions overflows",
@@ -75,7 +76,7 @@ const BROKEN_MODELS: &[(&str, Edit, &str)] = &[
             gamma.dims = vec![15];
             gamma.raw_data.as_mut().unwrap().truncate(15 * 4);
         },
-        "error: m.onnx: node `bn1` (BatchNormalization): operand 1 has 15 elements for 16 channels\n",
+        "error: m.onnx: node `bn1` (BatchNormalization): operand 1 (`bn1.gamma`) has 15 elements for 16 channels\n",
     ),
     (
         "weight is not a number",
@@ -92,7 +93,7 @@ const BROKEN_MODELS: &[(&str, Edit, &str)] = &[
     (
         "four channels",
         |m| set_channels(m, 4),
-        "error: image `disc_0.png`: preprocessing gives [1, 3, 16, 16], but model input `input` takes [1, 4, 16, 16]\n\n\
+        "error: image `images/disc_0.png`: preprocessing gives [1, 3, 16, 16], but model input `input` takes [1, 4, 16, 16]\n\n\
          hint: choose `--channels gray` for one channel, `rgb` or `bgr` for three, and check `--layout`\n",
     ),
     ("no output", |m| graph(m).output.clear(), "error: m.onnx: the graph has no outputs\n"),
@@ -109,7 +110,7 @@ const BROKEN_MODELS: &[(&str, Edit, &str)] = &[
     (
         "no graph",
         |m| m.graph = None,
-        "error: m.onnx: it has 0 graphs, but a model has one\n\nhint: is this an ONNX model?\n",
+        "error: m.onnx: it has no graph\n\nhint: is this an ONNX model?\n",
     ),
     (
         "no operator set",
@@ -153,7 +154,7 @@ fn pretty_equal(said: &[(&str, String)], expected: &[(&str, String)]) {
 fn files_that_are_no_models() {
     let whole = fixtures::model_bytes("tiny_classifier");
     let cases: [(&str, &[u8], &str); 3] = [
-        ("empty", b"", "error: m.onnx: it has 0 graphs, but a model has one\n\nhint: is this an ONNX model?\n"),
+        ("empty", b"", "error: m.onnx: the file is empty\n\nhint: is this an ONNX model?\n"),
         (
             "text",
             b"hello\n",
@@ -180,12 +181,12 @@ fn files_that_are_no_models() {
 const BAD_DATA: &[(&str, &str)] = &[
     (
         "--calib empty",
-        "error: no JPEG, PNG or BMP image in empty, found 1 other files and 0 folders\n\n\
+        "error: no JPEG, PNG or BMP image in empty, found 1 other file and 0 folders\n\n\
          hint: name a folder that holds .jpg, .jpeg, .png or .bmp files, or one such file\n",
     ),
     (
         "--calib nested",
-        "error: no JPEG, PNG or BMP image in nested, found 0 other files and 1 folders\n\n\
+        "error: no JPEG, PNG or BMP image in nested, found 0 other files and 1 folder\n\n\
          hint: sub-folders are not searched; name one of them\n",
     ),
     (
@@ -200,17 +201,17 @@ const BAD_DATA: &[(&str, &str)] = &[
     ),
     (
         "--calib corrupt",
-        "error: cannot decode image sky_0.png: the file is cut short\n\n\
+        "error: cannot decode image corrupt/sky_0.png: the file is cut short\n\n\
          hint: remove the file from the folder or save it again as PNG or JPEG\n",
     ),
     (
         "--calib images --channels gray",
-        "error: image `disc_0.png`: preprocessing gives [1, 1, 16, 16], but model input `input` takes [1, 3, 16, 16]\n\n\
+        "error: image `images/disc_0.png`: preprocessing gives [1, 1, 16, 16], but model input `input` takes [1, 3, 16, 16]\n\n\
          hint: choose `--channels gray` for one channel, `rgb` or `bgr` for three, and check `--layout`\n",
     ),
     (
         "--calib images --crop 12",
-        "error: image `disc_0.png`: preprocessing gives [1, 3, 12, 12], but model input `input` takes [1, 3, 16, 16]\n\n\
+        "error: image `images/disc_0.png`: preprocessing gives [1, 3, 12, 12], but model input `input` takes [1, 3, 16, 16]\n\n\
          hint: set `--crop` or `--resize` to the size of the input\n",
     ),
     (
@@ -275,7 +276,7 @@ fn bad_labels() {
     let mut expected: Vec<_> = BAD_LABELS.iter().map(|(labels, text)| (*labels, (*text).to_owned())).collect();
     let labels = String::from_utf8(sandbox.read("images/labels.csv")).unwrap().replace("disc_0.png,3", "disc_0.png,4");
     said.push(("out of range", evaluate(&labels)));
-    let text = "error: label 4 of image `disc_0.png` is not a class of the model, whose output `logits` has 4 scores\n\n\
+    let text = "error: label 4 of image `images/disc_0.png` is not a class of the model, whose output `logits` has 4 scores\n\n\
                 hint: labels count from 0, in the order of the model's outputs\n";
     expected.push(("out of range", text.to_owned()));
     pretty_equal(&said, &expected);
