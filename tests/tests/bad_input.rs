@@ -52,12 +52,14 @@ const BROKEN_MODELS: &[(&str, Edit, &str)] = &[
         "initializer shorter than its dimensions",
         |m| initializer(m, "conv1.weight").raw_data.as_mut().unwrap().truncate(431 * 4),
         "error: m.onnx: initializer `conv1.weight` declares dimensions [16, 3, 3, 3], 432 elements, but holds \
-         431\n",
+         431\n\n\
+         hint: the file is damaged or was edited; export the model again\n",
     ),
     (
         "initializer longer than its dimensions",
         |m| initializer(m, "fc.bias").raw_data.as_mut().unwrap().extend([0; 4]),
-        "error: m.onnx: initializer `fc.bias` declares dimensions [4], 4 elements, but holds 5\n",
+        "error: m.onnx: initializer `fc.bias` declares dimensions [4], 4 elements, but holds 5\n\n\
+         hint: the file is damaged or was edited; export the model again\n",
     ),
     (
         "product of dimensions overflows",
@@ -276,7 +278,7 @@ fn bad_labels() {
     let mut expected: Vec<_> = BAD_LABELS.iter().map(|(labels, text)| (*labels, (*text).to_owned())).collect();
     let labels = String::from_utf8(sandbox.read("images/labels.csv")).unwrap().replace("disc_0.png,3", "disc_0.png,4");
     said.push(("out of range", evaluate(&labels)));
-    let text = "error: label 4 of image `images/disc_0.png` is not a class of the model, whose output `logits` has 4 scores\n\n\
+    let text = "error: label 4 of image `disc_0.png` is not a class of the model, whose output `logits` has 4 scores\n\n\
                 hint: labels count from 0, in the order of the model's outputs\n";
     expected.push(("out of range", text.to_owned()));
     pretty_equal(&said, &expected);
