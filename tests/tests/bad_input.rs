@@ -109,11 +109,7 @@ const BROKEN_MODELS: &[(&str, Edit, &str)] = &[
         |m| node(m, "bn1").output[0] = "conv1".into(),
         "error: m.onnx: node `bn1`: defines `conv1`, which is defined before\n",
     ),
-    (
-        "no graph",
-        |m| m.graph = None,
-        "error: m.onnx: it has no graph\n\nhint: is this an ONNX model?\n",
-    ),
+    ("no graph", |m| m.graph = None, "error: m.onnx: it has no graph\n\nhint: is this an ONNX model?\n"),
     (
         "no operator set",
         |m| m.opset_import.clear(),
