@@ -31,12 +31,15 @@ pub enum TensorError {
     },
 }
 
-/// Number of elements of `shape`, or an error if it does not fit `usize`.
+/// Number of elements of `shape`. Dimensions beside an empty one are checked as if it were 1, so that the product of
+/// any of them fits too.
+///
+/// # Errors
+/// If the product does not fit `usize`.
 pub fn element_count(shape: &[usize]) -> Result<usize, TensorError> {
-    shape
-        .iter()
-        .try_fold(1usize, |n, &d| n.checked_mul(d))
-        .ok_or_else(|| TensorError::Overflow { shape: shape.to_vec() })
+    let largest = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
+    let count = largest.ok_or_else(|| TensorError::Overflow { shape: shape.to_vec() })?;
+    Ok(if shape.contains(&0) { 0 } else { count })
 }
 
 /// The elements of a tensor, by type. Half-precision types are read as `F32` by the front-ends.
@@ -262,6 +265,7 @@ mod tests {
             Tensor::new(vec![usize::MAX, 2], vec![0f32; 1]),
             Err(TensorError::Overflow { shape: vec![usize::MAX, 2] })
         );
+        assert!(element_count(&[0, usize::MAX, 2]).is_err(), "an empty axis does not excuse the others");
     }
 
     #[test]

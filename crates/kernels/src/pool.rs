@@ -156,11 +156,11 @@ fn fold_axis(
     fold: impl Fn(f32, f32) -> f32 + Copy,
     to: &mut [f32],
 ) {
-    if axis.input == 0 {
+    let (from_len, to_len) = (axis.input * inner, axis.output * inner);
+    if from_len == 0 || to_len == 0 {
         to.fill(start);
         return;
     }
-    let (from_len, to_len) = (axis.input * inner, axis.output * inner);
     for (from, to) in from.chunks_exact(from_len).zip(to.chunks_exact_mut(to_len)) {
         to.fill(start);
         for tap in 0..axis.kernel {
