@@ -181,7 +181,8 @@ fn a_read_only_folder_is_reported() {
     fs::create_dir(&locked).unwrap();
     fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).unwrap();
     if fs::write(locked.join("probe"), b"").is_ok() {
-        eprintln!("skipped: this user may write to read-only folders");
+        // Past the macros, whose output the test harness hides.
+        let _ = writeln!(std::io::stderr(), "skipped: this user may write to read-only folders");
         return;
     }
     let error = commit_bytes(&[(&locked.join("net.onnx"), b"new")]).expect_err("read-only");
