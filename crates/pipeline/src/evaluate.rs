@@ -7,7 +7,7 @@ use crate::model::Model;
 use crate::options::{DataOptions, thread_count};
 use crate::parallel::for_each;
 use crate::progress::Progress;
-use crate::quantize::computable;
+use crate::unknown::Unknown;
 use quantize_calib::Labels;
 use quantize_exec::Session;
 use quantize_ir::{Tensor, ValueId};
@@ -47,7 +47,8 @@ pub fn evaluate(options: &EvaluateOptions, progress: &dyn Progress) -> Result<Ev
     let model = Model::open(&options.model)?;
     let data = Data::open(&options.data, model.graph(), &options.model)?;
     let labels = Labels::read(&options.labels)?.of(data.images())?;
-    let computable = computable(model.graph());
+    let unknown = Unknown::of(model.graph()).map_err(|source| Error::graph(&options.model, source))?;
+    let computable = unknown.computable_outputs(model.graph());
     let targets = if computable.is_empty() { model.graph().outputs() } else { &computable };
     let program = model.compile(targets)?;
     progress.begin("evaluating", data.len());

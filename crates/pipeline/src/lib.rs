@@ -20,6 +20,7 @@ mod progress;
 mod quantize;
 mod selection;
 mod summary;
+mod unknown;
 
 pub use accuracy::{Accuracy, OutputAccuracy};
 pub use error::Error;

@@ -11,12 +11,13 @@ use crate::planning::{Planned, make_plan};
 use crate::progress::Progress;
 use crate::selection::matching;
 use crate::summary::{self, Summary};
+use crate::unknown::Unknown;
 use quantize_document::OutputSet;
-use quantize_exec::{ExecError, Program};
+use quantize_exec::Program;
 use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, QuantPlan, ValueId};
 use quantize_numerics::Range;
 use quantize_onnx::{Encoded, QdqRecipe};
-use quantize_passes::{Preparation, Selection, prepare};
+use quantize_passes::{Preparation, prepare};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -137,7 +138,8 @@ fn decide(model: &Model, options: &QuantizeOptions, progress: &dyn Progress) -> 
     let data = Data::open(data, &graph, path)?;
     let threads = thread_count(options.threads);
     let observed: BTreeSet<ValueId> = selection.observed().collect();
-    refuse_unknown(&graph, path, &selection, &observed)?;
+    let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
+    unknown.refuse(&graph, path, &|id| selection.quantizes(id))?;
     let statistics = calibrate(&graph, path, &observed, &data, threads, progress)?;
     let (lo, hi) = data.preprocess().possible_range()?;
     let input_range = Range::new(lo, hi).ok().map(|range| (data.input(), range));
@@ -148,7 +150,8 @@ fn decide(model: &Model, options: &QuantizeOptions, progress: &dyn Progress) -> 
     warnings.extend(not_finite(&graph, &data, &statistics));
     warnings.extend(remarks);
     drop(statistics);
-    let accuracy = check(&graph, path, &plan, &data, threads, progress)?;
+    let targets = unknown.computable_outputs(&graph);
+    let accuracy = check(&graph, path, &targets, &plan, &data, threads, progress)?;
     Ok(Decided {
         images: data.len(),
         preprocessing: data.preprocess().to_string(),
@@ -157,32 +160,6 @@ fn decide(model: &Model, options: &QuantizeOptions, progress: &dyn Progress) -> 
         log,
         graph,
         plan,
-    })
-}
-
-/// Operators that cannot be executed are an error if something that would be quantized depends on them.
-fn refuse_unknown(
-    graph: &Graph,
-    path: &Path,
-    selection: &Selection,
-    observed: &BTreeSet<ValueId>,
-) -> Result<(), Error> {
-    let targets: Vec<ValueId> = observed.iter().copied().collect();
-    let unknown = match Program::observe(graph, &targets) {
-        Err(ExecError::Opaque { nodes }) => nodes,
-        Err(source) => return Err(Error::exec(path, source)),
-        Ok(_) => return Ok(()),
-    };
-    let depends = |id: &NodeId| {
-        let outputs: Vec<ValueId> =
-            graph.node(*id).into_iter().flat_map(|n| n.outputs.iter().flatten()).copied().collect();
-        matches!(Program::observe(graph, &outputs), Err(ExecError::Opaque { .. }))
-    };
-    let behind = graph.nodes().map(|(id, _)| id).filter(|id| selection.quantizes(*id)).filter(depends);
-    Err(Error::UnknownOperators {
-        model: path.to_owned(),
-        unknown: unknown.into_iter().map(|(node, op)| format!("node `{node}` ({op})")).collect(),
-        behind: behind.map(|id| graph.label(id)).collect(),
     })
 }
 
@@ -200,21 +177,16 @@ fn absorbed(graph: &Graph, plan: &QuantPlan) -> Vec<String> {
 fn check(
     graph: &Graph,
     path: &Path,
+    targets: &[ValueId],
     plan: &QuantPlan,
     data: &Data,
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<crate::accuracy::Accuracy, Error> {
     let failed = |source| Error::exec(path, source);
-    let targets = computable(graph);
-    let reference = Program::compile(graph, &targets).map_err(failed)?;
-    let simulated = Program::simulate(graph, &targets, plan).map_err(failed)?;
-    compare(graph, path, &targets, (&reference, &simulated), data, CHECKED_SAMPLES, threads, progress)
-}
-
-/// Outputs that do not depend on an unknown operator.
-pub(crate) fn computable(graph: &Graph) -> Vec<ValueId> {
-    graph.outputs().iter().copied().filter(|v| Program::compile(graph, &[*v]).is_ok()).collect()
+    let reference = Program::compile(graph, targets).map_err(failed)?;
+    let simulated = Program::simulate(graph, targets, plan).map_err(failed)?;
+    compare(graph, path, targets, (&reference, &simulated), data, CHECKED_SAMPLES, threads, progress)
 }
 
 fn not_finite(graph: &Graph, data: &Data, statistics: &quantize_calib::Statistics) -> Vec<String> {

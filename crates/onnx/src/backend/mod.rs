@@ -261,13 +261,14 @@ impl Editor<'_, '_> {
 
     /// Takes out initializers that had a reader and have none any more; returns their names.
     fn drop_unread_initializers(&mut self) -> Result<BTreeSet<String>, OnnxError> {
-        let had_reader = |name: &str| {
-            let values = self.request.original.values().filter(|(_, v)| v.producer().is_none() && v.name == name);
-            values.into_iter().any(|(_, v)| !v.consumers().is_empty())
-        };
+        let values = self.request.original.values().map(|(_, v)| v);
+        let had_reader: BTreeSet<&str> =
+            values.filter(|v| v.producer().is_none() && !v.consumers().is_empty()).map(|v| v.name.as_str()).collect();
         let unread = |name: &str| !self.wiring.read.contains(name);
         let mut gone = BTreeSet::new();
-        for head in self.document.initializers().iter().filter(|h| unread(&h.name) && had_reader(&h.name)) {
+        for head in
+            self.document.initializers().iter().filter(|h| unread(&h.name) && had_reader.contains(h.name.as_str()))
+        {
             self.body.remove(head.field)?;
             gone.insert(head.name.clone());
         }
@@ -290,13 +291,11 @@ impl Editor<'_, '_> {
         let results = self.wiring.pairs.values().map(|p| &p.dequantized);
         let guarded = self.wiring.nodes.values().filter_map(|w| w.guard.as_ref()).map(|g| &g.output);
         let exists: BTreeSet<&String> = written.into_iter().chain(results).chain(guarded).collect();
-        let computed = |name: &str| {
-            let mut values = self.request.original.values();
-            values.any(|(_, v)| v.name == name && v.producer().is_some())
-        };
+        let values = self.request.original.values().map(|(_, v)| v);
+        let computed: BTreeSet<&str> = values.filter(|v| v.producer().is_some()).map(|v| v.name.as_str()).collect();
         for (field, info) in self.document.value_infos(GRAPH_VALUE_INFO)? {
             let name = info.name().to_owned();
-            if !exists.contains(&name) && computed(&name) {
+            if !exists.contains(&name) && computed.contains(name.as_str()) {
                 self.body.remove(field)?;
             }
         }

@@ -244,3 +244,15 @@ fn untouched_messages_keep_their_bytes() {
     assert_eq!(described, ["r"], "descriptions of values that are gone go too");
     assert_eq!(written.metadata_props[0].key(), "onnx.infer");
 }
+
+#[test]
+fn a_chain_of_doublings_behind_a_float_node_takes_no_longer_than_its_length() {
+    let mut nodes = vec![node(&conv_op(), "conv1", &["x", "w1"], "a0")];
+    for i in 0..100 {
+        let (from, to) = (format!("a{i}"), format!("a{}", i + 1));
+        nodes.push(node(&Op::Binary(quantize_ir::op::Binary::Add), &to, &[&from, &from], &to));
+    }
+    nodes.push(node(&RELU, "relu", &["a100"], "y"));
+    let written = Case::new(&model(nodes, &["w1"], &["y"], 13)).pair("x", "x").pair("a100", "a100").write();
+    assert!(!listing(&written).iter().any(|n| n.starts_with("LeakyRelu")), "nothing merges into the convolution");
+}

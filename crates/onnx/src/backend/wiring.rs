@@ -134,11 +134,12 @@ impl Wiring {
     }
 
     fn name_constants(&mut self, request: &Request<'_>, names: &mut Names) {
-        let mut known: Vec<(ValueId, (NodeId, usize), ConstantNames)> = Vec::new();
+        let mut known: BTreeMap<ValueId, Vec<ConstantNames>> = BTreeMap::new();
         for (&(id, slot), entry) in &request.plan.weights {
             let Some(value) = request.graph.node(id).and_then(|n| n.input(slot)) else { continue };
             let same = |at: &(NodeId, usize)| request.plan.weights.get(at) == Some(entry);
-            if let Some((_, _, shared)) = known.iter().find(|(v, at, _)| *v == value && same(at)) {
+            let named = known.entry(value).or_default();
+            if let Some(shared) = named.iter().find(|names| same(&names.first_reader)) {
                 self.constants.insert((id, slot), shared.clone());
                 continue;
             }
@@ -153,7 +154,7 @@ impl Wiring {
                 node: names.fresh(&format!("{name}_DequantizeLinear")),
                 first_reader: (id, slot),
             };
-            known.push((value, (id, slot), fresh.clone()));
+            named.push(fresh.clone());
             self.constants.insert((id, slot), fresh);
         }
     }
@@ -232,20 +233,20 @@ impl Wiring {
 
     /// Whether `node` stays float and is, or may be merged into, a float node with a weight and a quantized operand.
     fn ends_float_weights(&self, request: &Request<'_>, id: NodeId, node: &Node) -> bool {
-        if request.plan.quantizes(id) {
-            return false;
-        }
-        match node.op {
-            Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) => {
-                node.input(0).is_some_and(|v| self.pairs.contains_key(&v))
+        let mut at = Some((id, node));
+        while let Some((_, node)) = at.filter(|(id, _)| !request.plan.quantizes(*id)) {
+            match node.op {
+                Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) => {
+                    return node.input(0).is_some_and(|v| self.pairs.contains_key(&v));
+                }
+                Op::BatchNorm(_) | Op::Binary(_) | Op::Identity => {
+                    let real = only_varying(request.graph, node).filter(|v| !self.pairs.contains_key(v));
+                    at = real.and_then(|v| request.graph.producer(v));
+                }
+                _ => return false,
             }
-            Op::BatchNorm(_) | Op::Binary(_) | Op::Identity => node.inputs.iter().flatten().any(|v| {
-                let read_as_real = !self.pairs.contains_key(v);
-                let producer = request.graph.producer(*v).filter(|_| read_as_real);
-                producer.is_some_and(|(before, node)| self.ends_float_weights(request, before, node))
-            }),
-            _ => false,
         }
+        false
     }
 
     /// Takes out nodes that had a reader and have none any more, and lists what is read.
@@ -275,6 +276,15 @@ impl Wiring {
             }
         }
         self.read = readers.into_iter().filter(|(_, n)| *n > 0).map(|(name, _)| name).collect();
+    }
+}
+
+/// The operand that is not constant, if there is exactly one: only then can arithmetic be merged into its producer.
+fn only_varying(graph: &Graph, node: &Node) -> Option<ValueId> {
+    let mut varying = node.inputs.iter().flatten().filter(|v| graph.value(**v).constant.is_none());
+    match (varying.next(), varying.next()) {
+        (Some(one), None) => Some(*one),
+        _ => None,
     }
 }
 
