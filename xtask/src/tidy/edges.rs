@@ -24,7 +24,11 @@ const EDGES: &[(&str, Allowed)] = &[
     ("calib", Allowed::Only(&["ir", "numerics"])),
     ("passes", Allowed::Only(&["ir", "numerics"])),
     ("onnx", Allowed::Only(&["ir", "document", "proto", "numerics"])),
-    ("pipeline", Allowed::Only(&["ir", "document", "proto", "numerics", "kernels", "exec", "calib", "passes", "onnx"])),
+    ("caffe", Allowed::Only(&["ir", "document", "numerics"])),
+    (
+        "pipeline",
+        Allowed::Only(&["ir", "document", "proto", "numerics", "kernels", "exec", "calib", "passes", "onnx", "caffe"]),
+    ),
     ("cli", Allowed::Only(&["pipeline"])),
     ("tests", Allowed::Any),
     ("xtask", Allowed::Any),
