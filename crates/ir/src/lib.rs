@@ -27,6 +27,6 @@ pub use patch::{Operand, Patch, PatchEdit};
 pub use plan::{ActivationPlan, Decision, KeepReason, NodePlan, QuantPlan, WeightPlan};
 pub use quant::{QuantError, QuantParams};
 pub use quantize_numerics::{QuantType, Range};
-pub use recipe::{OperandRole, Recipe, Support};
+pub use recipe::{Grids, OperandRole, Recipe, Support, Ties};
 pub use shape::{Dim, Shape, ShapeError};
 pub use tensor::{Element, Tensor, TensorData, TensorError};

@@ -80,7 +80,7 @@ pub struct NodePlan {
 pub struct ActivationPlan {
     /// Per-tensor parameters.
     pub params: QuantParams,
-    /// The value whose parameters these are: itself, or the one it shares with.
+    /// The value that stands for all that share these parameters: itself if none do.
     pub shares: ValueId,
     /// Range method that chose them, as the command line spells it.
     pub method: String,

@@ -1,6 +1,7 @@
 //! What a target can do with each operator: the contract between a format crate and the passes that choose.
 
 use crate::graph::{Graph, NodeId};
+use crate::op::behaviour::keeps_range;
 use crate::plan::KeepReason;
 use quantize_numerics::QuantType;
 
@@ -35,21 +36,56 @@ pub enum Support {
     Keep(KeepReason),
 }
 
+/// Which values around a node must have one set of parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ties {
+    /// None: each value has its own.
+    Free,
+    /// The results take the parameters of the first operand, whose data alone decide them.
+    Carried,
+    /// The activation operands share; the result has its own.
+    Operands,
+    /// The activation operands and the result share, and the result's data alone decide.
+    Joined,
+}
+
+/// The integer grids of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grids {
+    /// Activations.
+    pub activation: QuantType,
+    /// Whether activation grids are symmetric around zero.
+    pub symmetric: bool,
+    /// Weights.
+    pub weight: QuantType,
+    /// Whether biases are 32-bit codes of scale `s_x * s_w` in the plan. Where they are not, the runtime rounds them
+    /// itself, and weight scales need not leave room for them.
+    pub coded_bias: bool,
+}
+
 /// A target's rules, one implementation for each output style of a format.
 pub trait Recipe {
     /// What the target can do with `node`.
     fn support(&self, graph: &Graph, node: NodeId) -> Support;
 
+    /// Whether what only leads to the network's results stays real; otherwise results are rounded like any value.
+    fn results_stay_real(&self) -> bool {
+        true
+    }
+
     /// Whether `node`, quantized, may leave its result real and still run on integers.
     fn allows_real_result(&self, graph: &Graph, node: NodeId) -> bool;
+
+    /// Which values around `node` share parameters.
+    fn ties(&self, graph: &Graph, node: NodeId) -> Ties {
+        let carries = graph.node(node).is_some_and(|n| keeps_range(graph, n));
+        if carries { Ties::Carried } else { Ties::Free }
+    }
 
     /// Axis of the output channels of the constant operand in `slot`, if it may have a scale for each; `None` if it
     /// must have one scale.
     fn channel_axis(&self, graph: &Graph, node: NodeId, slot: usize) -> Option<usize>;
 
-    /// Grid of activations.
-    fn activation_type(&self) -> QuantType;
-
-    /// Whether activation grids are symmetric around zero.
-    fn symmetric_activations(&self) -> bool;
+    /// Grids of activations and weights.
+    fn grids(&self) -> Grids;
 }

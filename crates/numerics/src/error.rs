@@ -36,8 +36,8 @@ pub enum NumericsError {
         /// The type it was meant for.
         qtype: QuantType,
     },
-    /// The codes of a type do not fit the requested storage.
-    #[error("codes of {qtype} do not fit int8 storage")]
+    /// Weights cannot be stored in a type.
+    #[error("weights need a signed type of at most 16 bits, not {qtype}")]
     NotAWeightType {
         /// The type as given.
         qtype: QuantType,

@@ -74,7 +74,7 @@ pub fn per_tensor_scale(
 }
 
 fn check_weight_type(qtype: QuantType) -> Result<(), NumericsError> {
-    let fits = qtype.qmin() >= i32::from(i8::MIN) && qtype.qmax() <= i32::from(i8::MAX) && qtype.is_signed();
+    let fits = qtype.is_signed() && qtype.qmax() <= i32::from(i16::MAX);
     if fits { Ok(()) } else { Err(NumericsError::NotAWeightType { qtype }) }
 }
 
@@ -157,7 +157,7 @@ pub fn quantize_weights(
     layout: ChannelLayout,
     scales: &[f32],
     qtype: QuantType,
-) -> Result<Vec<i8>, NumericsError> {
+) -> Result<Vec<i32>, NumericsError> {
     layout.check(weights.len())?;
     let grids = grids(layout, scales, qtype)?;
     let mut codes = Vec::with_capacity(weights.len());
@@ -165,7 +165,7 @@ pub fn quantize_weights(
         if !run.iter().all(|w| w.is_finite()) {
             return Err(NumericsError::NonFiniteWeight { channel });
         }
-        codes.extend(run.iter().map(|&w| grids[channel].quantize(w) as i8));
+        codes.extend(run.iter().map(|&w| grids[channel].quantize(w)));
     }
     Ok(codes)
 }
@@ -174,13 +174,13 @@ pub fn quantize_weights(
 ///
 /// # Errors
 /// [`NumericsError::InvalidLayout`], [`NumericsError::InvalidScale`] or [`NumericsError::LengthMismatch`].
-pub fn dequantize_weights(codes: &[i8], layout: ChannelLayout, scales: &[f32]) -> Result<Vec<f32>, NumericsError> {
+pub fn dequantize_weights(codes: &[i32], layout: ChannelLayout, scales: &[f32]) -> Result<Vec<f32>, NumericsError> {
     layout.check(codes.len())?;
     let grids = grids(layout, scales, QuantType::I8)?;
     let runs = layout.runs(codes);
     Ok(runs
         .flat_map(|(channel, run)| run.iter().map(move |&q| (channel, q)))
-        .map(|(c, q)| grids[c].dequantize(q.into()))
+        .map(|(c, q)| grids[c].dequantize(q))
         .collect())
 }
 

@@ -7,7 +7,7 @@
 use quantize_ir::op::behaviour::clip_limits;
 use quantize_ir::op::{Binary, GlobalPool, ResizeMode, Unary};
 use quantize_ir::shape::resolve_axis;
-use quantize_ir::{DType, Graph, KeepReason, Node, NodeId, Op, OperandRole, QuantType, Recipe, Support};
+use quantize_ir::{DType, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, QuantType, Recipe, Support};
 
 /// Quantize-dequantize pairs with `uint8` activations and `int8` weights: the form x86 and most other processors run
 /// fastest.
@@ -41,12 +41,8 @@ impl Recipe for QdqRecipe {
         if batched { None } else { resolve_axis(axis, rank).ok() }
     }
 
-    fn activation_type(&self) -> QuantType {
-        QuantType::U8
-    }
-
-    fn symmetric_activations(&self) -> bool {
-        false
+    fn grids(&self) -> Grids {
+        Grids { activation: QuantType::U8, symmetric: false, weight: QuantType::I8Narrow, coded_bias: true }
     }
 }
 

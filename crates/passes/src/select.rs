@@ -2,12 +2,12 @@
 //!
 //! A value is quantized for all its readers or for none. Nodes with weights (anchors) are quantized for their own
 //! sake; others join when an operand comes from a quantized node; bounded activations vanish into the saturation
-//! before them; what only moves elements keeps its operand's parameters.
+//! before them. Values that must have the same parameters, such as the two sides of what only moves elements, form a
+//! [`Group`].
 
 use crate::PassError;
 use crate::results::result_values;
-use quantize_ir::op::{PadMode, RangeRule};
-use quantize_ir::{DType, Decision, Graph, KeepReason, Node, NodeId, Op, OperandRole, Recipe, Support, ValueId};
+use quantize_ir::{DType, Decision, Graph, KeepReason, Node, NodeId, Op, OperandRole, Recipe, Support, Ties, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What will be quantized, before any data was seen.
@@ -15,10 +15,17 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Selection {
     /// What happens to each node.
     pub decisions: BTreeMap<NodeId, Decision>,
-    /// Values that get parameters.
-    pub activations: BTreeSet<ValueId>,
-    /// Values that take the parameters of another one, and which.
-    pub shares: BTreeMap<ValueId, ValueId>,
+    /// Values that get parameters, each in exactly one group, groups in the order of their first members.
+    pub groups: Vec<Group>,
+}
+
+/// Values that share one set of parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// All of them.
+    pub members: BTreeSet<ValueId>,
+    /// Those whose data decide the parameters; at least one.
+    pub voters: BTreeSet<ValueId>,
 }
 
 impl Selection {
@@ -27,9 +34,14 @@ impl Selection {
         self.decisions.get(&node) == Some(&Decision::Quantize)
     }
 
-    /// Values whose own statistics decide parameters: those that share with none.
+    /// Values that get parameters.
+    pub fn activations(&self) -> impl Iterator<Item = ValueId> {
+        self.groups.iter().flat_map(|g| &g.members).copied()
+    }
+
+    /// Values whose own statistics decide parameters.
     pub fn observed(&self) -> impl Iterator<Item = ValueId> {
-        self.activations.iter().copied().filter(|v| !self.shares.contains_key(v))
+        self.groups.iter().flat_map(|g| &g.voters).copied()
     }
 }
 
@@ -53,24 +65,23 @@ pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Re
         }
         _ => false,
     };
-    let results = result_values(graph, &computes);
-    let mut chooser = Chooser { graph, recipe, results, chosen: Selection::default() };
+    let results = if recipe.results_stay_real() { result_values(graph, &computes) } else { BTreeSet::new() };
+    let mut chooser = Chooser { graph, recipe, results, decisions: BTreeMap::new() };
     for id in &order {
         if let (Some(node), Some(support)) = (graph.node(*id), support.get(id)) {
             chooser.decide(*id, node, support);
         }
     }
     chooser.drop_idle_carriers(&order);
-    chooser.collect_activations(&order);
-    chooser.share_parameters(&order);
-    Ok(chooser.chosen)
+    let groups = chooser.groups(&order);
+    Ok(Selection { decisions: chooser.decisions, groups })
 }
 
 struct Chooser<'a> {
     graph: &'a Graph,
     recipe: &'a dyn Recipe,
     results: BTreeSet<ValueId>,
-    chosen: Selection,
+    decisions: BTreeMap<NodeId, Decision>,
 }
 
 impl Chooser<'_> {
@@ -85,7 +96,7 @@ impl Chooser<'_> {
             Support::Absorbed => self.absorb(node),
             Support::Keep(reason) => Decision::Keep(reason.clone()),
         };
-        self.chosen.decisions.insert(id, decision);
+        self.decisions.insert(id, decision);
     }
 
     /// Quantizing a node that writes a network result needs a kernel with a real result.
@@ -100,10 +111,10 @@ impl Chooser<'_> {
     fn absorb(&self, node: &Node) -> Decision {
         let kept = Decision::Keep(KeepReason::NotAbsorbed);
         let Some(x) = node.input(0) else { return kept };
-        let Some((producer, before)) = self.graph.producer(x) else { return kept };
+        let Some((producer, _)) = self.graph.producer(x) else { return kept };
         let lone = self.graph.sole_consumer(x).is_some() && !self.results.contains(&x);
-        let carries = before.op.range_rule() == RangeRule::SameAsInput;
-        if lone && !carries && self.chosen.quantizes(producer) {
+        let carries = self.recipe.ties(self.graph, producer) == Ties::Carried;
+        if lone && !carries && self.quantizes(producer) {
             return Decision::Absorbed { into: producer };
         }
         kept
@@ -116,8 +127,7 @@ impl Chooser<'_> {
     /// Whether `value` comes out of integer arithmetic.
     fn is_quantized(&self, value: ValueId) -> bool {
         let Some((producer, _)) = self.graph.producer(value) else { return false };
-        let integer =
-            matches!(self.chosen.decisions.get(&producer), Some(Decision::Quantize | Decision::Absorbed { .. }));
+        let integer = matches!(self.decisions.get(&producer), Some(Decision::Quantize | Decision::Absorbed { .. }));
         integer && !self.results.contains(&value)
     }
 
@@ -125,51 +135,108 @@ impl Chooser<'_> {
     fn drop_idle_carriers(&mut self, order: &[NodeId]) {
         for id in order.iter().rev() {
             let Some(node) = self.graph.node(*id) else { continue };
-            let carries = node.op.range_rule() == RangeRule::SameAsInput;
-            if !carries || !self.chosen.quantizes(*id) {
+            let carries = self.recipe.ties(self.graph, *id) == Ties::Carried;
+            if !carries || !self.quantizes(*id) {
                 continue;
             }
             let mut readers = node.outputs.iter().flatten().flat_map(|v| self.graph.value(*v).consumers());
-            if !readers.any(|(n, _)| self.chosen.quantizes(*n)) {
-                self.chosen.decisions.insert(*id, Decision::Keep(KeepReason::RealReaders));
+            if !readers.any(|(n, _)| self.quantizes(*n)) {
+                self.decisions.insert(*id, Decision::Keep(KeepReason::RealReaders));
             }
         }
     }
 
-    fn collect_activations(&mut self, order: &[NodeId]) {
+    /// Values that get parameters.
+    fn activations(&self, order: &[NodeId]) -> BTreeSet<ValueId> {
+        let mut activations = BTreeSet::new();
         for id in order {
             let Some(node) = self.graph.node(*id) else { continue };
-            match self.chosen.decisions.get(id) {
+            match self.decisions.get(id) {
                 Some(Decision::Quantize) => {
-                    self.chosen.activations.extend(activation_operands(self.graph, node));
+                    activations.extend(activation_operands(self.graph, node));
                     let results = node.outputs.iter().flatten().filter(|v| !self.results.contains(v));
-                    self.chosen.activations.extend(results);
+                    activations.extend(results);
                 }
                 Some(Decision::Absorbed { .. }) => {
                     if let Some(x) = node.input(0) {
-                        self.chosen.activations.remove(&x);
+                        activations.remove(&x);
                     }
-                    self.chosen.activations.extend(node.output(0));
+                    activations.extend(node.output(0));
                 }
                 _ => {}
             }
         }
+        activations
     }
 
-    fn share_parameters(&mut self, order: &[NodeId]) {
-        for id in order {
-            let Some(node) = self.graph.node(*id) else { continue };
-            let Some(source) = node.input(0).filter(|v| self.chosen.activations.contains(v)) else { continue };
-            if !keeps_range(self.graph, node) {
-                continue;
-            }
-            let root = self.chosen.shares.get(&source).copied().unwrap_or(source);
-            for value in node.outputs.iter().flatten() {
-                if self.chosen.activations.contains(value) {
-                    self.chosen.shares.insert(*value, root);
-                }
-            }
+    fn quantizes(&self, node: NodeId) -> bool {
+        self.decisions.get(&node) == Some(&Decision::Quantize)
+    }
+
+    /// The values that get parameters, by the recipe's ties.
+    fn groups(&self, order: &[NodeId]) -> Vec<Group> {
+        let activations = self.activations(order);
+        let mut union = Union(activations.iter().map(|v| (*v, *v)).collect());
+        let mut silent = BTreeSet::new();
+        for tie in order.iter().filter_map(|id| self.tie(*id, &activations)) {
+            tie.together.iter().skip(1).for_each(|v| union.join(tie.together[0], *v));
+            silent.extend(tie.silent);
         }
+        union.into_sets().map(|members| Group { voters: voters(&members, &silent), members }).collect()
+    }
+
+    fn tie(&self, id: NodeId, activations: &BTreeSet<ValueId>) -> Option<Tie> {
+        let node = self.graph.node(id)?;
+        let chosen = |v: &ValueId| activations.contains(v);
+        let operands: Vec<ValueId> = activation_operands(self.graph, node).filter(chosen).collect();
+        let results: Vec<ValueId> = node.outputs.iter().flatten().copied().filter(chosen).collect();
+        match self.recipe.ties(self.graph, id) {
+            Ties::Carried => {
+                let source = node.input(0).filter(chosen)?;
+                Some(Tie { together: [&[source], results.as_slice()].concat(), silent: results })
+            }
+            Ties::Operands if self.quantizes(id) => Some(Tie { together: operands, silent: Vec::new() }),
+            Ties::Joined if self.quantizes(id) => {
+                Some(Tie { together: [operands.as_slice(), &results].concat(), silent: operands })
+            }
+            Ties::Free | Ties::Operands | Ties::Joined => None,
+        }
+    }
+}
+
+/// What one node ties together, and which of it leaves the decision to the rest.
+struct Tie {
+    together: Vec<ValueId>,
+    silent: Vec<ValueId>,
+}
+
+fn voters(members: &BTreeSet<ValueId>, silent: &BTreeSet<ValueId>) -> BTreeSet<ValueId> {
+    let voters: BTreeSet<ValueId> = members.difference(silent).copied().collect();
+    if voters.is_empty() { members.clone() } else { voters }
+}
+
+/// Disjoint sets of values: each value and one of a smaller number in its set, or itself.
+struct Union(BTreeMap<ValueId, ValueId>);
+
+impl Union {
+    fn root(&self, mut value: ValueId) -> ValueId {
+        while let Some(parent) = self.0.get(&value).filter(|p| **p != value) {
+            value = *parent;
+        }
+        value
+    }
+
+    fn join(&mut self, a: ValueId, b: ValueId) {
+        let (a, b) = (self.root(a), self.root(b));
+        self.0.insert(a.max(b), a.min(b));
+    }
+
+    fn into_sets(self) -> impl Iterator<Item = BTreeSet<ValueId>> {
+        let mut sets: BTreeMap<ValueId, BTreeSet<ValueId>> = BTreeMap::new();
+        for value in self.0.keys() {
+            sets.entry(self.root(*value)).or_default().insert(*value);
+        }
+        sets.into_values()
     }
 }
 
@@ -183,21 +250,6 @@ fn activation_operands<'a>(graph: &'a Graph, node: &'a Node) -> impl Iterator<It
         let data = matches!(role, OperandRole::Activation | OperandRole::Weight { .. });
         (varies && real && data).then_some(value)
     })
-}
-
-/// Whether every element of the first result is an element of the first operand, or zero.
-fn keeps_range(graph: &Graph, node: &Node) -> bool {
-    if let Op::Pad(pad) = &node.op {
-        let zero = |v: ValueId| {
-            graph
-                .constant(v)
-                .ok()
-                .flatten()
-                .is_some_and(|t| t.as_slice::<f32>().is_ok_and(|s| s.iter().all(|x| *x == 0.0)))
-        };
-        return pad.mode != PadMode::Constant || node.input(2).is_none_or(zero);
-    }
-    node.op.range_rule() == RangeRule::SameAsInput
 }
 
 #[cfg(test)]
@@ -222,6 +274,10 @@ mod tests {
         &s.decisions[&b.id(name)]
     }
 
+    fn activations(s: &Selection) -> BTreeSet<ValueId> {
+        s.activations().collect()
+    }
+
     /// conv1 → relu → conv2 → pool → conv3 → matmul → softmax
     fn chain() -> (Builder, [ValueId; 7]) {
         let mut b = Builder::default();
@@ -242,12 +298,13 @@ mod tests {
     fn a_chain_is_quantized_up_to_the_logits() {
         let (b, [x, a, r, c, p, d, logits]) = chain();
         let s = chosen(&b, &[]);
-        assert_eq!(s.activations, BTreeSet::from([x, r, c, p, d]));
-        assert!(!s.activations.contains(&a), "the value before an absorbed relu is never materialized");
-        assert!(!s.activations.contains(&logits));
+        assert_eq!(activations(&s), BTreeSet::from([x, r, c, p, d]));
+        assert!(!activations(&s).contains(&a), "the value before an absorbed relu is never materialized");
+        assert!(!activations(&s).contains(&logits));
         assert_eq!(*decision(&b, &s, "relu"), Decision::Absorbed { into: b.id("conv1") });
         assert_eq!(*decision(&b, &s, "fc"), Decision::Quantize);
-        assert_eq!(s.shares, BTreeMap::from([(p, c)]));
+        let shared: Vec<&Group> = s.groups.iter().filter(|g| g.members.len() > 1).collect();
+        assert_eq!(shared, [&Group { members: BTreeSet::from([c, p]), voters: BTreeSet::from([c]) }]);
     }
 
     #[test]
@@ -256,8 +313,8 @@ mod tests {
         let s = chosen(&b, &["conv2"]);
         assert_eq!(*decision(&b, &s, "conv2"), Decision::Keep(KeepReason::Skipped));
         assert_eq!(*decision(&b, &s, "pool"), Decision::Keep(KeepReason::RealOperands));
-        assert_eq!(s.activations, BTreeSet::from([x, r, p, d]));
-        assert!(!s.activations.contains(&c));
+        assert_eq!(activations(&s), BTreeSet::from([x, r, p, d]));
+        assert!(!activations(&s).contains(&c));
     }
 
     #[test]
@@ -277,7 +334,7 @@ mod tests {
         b.outputs(&[y]);
         let s = chosen(&b, &[]);
         assert_eq!(*decision(&b, &s, "conv2"), Decision::Keep(KeepReason::NetworkResult));
-        assert_eq!(s.activations, BTreeSet::from([x, a]));
+        assert_eq!(activations(&s), BTreeSet::from([x, a]));
     }
 
     #[test]
@@ -299,7 +356,7 @@ mod tests {
         assert_eq!(*decision(&b, &s, "concat"), Decision::Quantize);
         assert_eq!(*decision(&b, &s, "idle_pool"), Decision::Keep(KeepReason::RealReaders));
         assert_eq!(*decision(&b, &s, "flatten"), Decision::Keep(KeepReason::RealOperands));
-        assert_eq!(s.activations, BTreeSet::from([x, a, real, sum, both]));
+        assert_eq!(activations(&s), BTreeSet::from([x, a, real, sum, both]));
     }
 
     #[test]
@@ -310,6 +367,6 @@ mod tests {
         let c = b.conv("conv2", a);
         let y = b.node("tanh", Op::Unary(Unary::Exp), &[c]);
         b.outputs(&[a, y]);
-        assert!(chosen(&b, &[]).activations.contains(&a));
+        assert!(activations(&chosen(&b, &[])).contains(&a));
     }
 }

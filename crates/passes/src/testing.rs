@@ -2,7 +2,8 @@
 
 use quantize_ir::op::{Conv, Layout, Padding, Rounding, Window};
 use quantize_ir::{
-    Constant, DType, Graph, KeepReason, Node, NodeId, Op, Origin, QuantType, Recipe, Support, Tensor, Value, ValueId,
+    Constant, DType, Graph, Grids, KeepReason, Node, NodeId, Op, Origin, QuantType, Recipe, Support, Tensor, Value,
+    ValueId,
 };
 
 /// A graph under construction; values are `float32`.
@@ -82,11 +83,7 @@ impl Recipe for Target {
         Some(0)
     }
 
-    fn activation_type(&self) -> QuantType {
-        QuantType::U8
-    }
-
-    fn symmetric_activations(&self) -> bool {
-        false
+    fn grids(&self) -> Grids {
+        Grids { activation: QuantType::U8, symmetric: false, weight: QuantType::I8Narrow, coded_bias: true }
     }
 }

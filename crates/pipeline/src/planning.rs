@@ -6,8 +6,8 @@ use quantize_calib::Statistics;
 use quantize_ir::op::behaviour::result_bound;
 use quantize_ir::shape::resolve_axis;
 use quantize_ir::{
-    ActivationPlan, DType, Graph, Node, NodeId, NodePlan, OperandRole, QuantParams, QuantPlan, QuantType, Recipe,
-    Tensor, ValueId, WeightPlan,
+    ActivationPlan, DType, Graph, Grids, Node, NodeId, NodePlan, OperandRole, QuantParams, QuantPlan, QuantType,
+    Recipe, Tensor, ValueId, WeightPlan,
 };
 use quantize_numerics::measure::{sqnr_db, sqnr_db_of};
 use quantize_numerics::weights::{
@@ -15,11 +15,9 @@ use quantize_numerics::weights::{
 };
 use quantize_numerics::{ChannelLayout, NumericsError, Range, RangeNote, TensorStats, estimate, params_from_range};
 use quantize_passes::Selection;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Grid of weights: symmetric, without the code that has no negative.
-const WEIGHT_TYPE: QuantType = QuantType::I8Narrow;
 
 /// A plan and what was noticed while making it.
 pub(crate) struct Planned {
@@ -72,20 +70,41 @@ impl Planner<'_> {
     }
 
     fn activations(&mut self) -> Result<(), Error> {
-        for value in self.selection.observed() {
-            let entry = self.activation(value)?;
-            self.planned.plan.activations.insert(value, entry);
-        }
-        for (value, root) in &self.selection.shares {
-            if let Some(entry) = self.planned.plan.activations.get(root).cloned() {
-                self.planned.plan.activations.insert(*value, entry);
+        for group in &self.selection.groups {
+            let entries = group.voters.iter().map(|v| Ok((*v, self.activation(*v)?)));
+            let entries: BTreeMap<ValueId, ActivationPlan> = entries.collect::<Result<_, Error>>()?;
+            let entries = self.united(entries)?;
+            let Some(speaker) = entries.values().next().cloned() else { continue };
+            for value in &group.members {
+                let entry = entries.get(value).unwrap_or(&speaker);
+                self.planned.plan.activations.insert(*value, entry.clone());
             }
         }
         Ok(())
     }
 
+    /// The voters' entries with parameters that cover the ranges of all of them.
+    fn united(&self, entries: BTreeMap<ValueId, ActivationPlan>) -> Result<BTreeMap<ValueId, ActivationPlan>, Error> {
+        let Some(speaker) = entries.keys().next().copied().filter(|_| entries.len() > 1) else { return Ok(entries) };
+        let ranges = entries.values().filter_map(|e| e.params.range());
+        let Some(range) = ranges.reduce(Range::union) else { return Ok(entries) };
+        let grids = self.recipe.grids();
+        let place = || format!("activation `{}`", self.name(speaker));
+        let params = params_from_range(range, grids.activation, grids.symmetric)
+            .map_err(|source| Error::tensor(self.model, place(), None, source))?
+            .params;
+        let shared = |(value, mut entry): (ValueId, ActivationPlan)| {
+            let stats = self.statistics.get(value);
+            entry.sqnr_db = stats.map(|s| sqnr_db_of(s.second_moment(), quantize_numerics::expected_mse(s, &params)));
+            entry.params = QuantParams::from(params).with_range(range);
+            entry.shares = speaker;
+            (value, entry)
+        };
+        Ok(entries.into_iter().map(shared).collect())
+    }
+
     fn activation(&mut self, value: ValueId) -> Result<ActivationPlan, Error> {
-        let (qtype, symmetric) = (self.recipe.activation_type(), self.recipe.symmetric_activations());
+        let Grids { activation: qtype, symmetric, .. } = self.recipe.grids();
         let place = || format!("activation `{}`", self.name(value));
         let failed = |source| Error::tensor(self.model, place(), None, source);
         let empty = TensorStats::new();
@@ -133,7 +152,9 @@ impl Planner<'_> {
                     self.planned.plan.weights.insert((id, slot), entry);
                 }
             }
-            self.bias(id, node)?;
+            if self.recipe.grids().coded_bias {
+                self.bias(id, node)?;
+            }
         }
         Ok(())
     }
@@ -154,7 +175,9 @@ impl Planner<'_> {
         let failed = |source| Error::tensor(self.model, place.clone(), Some(label.clone()), source);
         let unfit = |source| Error::Params { model: self.model.to_owned(), place: place.clone(), source };
         let values = tensor.as_slice::<f32>().map_err(|e| self.broken(e.into()))?;
-        let bias = node.input(2).map(|b| self.graph.constant(b)).transpose().map_err(|e| self.broken(e))?.flatten();
+        let Grids { weight: qtype, coded_bias, .. } = self.recipe.grids();
+        let bias = node.input(2).filter(|_| coded_bias).map(|b| self.graph.constant(b));
+        let bias = bias.transpose().map_err(|e| self.broken(e))?.flatten();
         let bias = bias.as_ref().and_then(|b| b.as_slice::<f32>().ok());
         let bias = self.input_scale(node).zip(bias).map(|(input_scale, bias)| BiasConstraint { bias, input_scale });
         let channel_axis = self.recipe.channel_axis(self.graph, id, slot);
@@ -163,17 +186,17 @@ impl Planner<'_> {
         let layout = layout.unwrap_or(ChannelLayout::new(1, values.len()));
         let per_channel = channel_axis.filter(|_| self.options.weights == Granularity::PerChannel);
         let scales = match per_channel {
-            Some(_) => per_channel_scales(values, layout, WEIGHT_TYPE, bias).map_err(failed)?.scales,
-            None => per_tensor_scale(values, layout, WEIGHT_TYPE, bias).map_err(failed)?.scales,
+            Some(_) => per_channel_scales(values, layout, qtype, bias).map_err(failed)?.scales,
+            None => per_tensor_scale(values, layout, qtype, bias).map_err(failed)?.scales,
         };
-        let codes = quantize_weights(values, layout, &scales, WEIGHT_TYPE).map_err(failed)?;
+        let codes = quantize_weights(values, layout, &scales, qtype).map_err(failed)?;
         let back = dequantize_weights(&codes, layout, &scales).map_err(failed)?;
         let sqnr_db = sqnr_db(values, &back).map_err(failed)?;
         let params = match per_channel {
-            Some(axis) => QuantParams::per_channel(WEIGHT_TYPE, axis, scales),
-            None => QuantParams::per_tensor(WEIGHT_TYPE, scales[0], 0),
+            Some(axis) => QuantParams::per_channel(qtype, axis, scales),
+            None => QuantParams::per_tensor(qtype, scales[0], 0),
         };
-        let codes = Tensor::new(tensor.shape(), codes).map_err(|e| self.broken(e.into()))?;
+        let codes = store(tensor.shape(), &codes, qtype).map_err(|e| self.broken(e.into()))?;
         Ok(WeightPlan { params: params.map_err(unfit)?, codes: Arc::new(codes), sqnr_db })
     }
 
@@ -195,7 +218,7 @@ impl Planner<'_> {
         let not_finite = NumericsError::NonFiniteRange { lo: f32::NAN, hi: f32::NAN };
         let (lo, hi) = values.iter().fold((0f32, 0f32), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
         let range = if finite { Range::new(lo, hi) } else { Err(not_finite) }.map_err(failed)?;
-        let (qtype, symmetric) = (self.recipe.activation_type(), self.recipe.symmetric_activations());
+        let Grids { activation: qtype, symmetric, .. } = self.recipe.grids();
         let params = params_from_range(range, qtype, symmetric).map_err(failed)?.params;
         let codes: Vec<i32> = values.iter().map(|v| params.quantize(*v)).collect();
         let back: Vec<f32> = codes.iter().map(|q| params.dequantize(*q)).collect();

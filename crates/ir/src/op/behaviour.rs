@@ -1,9 +1,9 @@
 //! What each operator means to quantization: the role of its operands, where the range of its result comes from, and
 //! the element type of its result.
 
-use super::{Binary, FilterLayout, GlobalPool, Op, Unary};
+use super::{Binary, FilterLayout, GlobalPool, Op, PadMode, Unary};
 use crate::dtype::DType;
-use crate::graph::{Graph, Node};
+use crate::graph::{Graph, Node, ValueId};
 use crate::recipe::OperandRole;
 
 /// Where the range of an operator's first result comes from.
@@ -104,6 +104,18 @@ pub fn result_bound(graph: &Graph, node: &Node) -> Option<(f32, f32)> {
         _ => clip_limits(graph, node)?,
     };
     (lo.is_finite() && hi.is_finite() && lo <= hi).then_some((lo, hi))
+}
+
+/// Whether every element of the first result is an element of the first operand, or zero.
+pub fn keeps_range(graph: &Graph, node: &Node) -> bool {
+    if let Op::Pad(pad) = &node.op {
+        let zeros = |v: ValueId| {
+            let constant = graph.constant(v).ok().flatten();
+            constant.is_some_and(|t| t.as_slice::<f32>().is_ok_and(|s| s.iter().all(|x| *x == 0.0)))
+        };
+        return pad.mode != PadMode::Constant || node.input(2).is_none_or(zeros);
+    }
+    node.op.range_rule() == RangeRule::SameAsInput
 }
 
 fn conv_axis(filter: FilterLayout, transposed: bool) -> Option<i64> {
