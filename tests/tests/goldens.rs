@@ -57,7 +57,7 @@ fn every_model_computes_what_the_reference_runtime_does() {
 /// Outputs that are not as expected, and why.
 fn failures(name: &str, expected: &[Named]) -> Vec<(String, String)> {
     let inputs: Vec<Tensor> = fixtures::tensors(name, Side::In).into_iter().map(|t| t.tensor.unwrap()).collect();
-    match Model::open(fixtures::model(name)).and_then(|model| model.run(&inputs)) {
+    match Model::open_onnx(fixtures::model(name)).and_then(|model| model.run(&inputs)) {
         Ok(found) => {
             assert_eq!(found.len(), expected.len(), "{name}");
             expected.iter().zip(&found).filter_map(|(e, f)| Some((e.name.clone(), difference(e, f)?))).collect()
@@ -77,7 +77,7 @@ fn failure_alone(name: &str, expected: &Named, inputs: &[Tensor]) -> Option<Stri
 fn run_alone(name: &str, output: &str, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
     let sandbox = Sandbox::new();
     sandbox.write("model.onnx", edited(name, |model| keep_output(model, output)));
-    Model::open(sandbox.path("model.onnx"))?.run(inputs)
+    Model::open_onnx(sandbox.path("model.onnx"))?.run(inputs)
 }
 
 /// What is wrong with an output, if anything.

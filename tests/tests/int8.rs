@@ -25,7 +25,7 @@ fn quantized(name: &str, sandbox: &Sandbox) -> PathBuf {
 
 /// The first output for every image.
 fn outputs(model: &Path, samples: &[Tensor]) -> Vec<Vec<f32>> {
-    let model = Model::open(model).unwrap();
+    let model = Model::open_onnx(model).unwrap();
     let run = |sample: &Tensor| model.run(std::slice::from_ref(sample)).unwrap().remove(0).into_vec::<f32>().unwrap();
     samples.iter().map(run).collect()
 }

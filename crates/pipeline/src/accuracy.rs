@@ -32,19 +32,21 @@ pub struct OutputAccuracy {
 /// Ratio that stands for "no difference at all" in a mean.
 const EXACT_DB: f64 = 150.0;
 
-/// Compares two programs that compute `targets` on the first `samples` of `data`.
+/// Samples on which quantized models are compared with fp32.
+const CHECKED_SAMPLES: usize = 8;
+
+/// Compares two programs that compute `targets` on the first few samples of `data`.
 pub(crate) fn compare(
     graph: &Graph,
     model: &Path,
     targets: &[ValueId],
     (reference, quantized): (&Program, &Program),
     data: &Data,
-    samples: usize,
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Accuracy, Error> {
     let failed = |source| Error::exec(model, source);
-    let count = samples.min(data.len());
+    let count = CHECKED_SAMPLES.min(data.len());
     progress.begin("checking accuracy", count);
     let init = || (Session::new(reference), Session::new(quantized), Vec::new());
     let states = for_each(count, threads, progress, init, |(fp32, int8, rows), index| {

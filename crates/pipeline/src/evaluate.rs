@@ -44,7 +44,7 @@ pub struct Evaluation {
 /// # Errors
 /// If the model, the images or the labels cannot be read, do not fit each other, or the model has no class scores.
 pub fn evaluate(options: &EvaluateOptions, progress: &dyn Progress) -> Result<Evaluation, Error> {
-    let model = Model::open(&options.model)?;
+    let model = Model::open_onnx(&options.model)?;
     let data = Data::open(&options.data, model.graph(), &options.model)?;
     let labels = Labels::read(&options.labels)?.of(data.images())?;
     let unknown = Unknown::of(model.graph()).map_err(|source| Error::graph(&options.model, source))?;

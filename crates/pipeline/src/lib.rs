@@ -12,13 +12,14 @@ mod data;
 mod error;
 mod evaluate;
 mod model;
+mod onnx;
 mod options;
 mod parallel;
 mod plan_file;
 mod planning;
 mod progress;
-mod quantize;
 mod selection;
+mod settle;
 mod summary;
 mod unknown;
 
@@ -26,9 +27,9 @@ pub use accuracy::{Accuracy, OutputAccuracy};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use model::Model;
+pub use onnx::{Simulation, quantize_onnx, simulate_onnx};
 pub use options::{DataOptions, Granularity, PreprocessOptions, QuantizeOptions, RecipeOptions};
 pub use progress::{Progress, Silent};
-pub use quantize::{Simulation, quantize_onnx, simulate_onnx};
 pub use summary::{Kept, Summary, WorstTensor};
 
 pub use quantize_calib::{CalibError, Channels, DecodedImage, Interpolation, Layout, PRESETS, Size};

@@ -1,38 +1,29 @@
-//! A model as it stands in its file: opened, imported, runnable, and written back under a plan.
+//! A model as it stands in its file: opened, imported and runnable, whatever its format.
 
 use crate::error::Error;
-use quantize_document::{Limits, SourceFile};
 use quantize_exec::{Program, Session, evaluate_constant};
-use quantize_ir::{Graph, NodeId, QuantPlan, Tensor, ValueId};
-use quantize_onnx::{Encoded, OnnxDocument, encode_qdq, import};
+use quantize_ir::{Graph, NodeId, Tensor, ValueId};
 use quantize_passes::Evaluator;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-/// An opened ONNX model.
+/// An imported model: what every format's front-end gives.
+#[derive(Debug)]
 pub struct Model {
     path: PathBuf,
-    document: Arc<OnnxDocument>,
     graph: Graph,
     problems: Vec<String>,
+    bytes: u64,
 }
 
 impl Model {
-    /// Opens and imports a model.
-    ///
-    /// # Errors
-    /// If the file cannot be read or is no valid model.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let limits = Limits::default();
-        Self::from_source(SourceFile::read(path, &limits)?, &limits)
+    /// A model imported from the file `path`, whose files have `bytes` bytes together.
+    pub(crate) fn new(path: &Path, graph: Graph, problems: Vec<String>, bytes: u64) -> Self {
+        Self { path: path.to_owned(), graph, problems, bytes }
     }
 
-    fn from_source(source: SourceFile, limits: &Limits) -> Result<Self, Error> {
-        let path = source.path().to_owned();
-        let document = Arc::new(OnnxDocument::parse(source, limits)?);
-        let (graph, problems) = import(&document)?;
-        let problems = problems.iter().map(ToString::to_string).collect();
-        Ok(Self { path, document, graph, problems })
+    /// The file that messages name.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The imported graph.
@@ -45,9 +36,9 @@ impl Model {
         &self.problems
     }
 
-    /// Size of the file.
+    /// Size of its files together.
     pub(crate) fn file_bytes(&self) -> u64 {
-        self.document.source().bytes().len() as u64
+        self.bytes
     }
 
     /// Names of the inputs to feed, in order.
@@ -76,27 +67,6 @@ impl Model {
 
     fn failed(&self, source: quantize_exec::ExecError) -> Error {
         Error::exec(&self.path, source)
-    }
-
-    /// The document with `plan`, made for `graph` (this model's graph after folding), carried out.
-    pub(crate) fn encode(&self, graph: &Graph, plan: &QuantPlan) -> Result<Encoded<'_>, Error> {
-        Ok(encode_qdq(&self.document, &self.graph, graph, plan)?)
-    }
-
-    /// Reads what is about to be written to `path` back, as its next reader will.
-    pub(crate) fn verify(&self, encoded: &Encoded<'_>, path: &Path) -> Result<(), Error> {
-        if encoded.is_unchanged() {
-            return Ok(());
-        }
-        let wrong = |cause: String| Error::Verification { path: path.to_owned(), cause };
-        let source = SourceFile::from_bytes(path, encoded.to_vec());
-        let read = Self::from_source(source, &Limits::default()).map_err(|e| wrong(e.to_string()))?;
-        let names = |m: &Self| (m.input_names().join(","), m.output_names().join(","));
-        if names(&read) != names(self) {
-            return Err(wrong("its inputs or outputs changed".into()));
-        }
-        read.graph.topological_order().map_err(|e| wrong(e.to_string()))?;
-        Ok(())
     }
 }
 

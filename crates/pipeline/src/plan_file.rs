@@ -3,8 +3,12 @@
 //! The structs here are the file format; everything else uses [`QuantPlan`]. Integer codes are not part of the file:
 //! they follow from the parameters and the model.
 
+use crate::error::Error;
+use crate::options::RecipeOptions;
+use crate::settle::Settled;
 use quantize_ir::{Decision, Graph, QuantParams, QuantPlan};
 use serde::Serialize;
+use std::path::Path;
 
 /// Version of the file format.
 const VERSION: u32 = 1;
@@ -61,11 +65,22 @@ struct NodeEntry<'a> {
     why: Option<String>,
 }
 
+/// The content of the plan file that will be written to `path`.
+///
+/// # Errors
+/// If a number cannot be written.
+pub(crate) fn bytes(settled: &Settled, model: &Path, recipe: &RecipeOptions, path: &Path) -> Result<Vec<u8>, Error> {
+    let (model, range) = (model.display().to_string(), recipe.range.to_string());
+    let json = to_json(&settled.graph, &settled.plan, &model, &range);
+    let json = json.map_err(|e| Error::Verification { path: path.to_owned(), cause: e.to_string() })?;
+    Ok(json.into_bytes())
+}
+
 /// The plan of `graph` as JSON text, ending in a line break.
 ///
 /// # Errors
 /// If a number cannot be written.
-pub(crate) fn to_json(graph: &Graph, plan: &QuantPlan, model: &str, range: &str) -> Result<String, serde_json::Error> {
+fn to_json(graph: &Graph, plan: &QuantPlan, model: &str, range: &str) -> Result<String, serde_json::Error> {
     let file = PlanFile {
         format: "quantize-plan",
         version: VERSION,

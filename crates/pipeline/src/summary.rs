@@ -1,7 +1,11 @@
 //! What a quantization did, as data: what people read is made of it by the command line.
 
 use crate::accuracy::Accuracy;
-use quantize_ir::{Decision, Graph, KeepReason, QuantPlan};
+use crate::data::Data;
+use crate::model::Model;
+use crate::options::RecipeOptions;
+use crate::settle::Settled;
+use quantize_ir::{Decision, Graph, KeepReason, NodePlan, QuantPlan};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -65,8 +69,37 @@ pub struct WorstTensor {
     pub sqnr_db: f64,
 }
 
+/// The summary of a model that was written.
+pub(crate) fn of(
+    model: &Model,
+    settled: &Settled,
+    recipe: &RecipeOptions,
+    accuracy: Option<Accuracy>,
+    written: Vec<PathBuf>,
+    bytes_after: u64,
+) -> Summary {
+    let Settled { graph, plan, data, .. } = settled;
+    let absorbed = |n: &&NodePlan| matches!(n.decision, Decision::Absorbed { .. });
+    let left = plan.nodes.len() - plan.nodes.values().filter(absorbed).count();
+    Summary {
+        written,
+        bytes_before: model.file_bytes(),
+        bytes_after,
+        images: data.as_ref().map_or(0, Data::len),
+        preprocessing: data.as_ref().map_or_else(String::new, |d| d.preprocess().to_string()),
+        range: recipe.range.to_string(),
+        quantized: quantized(graph, plan),
+        folded: model.graph().nodes().count() - left,
+        kept: kept(graph, plan),
+        worst: worst(graph, plan),
+        accuracy,
+        warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),
+        log: settled.log.clone(),
+    }
+}
+
 /// Quantized nodes by operator, most frequent first.
-pub(crate) fn quantized(graph: &Graph, plan: &QuantPlan) -> Vec<(String, usize)> {
+fn quantized(graph: &Graph, plan: &QuantPlan) -> Vec<(String, usize)> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for (_, node) in graph.nodes().filter(|(id, _)| plan.quantizes(*id)) {
         *counts.entry(node.op.name().to_owned()).or_default() += 1;
@@ -92,7 +125,7 @@ pub(crate) fn kept(graph: &Graph, plan: &QuantPlan) -> Vec<Kept> {
 }
 
 /// The tensors with the lowest signal-to-noise ratio of their own.
-pub(crate) fn worst(graph: &Graph, plan: &QuantPlan) -> Vec<WorstTensor> {
+fn worst(graph: &Graph, plan: &QuantPlan) -> Vec<WorstTensor> {
     let activations = plan.activations.iter().filter(|(v, a)| a.shares == **v).filter_map(|(value, a)| {
         let reader = graph.value(*value).consumers().first().map(|(n, _)| *n);
         let node = graph.producer(*value).map(|(id, _)| id).or(reader);

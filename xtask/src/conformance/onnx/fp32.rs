@@ -100,7 +100,7 @@ fn goldens(shared: &Path) -> Result<Vec<Case>> {
 fn judge(context: &Context, case: &Case) -> Result<Verdict> {
     let reference = reference(context, case)?;
     let failed = |source| Error::Model { path: case.model.clone(), source: Box::new(source) };
-    let model = Model::open(&reference.model).map_err(failed)?;
+    let model = Model::open_onnx(&reference.model).map_err(failed)?;
     let mut worst = 0.0f64;
     for sample in &reference.samples {
         let inputs = read_all(&sample.inputs)?;

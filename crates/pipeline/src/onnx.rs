@@ -1,0 +1,144 @@
+//! ONNX from file to file: open, decide, check, write, verify.
+
+use crate::accuracy::{Accuracy, compare};
+use crate::error::Error;
+use crate::model::Model;
+use crate::options::{QuantizeOptions, thread_count};
+use crate::progress::Progress;
+use crate::settle::{Job, Settled, settle};
+use crate::summary::Summary;
+use crate::{plan_file, summary};
+use quantize_document::{Limits, OutputSet, SourceFile};
+use quantize_exec::{Program, Session};
+use quantize_ir::{Tensor, ValueId};
+use quantize_onnx::{Encoded, OnnxDocument, QdqRecipe, encode_qdq, import};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// An opened ONNX model.
+struct OnnxModel {
+    document: Arc<OnnxDocument>,
+    model: Model,
+}
+
+impl OnnxModel {
+    fn open(path: &Path) -> Result<Self, Error> {
+        Self::from_source(SourceFile::read(path, &Limits::default())?)
+    }
+
+    fn from_source(source: SourceFile) -> Result<Self, Error> {
+        let (path, bytes) = (source.path().to_owned(), source.bytes().len() as u64);
+        let document = Arc::new(OnnxDocument::parse(source, &Limits::default())?);
+        let (graph, problems) = import(&document)?;
+        let problems = problems.iter().map(ToString::to_string).collect();
+        Ok(Self { document, model: Model::new(&path, graph, problems, bytes) })
+    }
+
+    fn encode(&self, settled: &Settled) -> Result<Encoded<'_>, Error> {
+        Ok(encode_qdq(&self.document, self.model.graph(), &settled.graph, &settled.plan)?)
+    }
+
+    /// Reads what is about to be written to `path` back, as its next reader will.
+    fn verify(&self, encoded: &Encoded<'_>, path: &Path) -> Result<(), Error> {
+        if encoded.is_unchanged() {
+            return Ok(());
+        }
+        let wrong = |cause: String| Error::Verification { path: path.to_owned(), cause };
+        let read = Self::from_source(SourceFile::from_bytes(path, encoded.to_vec()));
+        let read = read.map_err(|e| wrong(e.to_string()))?.model;
+        let names = |m: &Model| (m.input_names().join(","), m.output_names().join(","));
+        if names(&read) != names(&self.model) {
+            return Err(wrong("its inputs or outputs changed".into()));
+        }
+        read.graph().topological_order().map_err(|e| wrong(e.to_string()))?;
+        Ok(())
+    }
+}
+
+impl Model {
+    /// Opens and imports an ONNX model.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no valid model.
+    pub fn open_onnx(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Ok(OnnxModel::open(path.as_ref())?.model)
+    }
+}
+
+/// Quantizes an ONNX model from file to file. Nothing is written unless everything succeeds.
+///
+/// # Errors
+/// If the model or the data cannot be read or used, or the output cannot be written.
+pub fn quantize_onnx(options: &QuantizeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
+    quantize(&OnnxModel::open(&options.model)?, options, progress)
+}
+
+fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
+    let settled = decide(model, options, progress)?;
+    let accuracy = check(&settled, options, progress)?;
+    let encoded = model.encode(&settled)?;
+    model.verify(&encoded, &options.output)?;
+    let bytes_after = encoded.byte_count();
+    let written = write(options, &settled, encoded)?;
+    Ok(summary::of(&model.model, &settled, &options.recipe, accuracy, written, bytes_after))
+}
+
+fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Settled, Error> {
+    let threads = thread_count(options.threads);
+    let job =
+        Job { model: &model.model, recipe: &QdqRecipe, options: &options.recipe, data: options.data.as_ref(), threads };
+    settle(&job, progress)
+}
+
+/// The simulated int8 model against fp32 on a few calibration images.
+fn check(settled: &Settled, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Option<Accuracy>, Error> {
+    let Some(data) = &settled.data else { return Ok(None) };
+    let failed = |source| Error::exec(&options.model, source);
+    let reference = Program::compile(&settled.graph, &settled.targets).map_err(failed)?;
+    let simulated = Program::simulate(&settled.graph, &settled.targets, &settled.plan).map_err(failed)?;
+    let threads = thread_count(options.threads);
+    let programs = (&reference, &simulated);
+    compare(&settled.graph, &options.model, &settled.targets, programs, data, threads, progress).map(Some)
+}
+
+fn write(options: &QuantizeOptions, settled: &Settled, encoded: Encoded<'_>) -> Result<Vec<PathBuf>, Error> {
+    let mut outputs = OutputSet::new();
+    if let Some(path) = &options.emit_plan {
+        outputs.add_bytes(path, plan_file::bytes(settled, &options.model, &options.recipe, path)?);
+    }
+    outputs.add_writer(&options.output, move |out| encoded.write_to(out));
+    outputs.commit()?;
+    let mut written = vec![options.output.clone()];
+    written.extend(options.emit_plan.clone());
+    Ok(written)
+}
+
+/// A model with a plan, run in simulation.
+pub struct Simulation {
+    program: Program,
+    inputs: Vec<ValueId>,
+    model: PathBuf,
+}
+
+impl Simulation {
+    /// The simulated outputs for one set of inputs, in the model's order.
+    ///
+    /// # Errors
+    /// If the inputs do not fit the model.
+    pub fn run(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Error> {
+        let fed: Vec<_> = self.inputs.iter().copied().zip(inputs.iter().cloned()).collect();
+        let outputs = Session::new(&self.program).run(&fed, &mut ());
+        outputs.map_err(|source| Error::exec(&self.model, source))
+    }
+}
+
+/// Makes the plan that [`quantize_onnx()`] would write and returns its simulation; writes nothing.
+///
+/// # Errors
+/// As [`quantize_onnx()`], but for the output.
+pub fn simulate_onnx(options: &QuantizeOptions, progress: &dyn Progress) -> Result<Simulation, Error> {
+    let Settled { graph, plan, .. } = decide(&OnnxModel::open(&options.model)?, options, progress)?;
+    let failed = |source| Error::exec(&options.model, source);
+    let program = Program::simulate(&graph, graph.outputs(), &plan).map_err(failed)?;
+    Ok(Simulation { program, inputs: graph.inputs().to_vec(), model: options.model.clone() })
+}

@@ -1,0 +1,147 @@
+//! The steps every format shares, from an imported model to a plan: fold, select, calibrate, plan.
+
+use crate::calibrate::calibrate;
+use crate::data::Data;
+use crate::error::Error;
+use crate::model::{ConstantEvaluator, Model};
+use crate::options::{DataOptions, RecipeOptions};
+use crate::planning::{Planned, make_plan};
+use crate::progress::Progress;
+use crate::selection::matching;
+use crate::summary;
+use crate::unknown::Unknown;
+use quantize_calib::Statistics;
+use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, QuantPlan, Recipe, ValueId};
+use quantize_numerics::Range;
+use quantize_passes::{Preparation, Selection, prepare};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A model to quantize for a target.
+pub(crate) struct Job<'a> {
+    pub(crate) model: &'a Model,
+    pub(crate) recipe: &'a dyn Recipe,
+    pub(crate) options: &'a RecipeOptions,
+    pub(crate) data: Option<&'a DataOptions>,
+    pub(crate) threads: usize,
+}
+
+/// A model with its plan.
+pub(crate) struct Settled {
+    /// The graph after folding.
+    pub(crate) graph: Graph,
+    pub(crate) plan: QuantPlan,
+    /// The calibration data; `None` if nothing is quantized.
+    pub(crate) data: Option<Data>,
+    /// Values that show what quantization costs: the outputs that can be computed.
+    pub(crate) targets: Vec<ValueId>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) log: Vec<String>,
+}
+
+impl Settled {
+    /// Nothing is quantized, so nothing is folded, calibrated or changed.
+    fn untouched(graph: Graph, nodes: BTreeMap<NodeId, NodePlan>) -> Self {
+        let plan = QuantPlan { nodes, ..QuantPlan::default() };
+        Self { graph, plan, data: None, targets: Vec::new(), warnings: Vec::new(), log: Vec::new() }
+    }
+}
+
+/// A model ready for calibration, or one of which nothing is quantized.
+pub(crate) enum Prepared {
+    Ready(Ready),
+    Untouched(Settled),
+}
+
+/// A model ready for calibration.
+pub(crate) struct Ready {
+    pub(crate) graph: Graph,
+    pub(crate) selection: Selection,
+    pub(crate) data: Data,
+    /// Outputs that can be computed.
+    pub(crate) targets: Vec<ValueId>,
+    log: Vec<String>,
+}
+
+/// Makes the plan for a model.
+///
+/// # Errors
+/// If the options do not fit the model, nothing can be quantized, or the data cannot be used.
+pub(crate) fn settle(job: &Job<'_>, progress: &dyn Progress) -> Result<Settled, Error> {
+    match prepared(job)? {
+        Prepared::Ready(ready) => planned(job, ready, progress),
+        Prepared::Untouched(settled) => Ok(settled),
+    }
+}
+
+/// Everything before calibration.
+///
+/// # Errors
+/// As [`settle`].
+pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
+    let (path, imported) = (job.model.path(), job.model.graph());
+    let skip = matching(imported, &job.options.skip)?;
+    if skip.len() == imported.nodes().count() && !job.options.skip.is_empty() {
+        let skipped = NodePlan { decision: Decision::Keep(KeepReason::Skipped) };
+        let nodes = skip.iter().map(|id| (*id, skipped.clone())).collect();
+        return Ok(Prepared::Untouched(Settled::untouched(imported.clone(), nodes)));
+    }
+    let broken = |source| Error::pass(path, source);
+    let mut folded = imported.clone();
+    quantize_passes::constant::fold_constants(&mut folded, &ConstantEvaluator).map_err(broken)?;
+    let Preparation { graph, selection, log } = prepare(&folded, job.recipe, &skip).map_err(broken)?;
+    let quantized = selection.decisions.values().filter(|d| **d == Decision::Quantize).count();
+    if quantized == 0 {
+        let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
+        let untouched = Settled::untouched(folded, nodes);
+        return if skip.is_empty() { Err(nothing(job.model, &untouched)) } else { Ok(Prepared::Untouched(untouched)) };
+    }
+    let data = Data::open(job.data.ok_or(Error::NoData { nodes: quantized })?, &graph, path)?;
+    let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
+    unknown.refuse(&graph, path, &|id| selection.quantizes(id))?;
+    let targets = unknown.computable_outputs(&graph);
+    Ok(Prepared::Ready(Ready { graph, selection, data, targets, log }))
+}
+
+fn planned(job: &Job<'_>, ready: Ready, progress: &dyn Progress) -> Result<Settled, Error> {
+    let Ready { graph, selection, data, targets, mut log } = ready;
+    let path = job.model.path();
+    let observed: BTreeSet<ValueId> = selection.observed().collect();
+    let statistics = calibrate(&graph, path, &observed, &data, job.threads, progress)?;
+    let (lo, hi) = data.preprocess().possible_range()?;
+    let input_range = Range::new(lo, hi).ok().map(|range| (data.input(), range));
+    let Planned { plan, remarks } =
+        make_plan(&graph, path, &selection, &statistics, job.recipe, job.options, input_range)?;
+    log.extend(absorbed(&graph, &plan));
+    let mut warnings: Vec<String> = data.assumed().map(str::to_owned).into_iter().collect();
+    warnings.extend(not_finite(&graph, &data, &statistics));
+    warnings.extend(remarks);
+    Ok(Settled { graph, plan, data: Some(data), targets, warnings, log })
+}
+
+/// Log entries for activations that vanish into a saturation.
+fn absorbed(graph: &Graph, plan: &QuantPlan) -> Vec<String> {
+    let entry = |(id, node): (&NodeId, &NodePlan)| match node.decision {
+        Decision::Absorbed { into } => {
+            Some(format!("absorb: `{}` is the saturation of `{}`", graph.label(*id), graph.label(into)))
+        }
+        _ => None,
+    };
+    plan.nodes.iter().filter_map(entry).collect()
+}
+
+fn not_finite(graph: &Graph, data: &Data, statistics: &Statistics) -> Vec<String> {
+    let message = |(value, count, image): (ValueId, u64, u64)| {
+        let (tensor, image) = (&graph.value(value).name, data.name(image));
+        format!(
+            "activation `{tensor}`: {count} values are NaN or infinite and were left out, first with image `{image}`"
+        )
+    };
+    statistics.not_finite().map(message).collect()
+}
+
+fn nothing(model: &Model, untouched: &Settled) -> Error {
+    let kept = summary::kept(&untouched.graph, &untouched.plan);
+    let kept = kept.into_iter().map(|k| format!("{} {}: {}", k.nodes.len(), k.op, k.reason));
+    let reasons = model.problems().iter().cloned().chain(kept).collect();
+    Error::NothingToQuantize { model: model.path().to_owned(), reasons }
+}
