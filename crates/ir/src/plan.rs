@@ -2,7 +2,7 @@
 //!
 //! Everything upstream of the plan decides; back-ends, the simulator and reports only carry it out.
 
-use crate::graph::{NodeId, ValueId};
+use crate::graph::{Graph, NodeId, ValueId};
 use crate::quant::QuantParams;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -111,6 +111,17 @@ pub struct QuantPlan {
 }
 
 impl QuantPlan {
+    /// The value `value` becomes at run time: itself, or what a bounded activation that vanished into its producer makes
+    /// of it.
+    pub fn materialized(&self, graph: &Graph, value: ValueId) -> ValueId {
+        let absorbed = |id: NodeId| {
+            let decision = self.nodes.get(&id).map(|n| &n.decision);
+            matches!(decision, Some(Decision::Absorbed { .. }))
+        };
+        let follower = graph.sole_consumer(value).map(|(id, _)| id).filter(|id| absorbed(*id));
+        follower.and_then(|id| graph.node(id)?.output(0)).unwrap_or(value)
+    }
+
     /// Whether the plan quantizes `node`.
     pub fn quantizes(&self, node: NodeId) -> bool {
         self.nodes.get(&node).is_some_and(|n| n.decision == Decision::Quantize)

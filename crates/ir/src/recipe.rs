@@ -47,6 +47,8 @@ pub enum Ties {
     Operands,
     /// The activation operands and the result share, and the result's data alone decide.
     Joined,
+    /// The activation operands and the result share, and all of them decide.
+    Equal,
 }
 
 /// The integer grids of a target.

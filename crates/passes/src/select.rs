@@ -199,7 +199,10 @@ impl Chooser<'_> {
             Ties::Joined if self.quantizes(id) => {
                 Some(Tie { together: [operands.as_slice(), &results].concat(), silent: operands })
             }
-            Ties::Free | Ties::Operands | Ties::Joined => None,
+            Ties::Equal if self.quantizes(id) => {
+                Some(Tie { together: [operands.as_slice(), &results].concat(), silent: Vec::new() })
+            }
+            Ties::Free | Ties::Operands | Ties::Joined | Ties::Equal => None,
         }
     }
 }

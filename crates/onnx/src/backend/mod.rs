@@ -179,7 +179,7 @@ impl Editor<'_, '_> {
 
     /// The pairs of these results, or of the bounded activations that vanish behind them.
     fn written_by(&self, results: &[Option<ValueId>]) -> impl Iterator<Item = &wiring::PairNames> {
-        let values = results.iter().flatten().map(|v| wiring::materialized(self.request, *v));
+        let values = results.iter().flatten().map(|v| self.request.plan.materialized(self.request.graph, *v));
         values.filter_map(|v| self.wiring.pairs.get(&v)).collect::<Vec<_>>().into_iter()
     }
 

@@ -185,7 +185,7 @@ impl Wiring {
             }
         }
         let write_name = |v: &ValueId| {
-            let value = materialized(request, *v);
+            let value = request.plan.materialized(request.graph, *v);
             self.pairs.get(&value).map_or(&request.graph.value(value).name, |p| &p.real).clone()
         };
         let mut outputs: Vec<String> =
@@ -301,14 +301,4 @@ fn is_capture(request: &Request<'_>, id: NodeId, slot: usize, in_document: usize
 fn had_reader(original: &Graph, id: NodeId) -> bool {
     let Some(node) = original.node(id) else { return false };
     node.outputs.iter().flatten().any(|v| original.is_output(*v) || !original.value(*v).consumers().is_empty())
-}
-
-/// The value `value` becomes in the output: itself, or what a bounded activation that vanishes makes of it.
-pub(super) fn materialized(request: &Request<'_>, value: ValueId) -> ValueId {
-    let absorbed = |id: NodeId| {
-        let decision = request.plan.nodes.get(&id).map(|n| &n.decision);
-        matches!(decision, Some(Decision::Absorbed { .. }))
-    };
-    let follower = request.graph.sole_consumer(value).map(|(id, _)| id).filter(|id| absorbed(*id));
-    follower.and_then(|id| request.graph.node(id)?.output(0)).unwrap_or(value)
 }
