@@ -86,7 +86,7 @@ pub enum NumericsError {
         percent: f64,
     },
     /// A range method name that is not known.
-    #[error("unknown range method `{name}`; use minmax, percentile, percentile=99.99 or mse")]
+    #[error("unknown range method `{name}`; use minmax, percentile, percentile=99.99, mse or cdf-kl")]
     UnknownRangeMethod {
         /// The name as given.
         name: String,
@@ -122,6 +122,37 @@ pub enum NumericsError {
     InvalidMultiplier {
         /// The multiplier as given.
         multiplier: f64,
+    },
+    /// Codes of another width than the hardware has.
+    #[error("{bits} bits are not supported; codes have 8 or 16 bits")]
+    UnsupportedBitWidth {
+        /// The width as given.
+        bits: i64,
+    },
+    /// A clipping threshold is negative, NaN or beyond float32.
+    #[error("threshold {threshold} is unusable; it must not be negative and must fit float32")]
+    InvalidThreshold {
+        /// The threshold as given.
+        threshold: f64,
+    },
+    /// An integer multiplier that the hardware cannot apply.
+    #[error(
+        "prescale shift {prescale_shift}, scale {scale}, postscale shift {postscale_shift} cannot be applied; \
+         the limits are {max_prescale_shift}, ±{max_scale} and {max_postscale_shift}"
+    )]
+    UnsupportedMultiplier {
+        /// Right shift before the multiplication, as given.
+        prescale_shift: u32,
+        /// Factor as given.
+        scale: i32,
+        /// Right shift after the multiplication, as given.
+        postscale_shift: u32,
+        /// Largest right shift before the multiplication.
+        max_prescale_shift: u32,
+        /// Largest magnitude of the factor.
+        max_scale: u32,
+        /// Largest right shift after the multiplication.
+        max_postscale_shift: u32,
     },
     /// Serialized statistics are truncated or contradict themselves.
     #[error("statistics record is damaged at byte {offset}: {reason}")]

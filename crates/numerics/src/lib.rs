@@ -1,7 +1,8 @@
 //! The arithmetic of quantization as pure functions on slices.
 //!
 //! Here live the affine quantizer, mergeable tensor statistics, activation range estimation, weight scales and
-//! bias codes, integer requantization and error measures. Nothing here knows graphs, files, images or threads.
+//! bias codes, integer requantization, error measures, and the arithmetic of the xfDNN flow ([`xfdnn`]). Nothing here
+//! knows graphs, files, images or threads.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ pub mod range;
 pub mod requantize;
 pub mod stats;
 pub mod weights;
+pub mod xfdnn;
 
 #[cfg(test)]
 mod testing;

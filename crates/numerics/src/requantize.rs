@@ -89,7 +89,7 @@ fn fixed_point(multiplier: f64) -> Multiplier {
 }
 
 /// x = fraction · 2^exponent with fraction in [0.5, 1), for positive finite x.
-fn fraction_and_exponent(x: f64) -> (f64, i32) {
+pub(crate) fn fraction_and_exponent(x: f64) -> (f64, i32) {
     const EXPONENT_MASK: u64 = 0x7ff << 52;
     if !x.is_normal() {
         let (fraction, exponent) = fraction_and_exponent(x * 2f64.powi(64));
