@@ -16,19 +16,32 @@ pub(crate) fn block_positions(depth: usize, positions: usize) -> usize {
 
 /// Writes `columns[channel * taps + tap][position]` for one group's input planes `x` and a block of output positions;
 /// padding is 0.
-pub(crate) fn unfold(geometry: &ConvGeometry, x: &[f32], positions: Range<usize>, columns: &mut [f32]) {
-    let space = &geometry.space;
-    let stride = last_stride(space);
-    let mut tap = vec![0; space.axes.len()];
+pub(crate) fn unfold<T: Copy + Default>(geometry: &ConvGeometry, x: &[T], positions: Range<usize>, columns: &mut [T]) {
     for (row, column) in columns.chunks_exact_mut(positions.len()).enumerate() {
-        let plane = &x[row / space.taps * space.input..][..space.input];
-        space.split_tap(row % space.taps, &mut tap);
-        column.fill(0.0);
-        visit_runs(space, &tap, positions.clone(), |run, first| copy_run(&mut column[run], &plane[first..], stride));
+        unfold_row(geometry, x, row, positions.start, column);
     }
 }
 
-fn copy_run(run: &mut [f32], source: &[f32], stride: usize) {
+/// Writes one row of what [`unfold`] writes: `column[position - start]` of the row `channel * taps + tap`.
+pub(crate) fn unfold_row<T: Copy + Default>(
+    geometry: &ConvGeometry,
+    x: &[T],
+    row: usize,
+    start: usize,
+    column: &mut [T],
+) {
+    let space = &geometry.space;
+    let plane = &x[row / space.taps * space.input..][..space.input];
+    let mut tap = vec![0; space.axes.len()];
+    space.split_tap(row % space.taps, &mut tap);
+    column.fill(T::default());
+    let stride = last_stride(space);
+    visit_runs(space, &tap, start..start + column.len(), |run, first| {
+        copy_run(&mut column[run], &plane[first..], stride);
+    });
+}
+
+fn copy_run<T: Copy>(run: &mut [T], source: &[T], stride: usize) {
     if stride == 1 {
         run.copy_from_slice(&source[..run.len()]);
     } else {
