@@ -6,6 +6,7 @@
 //! plane becomes one long row of [`tap_sum`], with a few unused elements at the end of each row.
 
 use crate::geometry::{Axis, ConvGeometry};
+use crate::strided::copy_strided;
 use crate::tap_sum::{BLOCK, Tap, tap_sum};
 
 /// Bordered planes larger than this many elements (4 MiB) are left to the general convolution.
@@ -111,7 +112,7 @@ impl Plan {
         for (i, x) in x.chunks_exact(self.horizontal.input).take(rows).enumerate() {
             for phase in 0..stride.min(width) {
                 let to = self.position(i + self.vertical.pad_begin, phase + begin);
-                copy_phase(&x[phase..width], stride, &mut plane[to..]);
+                copy_strided(&x[phase..width], stride, &mut plane[to..]);
             }
         }
     }
@@ -120,15 +121,6 @@ impl Plan {
 /// Gives the taps their weights, in order.
 pub(crate) fn set_weights<T: Copy>(taps: &mut [Tap<T>], weights: &[T]) {
     taps.iter_mut().zip(weights).for_each(|(tap, weight)| tap.weight = *weight);
-}
-
-/// Copies every `stride`-th element.
-fn copy_phase<T: Copy + Into<U>, U>(from: &[T], stride: usize, to: &mut [U]) {
-    match stride {
-        1 => from.iter().zip(to).for_each(|(from, to)| *to = (*from).into()),
-        2 => from.chunks(2).zip(to).for_each(|(pair, to)| *to = pair[0].into()),
-        _ => from.iter().step_by(stride).zip(to).for_each(|(from, to)| *to = (*from).into()),
-    }
 }
 
 #[cfg(test)]

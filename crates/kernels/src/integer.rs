@@ -47,7 +47,7 @@ struct Buffers {
     /// Rows of the unfolded input.
     rows: Vec<i16>,
     /// The unfolded input, paired and in lanes.
-    panels: Vec<[i32; isa::LANES]>,
+    panels: Vec<isa::Lanes>,
     /// The unfolded input, paired and in rows.
     blocks: Vec<[i32; isa::ROWS]>,
     /// Bordered plane and output row of a depthwise convolution.

@@ -17,6 +17,7 @@ mod im2col;
 pub mod integer;
 mod matrix;
 mod pool;
+mod strided;
 mod tap_sum;
 
 #[cfg(test)]

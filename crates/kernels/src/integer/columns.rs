@@ -1,6 +1,6 @@
 //! The unfolded input in pairs: codes of neighbouring rows of its columns share an `i32`.
 
-use super::isa::LANES;
+use super::isa::{LANES, Lanes};
 use super::packed::pair;
 use crate::geometry::ConvGeometry;
 use crate::im2col;
@@ -21,25 +21,26 @@ pub(super) fn panels(
     x: &[i16],
     positions: Range<usize>,
     rows: &mut Vec<i16>,
-    panels: &mut Vec<[i32; LANES]>,
+    panels: &mut Vec<Lanes>,
 ) {
     let (depth, count) = (geometry.group_weight(), positions.len());
     let pairs = depth.div_ceil(2);
     rows.clear();
     rows.resize(2 * count, 0);
-    panels.resize(count.div_ceil(LANES) * pairs, [0; LANES]);
+    panels.resize(count.div_ceil(LANES) * pairs, Lanes::default());
+    let mut tap = vec![0; geometry.space.axes.len()];
     for k in 0..pairs {
         let (first, second) = rows.split_at_mut(count);
-        let low = row(geometry, x, 2 * k, &positions, first);
+        let low = row(geometry, x, 2 * k, &positions, first, &mut tap);
         let high = if 2 * k + 1 < depth {
-            row(geometry, x, 2 * k + 1, &positions, second)
+            row(geometry, x, 2 * k + 1, &positions, second, &mut tap)
         } else {
             second.fill(0);
             second
         };
         let pairs_of_panels = panels.iter_mut().skip(k).step_by(pairs);
         for ((to, low), high) in pairs_of_panels.zip(low.chunks(LANES)).zip(high.chunks(LANES)) {
-            interleave(low, high, to);
+            interleave(low, high, &mut to.0);
         }
     }
 }
@@ -51,11 +52,12 @@ fn row<'a>(
     row: usize,
     positions: &Range<usize>,
     space: &'a mut [i16],
+    tap: &mut [usize],
 ) -> &'a [i16] {
     if geometry.is_pointwise() {
         return &x[row * geometry.space.input..][positions.clone()];
     }
-    im2col::unfold_row(geometry, x, row, positions.start, space);
+    im2col::unfold_row(geometry, x, row, positions.start, space, tap);
     space
 }
 

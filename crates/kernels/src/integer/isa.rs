@@ -9,11 +9,16 @@ pub(crate) const ROWS: usize = 8;
 /// Columns of a tile: values side by side in vector registers.
 pub(crate) const LANES: usize = 32;
 
+/// Values side by side, from the start of a cache line.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Lanes(pub(crate) [i32; LANES]);
+
 /// Sums of products of all rows with all lanes.
-pub(super) type Tile = [[i32; LANES]; ROWS];
+pub(super) type Tile = [Lanes; ROWS];
 
 /// `tile[r][l] = Σ rows[k][r] · lanes[k][l]` over pairs of codes, for the first `used` rows at least.
-pub(super) type Product = unsafe fn(rows: &[[i32; ROWS]], lanes: &[[i32; LANES]], used: usize, tile: &mut Tile);
+pub(super) type Product = unsafe fn(rows: &[[i32; ROWS]], lanes: &[Lanes], used: usize, tile: &mut Tile);
 
 /// `out[i] = Σ over taps of weight * source[i + offset]`, for the whole blocks of `out`.
 pub(super) type TapSum = unsafe fn(source: &[i32], taps: &[Tap<i32>], out: &mut [i32]);
@@ -82,7 +87,7 @@ impl Isa {
 
     /// See [`Product`]; of slices of different lengths the common part counts.
     #[allow(unsafe_code)]
-    pub(super) fn product(self, rows: &[[i32; ROWS]], lanes: &[[i32; LANES]], used: usize, tile: &mut Tile) {
+    pub(super) fn product(self, rows: &[[i32; ROWS]], lanes: &[Lanes], used: usize, tile: &mut Tile) {
         // SAFETY: an `Isa` is only made of a row that is available.
         unsafe { (self.0.product)(rows, lanes, used, tile) }
     }

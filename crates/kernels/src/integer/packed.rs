@@ -1,7 +1,7 @@
 //! Weights in the order the tiles read them, and what their magnitudes say about the width of sums.
 
 use super::TERMS_OF_DIGITS;
-use super::isa::{LANES, ROWS};
+use super::isa::{LANES, Lanes, ROWS};
 use crate::depthwise::Plan;
 use crate::error::{KernelError, check_len};
 use crate::geometry::ConvGeometry;
@@ -32,7 +32,7 @@ pub(super) enum Layout {
     /// Pairs of `ROWS` output channels side by side, to be multiplied by lanes of output positions.
     Rows(Vec<[i32; ROWS]>),
     /// Pairs of `LANES` output channels side by side, for outputs that have a single position.
-    Lanes(Vec<[i32; LANES]>),
+    Lanes(Vec<Lanes>),
 }
 
 impl PackedCodes {
@@ -78,7 +78,9 @@ impl Layout {
             Some(plan) if geometry.space.output > 1 => {
                 Self::Depthwise(plan, weight.iter().map(|w| i32::from(*w)).collect())
             }
-            _ if geometry.space.output == 1 => Self::Lanes(interleave(geometry, weight)),
+            _ if geometry.space.output == 1 => {
+                Self::Lanes(interleave::<LANES>(geometry, weight).into_iter().map(Lanes).collect())
+            }
             _ => Self::Rows(interleave(geometry, weight)),
         }
     }

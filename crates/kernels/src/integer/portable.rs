@@ -1,15 +1,15 @@
 //! The kernels in plain Rust: the reference of all others, and what runs where there is no vector instruction set.
 
-use super::isa::{LANES, ROWS, Tile};
+use super::isa::{Lanes, ROWS, Tile};
 use super::packed::unpair;
 use crate::tap_sum::{BLOCK, Tap};
 
-pub(super) fn product(rows: &[[i32; ROWS]], lanes: &[[i32; LANES]], used: usize, tile: &mut Tile) {
+pub(super) fn product(rows: &[[i32; ROWS]], lanes: &[Lanes], used: usize, tile: &mut Tile) {
     for (r, sums) in tile.iter_mut().enumerate().take(used) {
-        *sums = [0; LANES];
+        *sums = Lanes::default();
         for (row, lanes) in rows.iter().zip(lanes) {
             let (low, high) = unpair(row[r]);
-            for (sum, lane) in sums.iter_mut().zip(lanes) {
+            for (sum, lane) in sums.0.iter_mut().zip(&lanes.0) {
                 let (x, y) = unpair(*lane);
                 *sum += low * x + high * y;
             }

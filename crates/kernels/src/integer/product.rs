@@ -3,7 +3,7 @@
 use super::Buffers;
 use super::columns;
 use super::depthwise;
-use super::isa::{Isa, LANES, ROWS, Tile};
+use super::isa::{Isa, LANES, Lanes, ROWS, Tile};
 use super::packed::{Layout, PackedCodes, pair};
 use crate::geometry::ConvGeometry;
 use crate::im2col;
@@ -77,7 +77,7 @@ impl Job<'_> {
     fn tiles_of_rows<O>(
         &self,
         rows: &[[i32; ROWS]],
-        panels: &[[i32; LANES]],
+        panels: &[Lanes],
         block: std::ops::Range<usize>,
         out: &mut [O],
         put: impl Fn(&mut O, i32) + Copy,
@@ -88,15 +88,15 @@ impl Job<'_> {
             let end = block.end.min(start + LANES);
             self.each_part(rows, lanes, out.len() / positions, |tile| {
                 for (plane, sums) in out.chunks_exact_mut(positions).zip(tile) {
-                    plane[start..end].iter_mut().zip(sums).for_each(|(to, sum)| put(to, *sum));
+                    plane[start..end].iter_mut().zip(&sums.0).for_each(|(to, sum)| put(to, *sum));
                 }
             });
         }
     }
 
     /// Computes a tile for each part of the summed axis.
-    fn each_part(&self, rows: &[[i32; ROWS]], lanes: &[[i32; LANES]], used: usize, mut store: impl FnMut(&Tile)) {
-        let mut tile = [[0; LANES]; ROWS];
+    fn each_part(&self, rows: &[[i32; ROWS]], lanes: &[Lanes], used: usize, mut store: impl FnMut(&Tile)) {
+        let mut tile = [Lanes::default(); ROWS];
         for start in (0..self.pairs.max(1)).step_by(self.part) {
             let end = self.pairs.min(start + self.part);
             self.isa.product(&rows[start..end], &lanes[start..end], used, &mut tile);
@@ -107,7 +107,7 @@ impl Job<'_> {
     /// For outputs with a single position: images take the place of rows, output channels that of lanes.
     fn channels_in_lanes<O>(
         &self,
-        weight: &[[i32; LANES]],
+        weight: &[Lanes],
         out: &mut [O],
         put: impl Fn(&mut O, i32) + Copy,
         buffers: &mut Buffers,
@@ -124,7 +124,7 @@ impl Job<'_> {
                     let channels = g * group_out + start..g * group_out + group_out.min(start + LANES);
                     self.each_part(&buffers.blocks, lanes, images, |tile| {
                         for (image, sums) in out.chunks_exact_mut(group * group_out).zip(tile) {
-                            image[channels.clone()].iter_mut().zip(sums).for_each(|(to, sum)| put(to, *sum));
+                            image[channels.clone()].iter_mut().zip(&sums.0).for_each(|(to, sum)| put(to, *sum));
                         }
                     });
                 }
@@ -139,7 +139,12 @@ impl Job<'_> {
         blocks.clear();
         blocks.resize(self.pairs, [0; ROWS]);
         for (i, image) in images.enumerate() {
-            im2col::unfold(self.geometry, self.group_input(image * self.geometry.group + group), 0..1, rows);
+            let x = self.group_input(image * self.geometry.group + group);
+            if self.geometry.is_pointwise() {
+                rows.copy_from_slice(x);
+            } else {
+                im2col::unfold(self.geometry, x, 0..1, rows);
+            }
             for (block, codes) in blocks.iter_mut().zip(rows.chunks(2)) {
                 block[i] = pair(codes[0], codes.get(1).copied().unwrap_or(0));
             }

@@ -43,8 +43,12 @@ fn check(g: &ConvGeometry, x: &[i16], weight: &[i16]) {
 
 /// What another convolution could leave.
 fn used_scratch() -> Scratch {
-    let buffers =
-        Buffers { rows: vec![9; 70], panels: vec![[9; 32]; 50], blocks: vec![[9; 8]; 50], plane: vec![9; 70] };
+    let buffers = Buffers {
+        rows: vec![9; 70],
+        panels: vec![isa::Lanes([9; 32]); 50],
+        blocks: vec![[9; 8]; 50],
+        plane: vec![9; 70],
+    };
     Scratch { digits: vec![9; 5], buffers }
 }
 

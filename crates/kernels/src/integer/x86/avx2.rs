@@ -2,13 +2,13 @@
 //! tile fills the registers.
 
 use super::{load_256, store_256};
-use crate::integer::isa::{LANES, ROWS, Tile};
+use crate::integer::isa::{LANES, Lanes, ROWS, Tile};
 use crate::integer::portable;
 use crate::tap_sum::Tap;
 use std::arch::x86_64::{_mm256_add_epi32, _mm256_madd_epi16, _mm256_set1_epi32, _mm256_setzero_si256};
 
 #[target_feature(enable = "avx2")]
-pub(in crate::integer) fn product(rows: &[[i32; ROWS]], lanes: &[[i32; LANES]], used: usize, tile: &mut Tile) {
+pub(in crate::integer) fn product(rows: &[[i32; ROWS]], lanes: &[Lanes], used: usize, tile: &mut Tile) {
     for first_lane in (0..LANES).step_by(16) {
         if used == 1 {
             some_rows::<1>(rows, lanes, 0, first_lane, tile);
@@ -24,14 +24,14 @@ pub(in crate::integer) fn product(rows: &[[i32; ROWS]], lanes: &[[i32; LANES]], 
 #[target_feature(enable = "avx2")]
 fn some_rows<const R: usize>(
     rows: &[[i32; ROWS]],
-    lanes: &[[i32; LANES]],
+    lanes: &[Lanes],
     first_row: usize,
     first_lane: usize,
     tile: &mut Tile,
 ) {
     let mut sums = [[_mm256_setzero_si256(); 2]; R];
     for (row, lanes) in rows.iter().zip(lanes) {
-        let lanes = lanes[first_lane..][..16].as_chunks().0;
+        let lanes = lanes.0[first_lane..][..16].as_chunks().0;
         let lanes = [load_256(&lanes[0]), load_256(&lanes[1])];
         for (sums, pair) in sums.iter_mut().zip(&row[first_row..][..R]) {
             let weight = _mm256_set1_epi32(*pair);
@@ -41,7 +41,7 @@ fn some_rows<const R: usize>(
         }
     }
     for (to, sums) in tile[first_row..][..R].iter_mut().zip(sums) {
-        let to = to[first_lane..][..16].as_chunks_mut().0;
+        let to = to.0[first_lane..][..16].as_chunks_mut().0;
         to.iter_mut().zip(sums).for_each(|(to, sum)| store_256(to, sum));
     }
 }
