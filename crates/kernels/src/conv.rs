@@ -85,11 +85,11 @@ fn conv_group(
 mod tests {
     use super::*;
     use crate::geometry::Axis;
-    use crate::testing::{any_axes, assert_close, noise};
+    use crate::testing::{any_axes, assert_close, noise, tap_input};
     use proptest::prelude::*;
 
     /// The definition: loops over image, output channel, output position, input channel and tap.
-    pub(crate) fn reference(g: &ConvGeometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+    fn reference(g: &ConvGeometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
         let mut y = Vec::new();
         for (n, oc) in (0..g.batch).flat_map(|n| (0..g.out_channels()).map(move |oc| (n, oc))) {
             for position in 0..g.space.output {
@@ -104,16 +104,6 @@ mod tests {
             }
         }
         y
-    }
-
-    fn tap_input(axes: &[Axis], mut position: usize, mut tap: usize) -> Option<usize> {
-        let (mut index, mut step) = (0, 1);
-        for a in axes.iter().rev() {
-            let at = (position % a.output * a.stride + tap % a.kernel * a.dilation) as i64 - a.pad_begin as i64;
-            index += usize::try_from(at).ok().filter(|i| *i < a.input)? * step;
-            (step, position, tap) = (step * a.input, position / a.output, tap / a.kernel);
-        }
-        Some(index)
     }
 
     fn check(g: &ConvGeometry, seed: u64, with_bias: bool) {

@@ -6,6 +6,7 @@
 //! plane becomes one long row of [`tap_sum`], with a few unused elements at the end of each row.
 
 use crate::geometry::{Axis, ConvGeometry};
+use crate::strided::copy_strided;
 use crate::tap_sum::{BLOCK, Tap, tap_sum};
 
 /// Bordered planes larger than this many elements (4 MiB) are left to the general convolution.
@@ -54,32 +55,47 @@ impl Plan {
         y: &mut [f32],
         scratch: &mut Vec<f32>,
     ) {
+        let mut taps = self.taps();
+        let sum = |out_channel: usize, plane: &[f32], row: &mut [f32]| {
+            set_weights(&mut taps, &weight[out_channel * geometry.space.taps..]);
+            tap_sum(plane, &taps, bias.map_or(0.0, |b| b[out_channel]), row);
+        };
+        self.each_plane(geometry, x, y, scratch, sum, |to, from| *to = from);
+    }
+
+    /// For each output plane: lets `sum(out_channel, plane, row)` turn the bordered input plane into the long output
+    /// row, and `put` each valid element of that row into its place in `y`.
+    pub(crate) fn each_plane<T: Copy + Into<U>, U: Copy + Default, O>(
+        &self,
+        geometry: &ConvGeometry,
+        x: &[T],
+        y: &mut [O],
+        scratch: &mut Vec<U>,
+        mut sum: impl FnMut(usize, &[U], &mut [U]),
+        put: impl Fn(&mut O, U),
+    ) {
         // The last block of the long row may read up to a block beyond the plane.
         let bordered = self.plane + BLOCK;
         scratch.clear();
-        scratch.resize(bordered + self.row, 0.0);
+        scratch.resize(bordered + self.row, U::default());
         let (plane, row) = scratch.split_at_mut(bordered);
-        let mut taps = self.taps();
         for (channel, y) in y.chunks_exact_mut(geometry.space.output).enumerate() {
-            let out_channel = channel % geometry.out_channels();
             if channel % geometry.group_out == 0 {
                 self.spread(&x[channel / geometry.group_out * geometry.space.input..][..geometry.space.input], plane);
             }
-            let weight = &weight[out_channel * geometry.space.taps..][..geometry.space.taps];
-            taps.iter_mut().zip(weight).for_each(|(tap, w)| tap.weight = *w);
-            tap_sum(plane, &taps, bias.map_or(0.0, |b| b[out_channel]), row);
+            sum(channel % geometry.out_channels(), plane, row);
             for (to, from) in y.chunks_exact_mut(self.horizontal.output).zip(row.chunks(self.pitch)) {
-                to.copy_from_slice(&from[..to.len()]);
+                to.iter_mut().zip(from).for_each(|(to, from)| put(to, *from));
             }
         }
     }
 
     /// Offsets of all taps, in the order of the weights, which are still 0.
-    fn taps(&self) -> Vec<Tap> {
+    pub(crate) fn taps<T: Default>(&self) -> Vec<Tap<T>> {
         let (v, h) = (&self.vertical, &self.horizontal);
         let at = |i: usize, j: usize| self.position(i * v.dilation, j * h.dilation);
         let pairs = (0..v.kernel).flat_map(|i| (0..h.kernel).map(move |j| (i, j)));
-        pairs.map(|(i, j)| Tap { offset: at(i, j), weight: 0.0 }).collect()
+        pairs.map(|(i, j)| Tap { offset: at(i, j), weight: T::default() }).collect()
     }
 
     /// Where the bordered element in `row` and `column` stands.
@@ -89,26 +105,22 @@ impl Plan {
     }
 
     /// Copies an input plane to the inside of the bordered plane; the border stays as it is.
-    fn spread(&self, x: &[f32], plane: &mut [f32]) {
+    fn spread<T: Copy + Into<U>, U>(&self, x: &[T], plane: &mut [U]) {
         let (begin, stride) = (self.horizontal.pad_begin, self.horizontal.stride);
         let width = self.horizontal.input.min(self.horizontal.span().saturating_sub(begin));
         let rows = self.vertical.span().saturating_sub(self.vertical.pad_begin);
         for (i, x) in x.chunks_exact(self.horizontal.input).take(rows).enumerate() {
             for phase in 0..stride.min(width) {
                 let to = self.position(i + self.vertical.pad_begin, phase + begin);
-                copy_phase(&x[phase..width], stride, &mut plane[to..]);
+                copy_strided(&x[phase..width], stride, &mut plane[to..]);
             }
         }
     }
 }
 
-/// Copies every `stride`-th element.
-fn copy_phase(from: &[f32], stride: usize, to: &mut [f32]) {
-    match stride {
-        1 => to[..from.len()].copy_from_slice(from),
-        2 => from.chunks(2).zip(to).for_each(|(pair, to)| *to = pair[0]),
-        _ => from.iter().step_by(stride).zip(to).for_each(|(from, to)| *to = *from),
-    }
+/// Gives the taps their weights, in order.
+pub(crate) fn set_weights<T: Copy>(taps: &mut [Tap<T>], weights: &[T]) {
+    taps.iter_mut().zip(weights).for_each(|(tap, weight)| tap.weight = *weight);
 }
 
 #[cfg(test)]
@@ -126,9 +138,9 @@ mod tests {
         let axis = Axis { input: 8, kernel: 3, stride: 2, pad_begin: 1, output: 4, ..Axis::UNIT };
         let plan = Plan::new(&ConvGeometry::new(1, 1, 1, 1, &[axis]).unwrap()).unwrap();
         let mut plane = vec![0.0; plan.plane];
-        plan.spread(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &mut plane);
+        plan.spread(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &mut plane);
         assert_eq!(plane, [0.0, 2.0, 4.0, 6.0, 8.0, 1.0, 3.0, 5.0, 7.0, 0.0]);
-        let offsets: Vec<usize> = plan.taps().iter().map(|t| t.offset).collect();
+        let offsets: Vec<usize> = plan.taps::<f32>().iter().map(|t| t.offset).collect();
         assert_eq!(offsets, [0, 5, 1]);
     }
 }

@@ -38,6 +38,17 @@ pub enum KernelError {
         /// Rows and columns of the destination.
         c: (usize, usize),
     },
+    /// A sum of products of integer codes may not fit its accumulator.
+    #[error("sums of {largest_sum} times codes up to {largest_input} may overflow 32 bits")]
+    Overflow {
+        /// Largest magnitude of an input code.
+        largest_input: u16,
+        /// Largest sum of the magnitudes of an output channel's weights.
+        largest_sum: u64,
+    },
+    /// Weights were packed for a convolution of other sizes.
+    #[error("the weights were packed for other sizes")]
+    Packing,
 }
 
 /// Checks the length of a slice.

@@ -1,6 +1,7 @@
 //! Unfolding of windows into the columns of a matrix, in blocks of output positions, and the adjoint.
 
 use crate::geometry::{Axis, ConvGeometry, Space};
+use crate::strided::copy_strided;
 use std::ops::Range;
 
 /// Elements of a block of columns: 1 MiB, which leaves room for the packed operands in a level 2 cache.
@@ -16,24 +17,31 @@ pub(crate) fn block_positions(depth: usize, positions: usize) -> usize {
 
 /// Writes `columns[channel * taps + tap][position]` for one group's input planes `x` and a block of output positions;
 /// padding is 0.
-pub(crate) fn unfold(geometry: &ConvGeometry, x: &[f32], positions: Range<usize>, columns: &mut [f32]) {
-    let space = &geometry.space;
-    let stride = last_stride(space);
-    let mut tap = vec![0; space.axes.len()];
+pub(crate) fn unfold<T: Copy + Default>(geometry: &ConvGeometry, x: &[T], positions: Range<usize>, columns: &mut [T]) {
+    let mut tap = vec![0; geometry.space.axes.len()];
     for (row, column) in columns.chunks_exact_mut(positions.len()).enumerate() {
-        let plane = &x[row / space.taps * space.input..][..space.input];
-        space.split_tap(row % space.taps, &mut tap);
-        column.fill(0.0);
-        visit_runs(space, &tap, positions.clone(), |run, first| copy_run(&mut column[run], &plane[first..], stride));
+        unfold_row(geometry, x, row, positions.start, column, &mut tap);
     }
 }
 
-fn copy_run(run: &mut [f32], source: &[f32], stride: usize) {
-    if stride == 1 {
-        run.copy_from_slice(&source[..run.len()]);
-    } else {
-        run.iter_mut().zip(source.iter().step_by(stride)).for_each(|(to, from)| *to = *from);
-    }
+/// Writes one row of what [`unfold`] writes: `column[position - start]` of the row `channel * taps + tap`. `tap` has an
+/// element for each axis; what it held is lost.
+pub(crate) fn unfold_row<T: Copy + Default>(
+    geometry: &ConvGeometry,
+    x: &[T],
+    row: usize,
+    start: usize,
+    column: &mut [T],
+    tap: &mut [usize],
+) {
+    let space = &geometry.space;
+    let plane = &x[row / space.taps * space.input..][..space.input];
+    space.split_tap(row % space.taps, tap);
+    column.fill(T::default());
+    let stride = last_stride(space);
+    visit_runs(space, tap, start..start + column.len(), |run, first| {
+        copy_strided(&plane[first..], stride, &mut column[run]);
+    });
 }
 
 /// Adds `columns[channel * taps + tap][position]` to the input planes `x` they would be read from: the adjoint of

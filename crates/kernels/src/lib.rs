@@ -1,12 +1,12 @@
-//! Float32 kernels on plain slices: matrix product, convolution, transposed convolution and pooling, for any number
-//! of spatial axes, channels first.
+//! Kernels on plain slices, for any number of spatial axes, channels first: matrix product, convolution, transposed
+//! convolution and pooling in float32, and the exact convolution of integer codes ([`integer`]).
 //!
 //! What lives here: loops over elements, and the choice of instruction set at run time. What does not: tensors,
 //! operators, shape rules, threads. Every function checks the lengths of the slices it is given, runs on the calling
 //! thread, and returns the same bytes for the same operands on the same machine.
 //!
-//! The only crate of the workspace with `unsafe` code: one call of the matrix product, and loads and stores of vector
-//! registers.
+//! The only crate of the workspace with `unsafe` code: one call of the matrix product, calls of functions compiled for
+//! an instruction set, and loads and stores of vector registers.
 
 mod conv;
 mod conv_transpose;
@@ -14,8 +14,10 @@ mod depthwise;
 mod error;
 mod geometry;
 mod im2col;
+pub mod integer;
 mod matrix;
 mod pool;
+mod strided;
 mod tap_sum;
 
 #[cfg(test)]

@@ -5,21 +5,19 @@ pub(crate) const BLOCK: usize = 64;
 
 /// One term of the sum.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Tap {
+pub(crate) struct Tap<T> {
     /// Distance of the element read from the element written.
     pub(crate) offset: usize,
     /// Its factor.
-    pub(crate) weight: f32,
+    pub(crate) weight: T,
 }
 
 /// `out[i] = start + sum over taps of weight * source[i + offset]`, for the whole blocks of `out`.
 ///
 /// # Panics
 /// If a tap reads beyond `source`.
-pub(crate) fn tap_sum(source: &[f32], taps: &[Tap], start: f32, out: &mut [f32]) {
-    let covered = out.len() / BLOCK * BLOCK;
-    let reach = taps.iter().map(|t| t.offset.saturating_add(covered)).max().unwrap_or(0);
-    assert!(reach <= source.len(), "a tap reads {reach} of {} elements", source.len());
+pub(crate) fn tap_sum(source: &[f32], taps: &[Tap<f32>], start: f32, out: &mut [f32]) {
+    check_reach(source, taps, out);
     #[cfg(target_arch = "x86_64")]
     if run_x86(source, taps, start, out) {
         return;
@@ -27,9 +25,16 @@ pub(crate) fn tap_sum(source: &[f32], taps: &[Tap], start: f32, out: &mut [f32])
     portable(source, taps, start, out);
 }
 
+/// Panics if a tap reads beyond `source` for the whole blocks of `out`.
+pub(crate) fn check_reach<T>(source: &[T], taps: &[Tap<T>], out: &[T]) {
+    let covered = out.len() / BLOCK * BLOCK;
+    let reach = taps.iter().map(|t| t.offset.saturating_add(covered)).max().unwrap_or(0);
+    assert!(reach <= source.len(), "a tap reads {reach} of {} elements", source.len());
+}
+
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-fn run_x86(source: &[f32], taps: &[Tap], start: f32, out: &mut [f32]) -> bool {
+fn run_x86(source: &[f32], taps: &[Tap<f32>], start: f32, out: &mut [f32]) -> bool {
     if is_x86_feature_detected!("avx512f") {
         // SAFETY: the processor has AVX-512; the caller checked the reach of the taps.
         unsafe { x86::avx512(source, taps, start, out) };
@@ -42,7 +47,7 @@ fn run_x86(source: &[f32], taps: &[Tap], start: f32, out: &mut [f32]) -> bool {
     true
 }
 
-fn portable(source: &[f32], taps: &[Tap], start: f32, out: &mut [f32]) {
+fn portable(source: &[f32], taps: &[Tap<f32>], start: f32, out: &mut [f32]) {
     for (i, block) in out.chunks_exact_mut(BLOCK).enumerate() {
         block.fill(start);
         for tap in taps {
@@ -66,7 +71,7 @@ mod x86 {
     /// The processor has AVX-512F, and for each tap `offset` plus the whole blocks of `out` lies within `source`.
     #[allow(unsafe_code)]
     #[target_feature(enable = "avx512f")]
-    pub(super) unsafe fn avx512(source: &[f32], taps: &[Tap], start: f32, out: &mut [f32]) {
+    pub(super) unsafe fn avx512(source: &[f32], taps: &[Tap<f32>], start: f32, out: &mut [f32]) {
         for (i, block) in out.chunks_exact_mut(BLOCK).enumerate() {
             let mut sums: [__m512; BLOCK / 16] = [_mm512_set1_ps(start); BLOCK / 16];
             for tap in taps {
@@ -88,7 +93,7 @@ mod x86 {
     /// The processor has AVX2 and FMA, and for each tap `offset` plus the whole blocks of `out` lies within `source`.
     #[allow(unsafe_code)]
     #[target_feature(enable = "avx2,fma")]
-    pub(super) unsafe fn avx2(source: &[f32], taps: &[Tap], start: f32, out: &mut [f32]) {
+    pub(super) unsafe fn avx2(source: &[f32], taps: &[Tap<f32>], start: f32, out: &mut [f32]) {
         for (i, block) in out.chunks_exact_mut(BLOCK).enumerate() {
             let mut sums: [__m256; BLOCK / 8] = [_mm256_set1_ps(start); BLOCK / 8];
             for tap in taps {
@@ -113,10 +118,11 @@ mod tests {
     use crate::testing::{assert_close, noise};
     use proptest::prelude::*;
 
-    type Variant = fn(&[f32], &[Tap], f32, &mut [f32]);
+    type Variant = fn(&[f32], &[Tap<f32>], f32, &mut [f32]);
 
     #[allow(unsafe_code)]
     fn variants() -> Vec<Variant> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
         let mut all: Vec<Variant> = vec![tap_sum, portable];
         #[cfg(target_arch = "x86_64")]
         {
@@ -143,7 +149,7 @@ mod tests {
         fn every_variant_matches_the_definition(blocks in 0usize..4, offsets in proptest::collection::vec(0usize..50, 0..10), seed: u64) {
             let source = noise(seed, blocks * BLOCK + 50);
             let weights = noise(seed + 1, offsets.len());
-            let taps: Vec<Tap> = offsets.iter().zip(&weights).map(|(&offset, &weight)| Tap { offset, weight }).collect();
+            let taps: Vec<Tap<f32>> = offsets.iter().zip(&weights).map(|(&offset, &weight)| Tap { offset, weight }).collect();
             let expected: Vec<f32> = (0..blocks * BLOCK)
                 .map(|i| 0.25 + taps.iter().map(|t| t.weight * source[i + t.offset]).sum::<f32>())
                 .collect();

@@ -16,6 +16,23 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<f32> {
         .collect()
 }
 
+/// Reproducible codes in `-largest - 1..=largest`.
+pub(crate) fn codes(seed: u64, len: usize, largest: i16) -> Vec<i16> {
+    let range = f32::from(largest) + 1.0;
+    noise(seed, len).iter().map(|v| (v * range).floor() as i16).collect()
+}
+
+/// Index in an input plane that an output position reads under a tap, unless it is padding: the definition.
+pub(crate) fn tap_input(axes: &[Axis], mut position: usize, mut tap: usize) -> Option<usize> {
+    let (mut index, mut step) = (0, 1);
+    for a in axes.iter().rev() {
+        let at = (position % a.output * a.stride + tap % a.kernel * a.dilation) as i64 - a.pad_begin as i64;
+        index += usize::try_from(at).ok().filter(|i| *i < a.input)? * step;
+        (step, position, tap) = (step * a.input, position / a.output, tap / a.kernel);
+    }
+    Some(index)
+}
+
 /// Asserts equality up to the rounding of sums of `terms` products of values in -1..1.
 #[track_caller]
 pub(crate) fn assert_close(found: &[f32], expected: &[f32], terms: f32) {
