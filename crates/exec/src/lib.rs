@@ -7,6 +7,7 @@
 //! session of its own.
 #![forbid(unsafe_code)]
 
+mod emulate;
 mod error;
 mod eval;
 mod fold;
@@ -20,6 +21,7 @@ mod simulate;
 #[cfg(test)]
 mod testing;
 
+pub use emulate::{Emulation, Emulator};
 pub use error::{ExecError, OpError};
 pub use fold::evaluate_constant;
 pub use program::Program;

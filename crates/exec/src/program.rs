@@ -21,6 +21,7 @@ pub struct Program {
 /// One node to run. Operands and results are indices into [`Program::slots`].
 #[derive(Debug)]
 pub(crate) struct Step {
+    pub(crate) node: NodeId,
     pub(crate) label: String,
     pub(crate) op: Op,
     pub(crate) inputs: Vec<Option<usize>>,
@@ -159,7 +160,14 @@ impl Builder<'_> {
         let inputs = node.inputs.iter().enumerate();
         let inputs = inputs.map(|(slot, value)| self.operand(id, slot, *value)).collect::<Result<_, _>>()?;
         let outputs = node.outputs.iter().map(|value| self.result(*value)).collect::<Result<_, _>>()?;
-        Ok(Some(Step { label: self.graph.label(id), op: node.op.clone(), inputs, outputs, release: Vec::new() }))
+        Ok(Some(Step {
+            node: id,
+            label: self.graph.label(id),
+            op: node.op.clone(),
+            inputs,
+            outputs,
+            release: Vec::new(),
+        }))
     }
 
     fn operand(&mut self, node: NodeId, slot: usize, value: Option<ValueId>) -> Result<Option<usize>, ExecError> {

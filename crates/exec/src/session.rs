@@ -12,11 +12,20 @@ use quantize_ir::{Tensor, ValueId};
 pub trait Observer {
     /// Sees `value`, which holds `tensor` in this run.
     fn observe(&mut self, value: ValueId, tensor: &Tensor);
+
+    /// Whether it looks at `value`; where a value must be converted to be seen, those it does not look at are not.
+    fn wants(&self, _value: ValueId) -> bool {
+        true
+    }
 }
 
 /// Looks at nothing.
 impl Observer for () {
     fn observe(&mut self, _: ValueId, _: &Tensor) {}
+
+    fn wants(&self, _: ValueId) -> bool {
+        false
+    }
 }
 
 impl<F: FnMut(ValueId, &Tensor)> Observer for F {

@@ -10,6 +10,7 @@
 
 pub mod dtype;
 pub mod graph;
+pub mod integer;
 pub mod op;
 pub mod origin;
 pub mod patch;
@@ -21,6 +22,7 @@ pub mod tensor;
 
 pub use dtype::DType;
 pub use graph::{Constant, ConstantSource, Graph, GraphError, Node, NodeId, Value, ValueId};
+pub use integer::{IntegerNode, IntegerPlan, IntegerWork};
 pub use op::Op;
 pub use origin::{DocId, Origin};
 pub use patch::{Operand, Patch, PatchEdit};

@@ -7,11 +7,11 @@ use super::layout::permute;
 use crate::error::OpError;
 use crate::operands::Operands;
 use crate::pool::Pool;
-use quantize_ir::Tensor;
 use quantize_ir::op::{
     AveragePool, Conv, ConvTranspose, FilterLayout, GlobalPool, Layout, LpPool, MaxPool, Padding, Window,
 };
 use quantize_ir::shape::{WindowAxis, resolve_window};
+use quantize_ir::{Op, Tensor};
 use quantize_kernels::{self as kernels, Axis, ConvGeometry, PoolGeometry};
 use std::borrow::Cow;
 
@@ -23,24 +23,36 @@ pub(crate) fn conv(attrs: &Conv, operands: Operands<'_>, pool: &mut Pool) -> Res
     let x = channels_first(operands.required(0)?, attrs.layout, pool)?;
     let weight = output_first(operands.required(1)?, attrs.filter, pool)?;
     let bias = operands.optional(2);
-    let (images, channels, spatial) = activation(&x)?;
-    let (outputs, inputs, kernel) = filter(&weight, spatial.len())?;
+    x.as_slice::<f32>()?;
+    let (geometry, shape) = conv_geometry(attrs, x.shape(), weight.shape())?;
+    let mut y = alloc::buffer::<f32>(&shape, pool)?;
+    let bias = bias.map(Tensor::as_slice::<f32>).transpose()?;
+    kernels::conv(&geometry, x.as_slice()?, weight.as_slice()?, bias, &mut y, pool.scratch())?;
+    release([x, weight], pool);
+    laid_out(Tensor::new(shape, y)?, attrs.layout, pool)
+}
+
+/// Sizes of a convolution of a channels-first activation by a weight in output-first order, and the result's shape.
+///
+/// # Errors
+/// If the shapes do not fit each other.
+pub(crate) fn conv_geometry(
+    attrs: &Conv,
+    x: &[usize],
+    weight: &[usize],
+) -> Result<(ConvGeometry, Vec<usize>), OpError> {
+    let (images, channels, spatial) = activation_shape(x)?;
+    let (outputs, inputs, kernel) = filter(weight, spatial.len())?;
     if inputs.checked_mul(attrs.group) != Some(channels) {
         return Err(OpError::shape(format!(
-            "a weight of shape {:?} in {} {} does not fit {channels} input channels",
-            weight.shape(),
+            "a weight of shape {weight:?} in {} {} does not fit {channels} input channels",
             attrs.group,
             if attrs.group == 1 { "group" } else { "groups" }
         )));
     }
     let axes = axes(&resolve_window(&attrs.window, kernel, spatial)?, spatial);
     let geometry = ConvGeometry::new(images, channels, outputs, attrs.group, &axes)?;
-    let shape = shape_of(images, outputs, axes.iter().map(|a| a.output));
-    let mut y = alloc::buffer::<f32>(&shape, pool)?;
-    let bias = bias.map(Tensor::as_slice::<f32>).transpose()?;
-    kernels::conv(&geometry, x.as_slice()?, weight.as_slice()?, bias, &mut y, pool.scratch())?;
-    release([x, weight], pool);
-    laid_out(Tensor::new(shape, y)?, attrs.layout, pool)
+    Ok((geometry, shape_of(images, outputs, axes.iter().map(|a| a.output))))
 }
 
 /// Transposed convolution.
@@ -56,7 +68,7 @@ pub(crate) fn conv_transpose(
     let weight = output_first(operands.required(1)?, attrs.filter, pool)?;
     let bias = operands.optional(2);
     let (images, channels, spatial) = activation(&x)?;
-    let (inputs, group_outputs, kernel) = filter(&weight, spatial.len())?;
+    let (inputs, group_outputs, kernel) = filter(weight.shape(), spatial.len())?;
     if inputs != channels {
         return Err(OpError::shape(format!(
             "a weight of shape {:?} does not fit {channels} input channels",
@@ -143,6 +155,27 @@ pub(crate) fn global_pool(attrs: GlobalPool, operands: Operands<'_>, pool: &mut 
 
 type PoolResult = Result<(), kernels::KernelError>;
 
+/// Sizes of sums over pooling windows of a channels-first activation, as a convolution of each channel by ones; and
+/// the result's shape. `None` for an operator that is no average pool.
+///
+/// # Errors
+/// If a window does not fit.
+pub(crate) fn window_sums(op: &Op, x: &[usize]) -> Result<Option<(ConvGeometry, Vec<usize>)>, OpError> {
+    let (images, channels, spatial) = activation_shape(x)?;
+    let whole =
+        || Window { strides: Vec::new(), dilations: Vec::new(), padding: Padding::Valid, rounding: Default::default() };
+    let windows = match op {
+        Op::AveragePool(pool) if pool.layout == Layout::ChannelsFirst => {
+            resolve_window(&pool.window, &pool.kernel, spatial)?
+        }
+        Op::GlobalPool(GlobalPool::Average) => resolve_window(&whole(), spatial, spatial)?,
+        _ => return Ok(None),
+    };
+    let axes = axes(&windows, spatial);
+    let geometry = ConvGeometry::new(images, channels, channels, channels, &axes)?;
+    Ok(Some((geometry, shape_of(images, channels, axes.iter().map(|a| a.output)))))
+}
+
 /// What all pools share: `kernel` gets the sizes, the operand, the result to fill and scratch memory.
 fn pooled(
     layout: Layout,
@@ -167,15 +200,19 @@ fn pooled(
 /// Images, channels and spatial sizes of a channels-first activation.
 fn activation(x: &Tensor) -> Result<(usize, usize, &[usize]), OpError> {
     x.as_slice::<f32>()?;
-    match x.shape() {
+    activation_shape(x.shape())
+}
+
+fn activation_shape(shape: &[usize]) -> Result<(usize, usize, &[usize]), OpError> {
+    match shape {
         [images, channels, spatial @ ..] => Ok((*images, *channels, spatial)),
         shape => Err(OpError::shape(format!("an activation of shape {shape:?} has no channel axis"))),
     }
 }
 
 /// The first two sizes and the kernel of a weight in output-first order.
-fn filter(weight: &Tensor, spatial_rank: usize) -> Result<(usize, usize, &[usize]), OpError> {
-    match weight.shape() {
+fn filter(weight: &[usize], spatial_rank: usize) -> Result<(usize, usize, &[usize]), OpError> {
+    match weight {
         [first, second, kernel @ ..] if kernel.len() == spatial_rank => Ok((*first, *second, kernel)),
         shape => Err(OpError::shape(format!("a weight of shape {shape:?} over {spatial_rank} spatial axes"))),
     }

@@ -39,6 +39,11 @@ impl SymmetricGrid {
         (x.max(-self.threshold).min(self.threshold) * factor).clamp(-self.largest(), self.largest())
     }
 
+    /// Width of the codes.
+    pub const fn bits(self) -> BitWidth {
+        self.bits
+    }
+
     /// Code of a real network input, rounded towards zero. NaN gives 0.
     pub fn input_code(self, x: f32) -> i32 {
         if x.is_nan() { 0 } else { self.level(x) as i32 }
@@ -199,6 +204,11 @@ impl Rescaler {
         }
         let bias = if order == Order::WideBiasFirst { i64::from(bias) << 16 } else { i64::from(bias) };
         Ok(Self { order, bits, multiplier, bias })
+    }
+
+    /// Width of the codes.
+    pub const fn bits(&self) -> BitWidth {
+        self.bits
     }
 
     /// Code of an accumulator, in [−2^(bits − 1), 2^(bits − 1) − 1].
