@@ -56,23 +56,22 @@ impl Plan {
         scratch: &mut Vec<f32>,
     ) {
         let mut taps = self.taps();
-        let sum = |out_channel: usize, plane: &[f32], row: &mut [f32]| {
-            set_weights(&mut taps, &weight[out_channel * geometry.space.taps..]);
-            tap_sum(plane, &taps, bias.map_or(0.0, |b| b[out_channel]), row);
-        };
-        self.each_plane(geometry, x, y, scratch, sum, |to, from| *to = from);
+        self.each_plane(geometry, x, y, scratch, |channel, plane, row, y| {
+            set_weights(&mut taps, &weight[channel * geometry.space.taps..]);
+            tap_sum(plane, &taps, bias.map_or(0.0, |b| b[channel]), row);
+            self.crop(row, y, |to, sum| *to = sum);
+        });
     }
 
-    /// For each output plane: lets `sum(out_channel, plane, row)` turn the bordered input plane into the long output
-    /// row, and `put` each valid element of that row into its place in `y`.
+    /// Calls `visit(channel, plane, row, y)` for each output plane `y`, with its channel, the bordered input plane and
+    /// room for the long output row.
     pub(crate) fn each_plane<T: Copy + Into<U>, U: Copy + Default, O>(
         &self,
         geometry: &ConvGeometry,
         x: &[T],
         y: &mut [O],
         scratch: &mut Vec<U>,
-        mut sum: impl FnMut(usize, &[U], &mut [U]),
-        put: impl Fn(&mut O, U),
+        mut visit: impl FnMut(usize, &[U], &mut [U], &mut [O]),
     ) {
         // The last block of the long row may read up to a block beyond the plane.
         let bordered = self.plane + BLOCK;
@@ -83,10 +82,14 @@ impl Plan {
             if channel % geometry.group_out == 0 {
                 self.spread(&x[channel / geometry.group_out * geometry.space.input..][..geometry.space.input], plane);
             }
-            sum(channel % geometry.out_channels(), plane, row);
-            for (to, from) in y.chunks_exact_mut(self.horizontal.output).zip(row.chunks(self.pitch)) {
-                to.iter_mut().zip(from).for_each(|(to, from)| put(to, *from));
-            }
+            visit(channel % geometry.out_channels(), plane, row, y);
+        }
+    }
+
+    /// Hands the valid elements of the long output row to their places in the output plane.
+    pub(crate) fn crop<U: Copy, O>(&self, row: &[U], y: &mut [O], put: impl Fn(&mut O, U)) {
+        for (to, from) in y.chunks_exact_mut(self.horizontal.output).zip(row.chunks(self.pitch)) {
+            to.iter_mut().zip(from).for_each(|(to, from)| put(to, *from));
         }
     }
 

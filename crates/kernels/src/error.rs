@@ -38,13 +38,19 @@ pub enum KernelError {
         /// Rows and columns of the destination.
         c: (usize, usize),
     },
-    /// A sum of products of integer codes may not fit its accumulator.
-    #[error("sums of {largest_sum} times codes up to {largest_input} may overflow 32 bits")]
+    /// Weights were packed for 64-bit sums, because 32 bits may overflow.
+    #[error("sums of these weights and codes up to {largest_input} may overflow 32 bits")]
     Overflow {
-        /// Largest magnitude of an input code.
+        /// Largest magnitude of an input code the weights were packed for.
         largest_input: u16,
-        /// Largest sum of the magnitudes of an output channel's weights.
-        largest_sum: u64,
+    },
+    /// An input code is larger than the weights were packed for.
+    #[error("input codes reach {found} in magnitude, the weights were packed for {largest}")]
+    Input {
+        /// Largest magnitude of an input code.
+        found: u16,
+        /// Largest magnitude the weights were packed for.
+        largest: u16,
     },
     /// Weights were packed for a convolution of other sizes.
     #[error("the weights were packed for other sizes")]

@@ -11,6 +11,7 @@
 //! The variable `QUANTIZE_ISA` of the environment chooses an instruction set (`scalar`, `avx2`, `avx512`, `vnni`); if
 //! the processor lacks it, the best one below it runs. With another value, or none, the best one runs.
 
+mod accumulator;
 mod columns;
 mod depthwise;
 mod isa;
@@ -23,7 +24,8 @@ mod x86;
 #[cfg(test)]
 mod tests;
 
-pub use packed::{Accumulator, PackedCodes};
+pub use accumulator::Accumulator;
+pub use packed::PackedCodes;
 
 use crate::error::{KernelError, check_len};
 use crate::geometry::ConvGeometry;
@@ -34,13 +36,10 @@ pub fn isa_name() -> &'static str {
     Isa::active().name()
 }
 
-/// Working memory of a thread; grows as needed, to about 1 MiB, one column of the unfolded input, or one bordered
-/// plane of a depthwise convolution, and for 64-bit sums a copy of the input.
+/// Working memory of a thread; grows as needed, to about 1 MiB, some columns of the unfolded input, or one bordered
+/// plane of a depthwise convolution.
 #[derive(Clone, Debug, Default)]
-pub struct Scratch {
-    digits: Vec<i16>,
-    buffers: Buffers,
-}
+pub struct Scratch(Buffers);
 
 #[derive(Clone, Debug, Default)]
 struct Buffers {
@@ -57,12 +56,11 @@ struct Buffers {
 /// Convolution with 32-bit sums: `out[n, oc, o] = Σ x[n, ic, o * stride + tap * dilation - pad] * weight[oc, ic, tap]`.
 ///
 /// `x` is `[batch, in_channels, input…]`, `out` is `[batch, out_channels, output…]`; `geometry` may differ from the one
-/// the weights were packed for in its batch. See [`PackedCodes::accumulator`] for what fits 32 bits.
+/// the weights were packed for in its batch.
 ///
 /// # Errors
-/// If a slice has another length than `geometry` says, the weights were packed for other sizes, or a sum may overflow:
-/// the largest magnitude in `x` times the largest sum of the magnitudes of a channel's weights exceeds `i32::MAX`.
-/// Nothing has been written then.
+/// If a slice has another length than `geometry` says, the weights were packed for other sizes, smaller codes than `x`
+/// has, or 64-bit sums. Nothing has been written then.
 pub fn conv_codes(
     geometry: &ConvGeometry,
     x: &[i16],
@@ -73,10 +71,12 @@ pub fn conv_codes(
     narrow(Isa::active(), geometry, x, weight, out, scratch)
 }
 
-/// Convolution with 64-bit sums, which hold any codes; otherwise as [`conv_codes`], at about twice its cost.
+/// Convolution with 64-bit sums, for all weights; otherwise as [`conv_codes`]. It costs twice as much for weights that
+/// were packed for 64-bit sums, and about the same for others.
 ///
 /// # Errors
-/// If a slice has another length than `geometry` says, or the weights were packed for other sizes.
+/// If a slice has another length than `geometry` says, or the weights were packed for other sizes, or smaller codes
+/// than `x` has. Nothing has been written then.
 pub fn conv_codes_wide(
     geometry: &ConvGeometry,
     x: &[i16],
@@ -96,19 +96,13 @@ fn narrow(
     scratch: &mut Scratch,
 ) -> Result<(), KernelError> {
     check(geometry, x, weight, out.len())?;
-    let largest_input = largest_magnitude(x);
-    if weight.accumulator(largest_input) == Accumulator::I64 {
-        return Err(KernelError::Overflow { largest_input, largest_sum: weight.largest_sum() });
+    if weight.accumulator() == Accumulator::I64 {
+        return Err(KernelError::Overflow { largest_input: weight.largest_input() });
     }
-    let whole = geometry.group_weight();
-    product::run(isa, geometry, x, weight, whole, out, |to, sum| *to = sum, &mut scratch.buffers);
+    product::run(isa, geometry, x, weight, out, |to, sum, _| *to = sum, &mut scratch.0);
     Ok(())
 }
 
-/// Terms whose sum fits 32 bits when a factor is a digit and the other any code; even, to hold whole pairs.
-const TERMS_OF_DIGITS: usize = i32::MAX as usize / (128 * 32768) / 2 * 2;
-
-/// Splits `x` into two digits of base 256, each at most 128 in magnitude, so that sums of many products fit 32 bits.
 fn wide(
     isa: Isa,
     geometry: &ConvGeometry,
@@ -118,35 +112,16 @@ fn wide(
     scratch: &mut Scratch,
 ) -> Result<(), KernelError> {
     check(geometry, x, weight, out.len())?;
-    let Scratch { digits, buffers } = scratch;
-    out.fill(0);
-    for (digit, shift) in [(low_digit as fn(i16) -> i16, 0), (high_digit, 8)] {
-        digits.clear();
-        digits.extend(x.iter().map(|c| digit(*c)));
-        let put = |to: &mut i64, sum| *to += i64::from(sum) << shift;
-        product::run(isa, geometry, digits, weight, TERMS_OF_DIGITS, out, put, buffers);
-    }
+    let put = |to: &mut i64, sum, step: product::Step| {
+        let term = i64::from(sum) << step.shift;
+        *to = if step.first { term } else { *to + term };
+    };
+    product::run(isa, geometry, x, weight, out, put, &mut scratch.0);
     Ok(())
-}
-
-/// In -128..=127.
-fn low_digit(code: i16) -> i16 {
-    i16::from(code as i8)
-}
-
-/// In -128..=128.
-fn high_digit(code: i16) -> i16 {
-    ((i32::from(code) - i32::from(low_digit(code))) >> 8) as i16
 }
 
 fn check(geometry: &ConvGeometry, x: &[i16], weight: &PackedCodes, out: usize) -> Result<(), KernelError> {
     check_len("input", geometry.input_len(), x.len())?;
     check_len("output", geometry.output_len(), out)?;
-    if weight.suits(geometry) { Ok(()) } else { Err(KernelError::Packing) }
-}
-
-fn largest_magnitude(codes: &[i16]) -> u16 {
-    // Signed extremes, because every x86-64 processor has them as vector instructions.
-    let (low, high) = codes.iter().fold((0, 0), |(low, high): (i16, i16), c| (low.min(*c), high.max(*c)));
-    low.unsigned_abs().max(high.unsigned_abs())
+    weight.check(geometry, x)
 }

@@ -1,24 +1,31 @@
 //! Convolution with one input channel for each group: sums of shifted planes of 32-bit elements.
 
+use super::accumulator::Accumulator;
 use super::isa::Isa;
+use super::product::Step;
 use crate::depthwise::{Plan, set_weights};
 use crate::geometry::ConvGeometry;
 
-/// Hands the sum of every element of `out` to `put`.
+/// Hands the sums of every element of `out` to `put`, one for each digit.
 pub(super) fn run<O>(
     isa: Isa,
     plan: &Plan,
     geometry: &ConvGeometry,
     x: &[i16],
     weight: &[i32],
+    accumulator: Accumulator,
     out: &mut [O],
-    put: impl Fn(&mut O, i32),
+    put: impl Fn(&mut O, i32, Step) + Copy,
     scratch: &mut Vec<i32>,
 ) {
+    let (digits, count) = (accumulator.digits(), geometry.space.taps);
     let mut taps = plan.taps();
-    let sum = |out_channel: usize, plane: &[i32], row: &mut [i32]| {
-        set_weights(&mut taps, &weight[out_channel * geometry.space.taps..]);
-        isa.tap_sum(plane, &taps, row);
-    };
-    plan.each_plane(geometry, x, out, scratch, sum, put);
+    plan.each_plane(geometry, x, out, scratch, |channel, plane, row, out| {
+        for (d, digit) in digits.iter().enumerate() {
+            set_weights(&mut taps, &weight[(channel * digits.len() + d) * count..][..count]);
+            isa.tap_sum(plane, &taps, row);
+            let step = Step { first: d == 0, shift: digit.shift };
+            plan.crop(row, out, |to, sum| put(to, sum, step));
+        }
+    });
 }

@@ -1,31 +1,41 @@
 //! Loops over groups, blocks and tiles.
 
-use super::Buffers;
-use super::columns;
-use super::depthwise;
+use super::accumulator::Accumulator;
 use super::isa::{Isa, LANES, Lanes, ROWS, Tile};
 use super::packed::{Layout, PackedCodes, pair};
+use super::{Buffers, columns, depthwise};
 use crate::geometry::ConvGeometry;
 use crate::im2col;
+use std::ops::Range;
 
-/// Hands the sums of every element of `out` to `put`: one sum for each part of `terms` terms (an even number, or all).
-/// Lengths and bounds have been checked; an empty sum is 0.
+/// What a 32-bit sum is to an output: one of the terms `sum << shift` that make it up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    /// Whether it is the first of these terms.
+    pub(super) first: bool,
+    pub(super) shift: u32,
+}
+
+/// Hands all terms of every element of `out` to `put`, the first one first. Lengths and bounds have been checked; an
+/// empty sum is 0.
 pub(super) fn run<O>(
     isa: Isa,
     geometry: &ConvGeometry,
     x: &[i16],
     weight: &PackedCodes,
-    terms: usize,
     out: &mut [O],
-    put: impl Fn(&mut O, i32) + Copy,
+    put: impl Fn(&mut O, i32, Step) + Copy,
     buffers: &mut Buffers,
 ) {
     if out.is_empty() {
         return;
     }
-    let job = Job { isa, geometry, x, pairs: geometry.group_weight().div_ceil(2), part: terms.div_ceil(2).max(1) };
+    let accumulator = weight.accumulator();
+    let job = Job { isa, geometry, x, pairs: geometry.group_weight().div_ceil(2), accumulator };
     match &weight.layout {
-        Layout::Depthwise(plan, weight) => depthwise::run(isa, plan, geometry, x, weight, out, put, &mut buffers.plane),
+        Layout::Depthwise(plan, weight) => {
+            depthwise::run(isa, plan, geometry, x, weight, accumulator, out, put, &mut buffers.plane);
+        }
         Layout::Rows(rows) => job.positions_in_lanes(rows, out, put, buffers),
         Layout::Lanes(lanes) => job.channels_in_lanes(lanes, out, put, buffers),
     }
@@ -37,8 +47,7 @@ struct Job<'a> {
     x: &'a [i16],
     /// Pairs of a whole sum.
     pairs: usize,
-    /// Pairs of a part of a sum.
-    part: usize,
+    accumulator: Accumulator,
 }
 
 impl Job<'_> {
@@ -48,25 +57,30 @@ impl Job<'_> {
         &self.x[image_group * len..][..len]
     }
 
+    /// Pairs of all digits of the weights of a tile.
+    fn tile_pairs(&self) -> usize {
+        self.pairs * self.accumulator.digits().len()
+    }
+
     fn positions_in_lanes<O>(
         &self,
         weight: &[[i32; ROWS]],
         out: &mut [O],
-        put: impl Fn(&mut O, i32) + Copy,
+        put: impl Fn(&mut O, i32, Step) + Copy,
         buffers: &mut Buffers,
     ) {
         let geometry = self.geometry;
         let positions = geometry.space.output;
-        let group_blocks = geometry.group_out.div_ceil(ROWS) * self.pairs;
+        let group_pairs = geometry.group_out.div_ceil(ROWS) * self.tile_pairs();
         let block = columns::block_positions(self.pairs);
         for (image_group, out) in out.chunks_exact_mut(geometry.group_out * positions).enumerate() {
             let x = self.group_input(image_group);
-            let weight = &weight[image_group % geometry.group * group_blocks..][..group_blocks];
+            let weight = &weight[image_group % geometry.group * group_pairs..][..group_pairs];
             for start in (0..positions).step_by(block) {
                 let end = positions.min(start + block);
                 columns::panels(geometry, x, start..end, &mut buffers.rows, &mut buffers.panels);
                 for (r, out) in out.chunks_mut(ROWS * positions).enumerate() {
-                    let weight = &weight[r * self.pairs..][..self.pairs];
+                    let weight = &weight[r * self.tile_pairs()..][..self.tile_pairs()];
                     self.tiles_of_rows(weight, &buffers.panels, start..end, out, put);
                 }
             }
@@ -76,31 +90,23 @@ impl Job<'_> {
     /// The tiles of at most `ROWS` output planes and a block of positions.
     fn tiles_of_rows<O>(
         &self,
-        rows: &[[i32; ROWS]],
+        weight: &[[i32; ROWS]],
         panels: &[Lanes],
-        block: std::ops::Range<usize>,
+        block: Range<usize>,
         out: &mut [O],
-        put: impl Fn(&mut O, i32) + Copy,
+        put: impl Fn(&mut O, i32, Step) + Copy,
     ) {
         let positions = self.geometry.space.output;
+        let used = out.len() / positions;
+        let mut tile = [Lanes::default(); ROWS];
         for (panel, start) in block.clone().step_by(LANES).enumerate() {
             let lanes = &panels[panel * self.pairs..][..self.pairs];
-            let end = block.end.min(start + LANES);
-            self.each_part(rows, lanes, out.len() / positions, |tile| {
-                for (plane, sums) in out.chunks_exact_mut(positions).zip(tile) {
-                    plane[start..end].iter_mut().zip(&sums.0).for_each(|(to, sum)| put(to, *sum));
-                }
+            let columns = start..block.end.min(start + LANES);
+            self.each_step(|digit, pairs, step| {
+                let rows = &weight[digit * self.pairs..][pairs.clone()];
+                self.isa.product(rows, &lanes[pairs], used, &mut tile);
+                store(&tile, out, positions, columns.clone(), |to, sum| put(to, sum, step));
             });
-        }
-    }
-
-    /// Computes a tile for each part of the summed axis.
-    fn each_part(&self, rows: &[[i32; ROWS]], lanes: &[Lanes], used: usize, mut store: impl FnMut(&Tile)) {
-        let mut tile = [Lanes::default(); ROWS];
-        for start in (0..self.pairs.max(1)).step_by(self.part) {
-            let end = self.pairs.min(start + self.part);
-            self.isa.product(&rows[start..end], &lanes[start..end], used, &mut tile);
-            store(&tile);
         }
     }
 
@@ -109,31 +115,44 @@ impl Job<'_> {
         &self,
         weight: &[Lanes],
         out: &mut [O],
-        put: impl Fn(&mut O, i32) + Copy,
+        put: impl Fn(&mut O, i32, Step) + Copy,
         buffers: &mut Buffers,
     ) {
         let (group, group_out) = (self.geometry.group, self.geometry.group_out);
-        let group_panels = group_out.div_ceil(LANES) * self.pairs;
-        for (some, out) in out.chunks_mut(ROWS * group * group_out).enumerate() {
-            let images = out.len() / (group * group_out);
+        let channels = group * group_out;
+        let group_pairs = group_out.div_ceil(LANES) * self.tile_pairs();
+        let mut tile = [Lanes::default(); ROWS];
+        for (some, out) in out.chunks_mut(ROWS * channels).enumerate() {
+            let used = out.len() / channels;
             for g in 0..group {
-                self.pack_images(some * ROWS..some * ROWS + images, g, buffers);
-                let weight = &weight[g * group_panels..][..group_panels];
+                self.pack_images(some * ROWS..some * ROWS + used, g, buffers);
+                let weight = &weight[g * group_pairs..][..group_pairs];
                 for (panel, start) in (0..group_out).step_by(LANES).enumerate() {
-                    let lanes = &weight[panel * self.pairs..][..self.pairs];
-                    let channels = g * group_out + start..g * group_out + group_out.min(start + LANES);
-                    self.each_part(&buffers.blocks, lanes, images, |tile| {
-                        for (image, sums) in out.chunks_exact_mut(group * group_out).zip(tile) {
-                            image[channels.clone()].iter_mut().zip(&sums.0).for_each(|(to, sum)| put(to, *sum));
-                        }
+                    let lanes = &weight[panel * self.tile_pairs()..][..self.tile_pairs()];
+                    let columns = g * group_out + start..g * group_out + group_out.min(start + LANES);
+                    self.each_step(|digit, pairs, step| {
+                        let lanes = &lanes[digit * self.pairs..][pairs.clone()];
+                        self.isa.product(&buffers.blocks[pairs], lanes, used, &mut tile);
+                        store(&tile, out, channels, columns.clone(), |to, sum| put(to, sum, step));
                     });
                 }
             }
         }
     }
 
+    /// Calls `visit(digit, pairs, step)` for each digit of the weights and each range of pairs that a 32-bit sum holds.
+    fn each_step(&self, mut visit: impl FnMut(usize, Range<usize>, Step)) {
+        let part = self.accumulator.terms().div_ceil(2);
+        for start in (0..self.pairs.max(1)).step_by(part) {
+            let end = self.pairs.min(start.saturating_add(part));
+            for (d, digit) in self.accumulator.digits().iter().enumerate() {
+                visit(d, start..end, Step { first: start == 0 && d == 0, shift: digit.shift });
+            }
+        }
+    }
+
     /// The single columns of one group of at most `ROWS` images, in pairs, side by side.
-    fn pack_images(&self, images: std::ops::Range<usize>, group: usize, buffers: &mut Buffers) {
+    fn pack_images(&self, images: Range<usize>, group: usize, buffers: &mut Buffers) {
         let Buffers { rows, blocks, .. } = buffers;
         rows.resize(self.geometry.group_weight(), 0);
         blocks.clear();
@@ -149,5 +168,12 @@ impl Job<'_> {
                 block[i] = pair(codes[0], codes.get(1).copied().unwrap_or(0));
             }
         }
+    }
+}
+
+/// Hands the rows of a tile to `columns` of the rows of `out`, which are `pitch` long.
+fn store<O>(tile: &Tile, out: &mut [O], pitch: usize, columns: Range<usize>, put: impl Fn(&mut O, i32)) {
+    for (row, sums) in out.chunks_exact_mut(pitch).zip(tile) {
+        row[columns.clone()].iter_mut().zip(&sums.0).for_each(|(to, sum)| put(to, *sum));
     }
 }

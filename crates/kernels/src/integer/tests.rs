@@ -1,5 +1,6 @@
 //! Every instruction set of this processor against the definition, computed in 64 bits.
 
+use super::accumulator::TERMS_OF_BYTES;
 use super::isa::Isa;
 use super::packed::{pair, unpair};
 use super::*;
@@ -23,33 +24,31 @@ fn reference(g: &ConvGeometry, x: &[i16], weight: &[i16]) -> Vec<i64> {
     out
 }
 
-/// Both widths for every instruction set; the narrow one where it must hold the sums.
+/// Both widths for every instruction set, packed for the input's codes and for the largest there are.
 fn check(g: &ConvGeometry, x: &[i16], weight: &[i16]) {
     let expected = reference(g, x, weight);
-    let packed = PackedCodes::new(g, weight).unwrap();
+    let largest = x.iter().map(|c| c.unsigned_abs()).max().unwrap_or(0);
+    for packed in [largest, u16::MAX].map(|largest| PackedCodes::new(g, weight, largest).unwrap()) {
+        Isa::all().for_each(|isa| check_packed(isa, g, x, &packed, &expected));
+    }
+}
+
+fn check_packed(isa: Isa, g: &ConvGeometry, x: &[i16], packed: &PackedCodes, expected: &[i64]) {
     let mut scratch = used_scratch();
-    for isa in Isa::all() {
-        let mut out = vec![i64::MIN; g.output_len()];
-        wide(isa, g, x, &packed, &mut out, &mut scratch).unwrap();
-        assert_eq!(out, expected, "64-bit sums on {}", isa.name());
+    let mut out = vec![i64::MIN; g.output_len()];
+    wide(isa, g, x, packed, &mut out, &mut scratch).unwrap();
+    assert_eq!(out, expected, "64-bit sums on {}", isa.name());
+    if packed.accumulator() == Accumulator::I32 {
         let mut out = vec![i32::MIN; g.output_len()];
-        match packed.accumulator(largest_magnitude(x)) {
-            Accumulator::I32 => narrow(isa, g, x, &packed, &mut out, &mut scratch).unwrap(),
-            Accumulator::I64 => continue,
-        }
+        narrow(isa, g, x, packed, &mut out, &mut scratch).unwrap();
         assert!(out.iter().map(|sum| i64::from(*sum)).eq(expected.iter().copied()), "32-bit sums on {}", isa.name());
     }
 }
 
 /// What another convolution could leave.
 fn used_scratch() -> Scratch {
-    let buffers = Buffers {
-        rows: vec![9; 70],
-        panels: vec![isa::Lanes([9; 32]); 50],
-        blocks: vec![[9; 8]; 50],
-        plane: vec![9; 70],
-    };
-    Scratch { digits: vec![9; 5], buffers }
+    let (panels, blocks) = (vec![isa::Lanes([9; isa::LANES]); 50], vec![[9; isa::ROWS]; 50]);
+    Scratch(Buffers { rows: vec![9; 70], panels, blocks, plane: vec![9; 70] })
 }
 
 fn check_codes(g: &ConvGeometry, seed: u64) {
@@ -112,7 +111,7 @@ fn typical_layers_are_exact() {
 
 #[test]
 fn extreme_codes_are_exact_beyond_the_parts_of_a_sum() {
-    check_extremes(&no_axes(2, 2 * TERMS_OF_DIGITS + 3, 3));
+    check_extremes(&no_axes(2, 2 * TERMS_OF_BYTES + 3, 3));
     check_extremes(&ConvGeometry::new(1, 129, 2, 1, &[same(4, 3, 1); 2]).unwrap());
     check_extremes(&ConvGeometry::new(1, 4, 4, 4, &[same(20, 22, 1); 2]).unwrap());
     check_extremes(&ConvGeometry::new(1, 2, 2, 2, &[same(20, 23, 1); 2]).unwrap());
@@ -125,8 +124,7 @@ fn the_largest_sum_that_fits_32_bits_is_exact() {
     let mut x = vec![1; 65538];
     x[65537] = -1;
     let g = no_axes(1, 65538, 1);
-    let packed = PackedCodes::new(&g, &weight).unwrap();
-    assert_eq!(packed.largest_sum(), i32::MAX as u64);
+    let packed = PackedCodes::new(&g, &weight, 1).unwrap();
     let mut out = [0];
     for isa in Isa::all() {
         narrow(isa, &g, &x, &packed, &mut out, &mut Scratch::default()).unwrap();
@@ -137,30 +135,23 @@ fn the_largest_sum_that_fits_32_bits_is_exact() {
 #[test]
 fn sums_that_may_overflow_are_refused_before_anything_is_written() {
     let g = no_axes(1, 2, 1);
-    let packed = PackedCodes::new(&g, &[i16::MIN, i16::MIN]).unwrap();
-    assert_eq!(packed.accumulator(i16::MAX as u16), Accumulator::I32);
-    assert_eq!(packed.accumulator(i16::MIN.unsigned_abs()), Accumulator::I64);
+    let pack = |largest_input| PackedCodes::new(&g, &[i16::MIN; 2], largest_input).unwrap();
+    assert_eq!(pack(32767).accumulator(), Accumulator::I32);
     let mut out = [7];
-    let error = conv_codes(&g, &[0, i16::MIN], &packed, &mut out, &mut Scratch::default());
-    assert_eq!(error, Err(KernelError::Overflow { largest_input: 32768, largest_sum: 65536 }));
-    assert_eq!(out, [7]);
-}
-
-#[test]
-fn sums_of_digits_fit_32_bits() {
-    let terms = TERMS_OF_DIGITS as i64;
-    assert!(terms * 128 * 32768 <= i64::from(i32::MAX));
-    for code in i16::MIN..=i16::MAX {
-        let (low, high) = (low_digit(code), high_digit(code));
-        assert_eq!(i32::from(low) + 256 * i32::from(high), i32::from(code));
-        assert!(low.unsigned_abs() <= 128 && high.unsigned_abs() <= 128, "{code}");
-    }
+    let result = conv_codes(&g, &[0, 1], &pack(32768), &mut out, &mut Scratch::default());
+    assert_eq!(result, Err(KernelError::Overflow { largest_input: 32768 }));
+    let too_large = KernelError::Input { found: 32768, largest: 32767 };
+    let result = conv_codes(&g, &[0, i16::MIN], &pack(32767), &mut out, &mut Scratch::default());
+    assert_eq!((result, out), (Err(too_large.clone()), [7]));
+    let mut out = [7];
+    let result = conv_codes_wide(&g, &[0, i16::MIN], &pack(32767), &mut out, &mut Scratch::default());
+    assert_eq!((result, out), (Err(too_large), [7]));
 }
 
 #[test]
 fn an_empty_sum_is_zero() {
     let g = ConvGeometry::new(1, 0, 2, 1, &[same(3, 3, 1)]).unwrap();
-    let packed = PackedCodes::new(&g, &[]).unwrap();
+    let packed = PackedCodes::new(&g, &[], 128).unwrap();
     let mut out = [7; 6];
     conv_codes(&g, &[], &packed, &mut out, &mut Scratch::default()).unwrap();
     assert_eq!(out, [0; 6]);
@@ -180,8 +171,8 @@ fn an_empty_output_stays_empty() {
 fn wrong_lengths_are_errors() {
     let g = ConvGeometry::new(1, 1, 1, 1, &[same(3, 3, 1)]).unwrap();
     let (mut out, mut scratch) = ([0; 3], Scratch::default());
-    assert!(PackedCodes::new(&g, &[0; 2]).is_err());
-    let packed = PackedCodes::new(&g, &[0; 3]).unwrap();
+    assert!(PackedCodes::new(&g, &[0; 2], 128).is_err());
+    let packed = PackedCodes::new(&g, &[0; 3], 128).unwrap();
     assert!(conv_codes(&g, &[0; 2], &packed, &mut out, &mut scratch).is_err());
     assert!(conv_codes(&g, &[0; 3], &packed, &mut out[1..], &mut scratch).is_err());
     assert!(conv_codes_wide(&g, &[0; 3], &packed, &mut [0; 4], &mut scratch).is_err());
@@ -189,7 +180,7 @@ fn wrong_lengths_are_errors() {
 
 #[test]
 fn packed_weights_serve_any_batch_but_no_other_sizes() {
-    let packed = PackedCodes::new(&no_axes(1, 2, 2), &[1, 2, 3, 4]).unwrap();
+    let packed = PackedCodes::new(&no_axes(1, 2, 2), &[1, 2, 3, 4], 128).unwrap();
     let (mut out, mut scratch) = ([0; 6], Scratch::default());
     conv_codes(&no_axes(3, 2, 2), &[1, 0, 0, 1, 1, 1], &packed, &mut out, &mut scratch).unwrap();
     assert_eq!(out, [1, 3, 2, 4, 3, 7]);
@@ -203,7 +194,7 @@ fn packed_weights_serve_any_batch_but_no_other_sizes() {
 fn packed_weights_are_shared_by_threads() {
     let g = ConvGeometry::new(1, 3, 9, 1, &[same(20, 3, 1); 2]).unwrap();
     let (x, weight) = (codes(1, g.input_len(), 127), codes(2, g.weight_len(), 127));
-    let packed = PackedCodes::new(&g, &weight).unwrap();
+    let packed = PackedCodes::new(&g, &weight, 128).unwrap();
     let run = || {
         let mut out = vec![0; g.output_len()];
         conv_codes(&g, &x, &packed, &mut out, &mut Scratch::default()).map(|()| out)
