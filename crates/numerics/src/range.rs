@@ -9,6 +9,7 @@ mod search;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::xfdnn::threshold;
 use crate::{AffineParams, NumericsError, QuantType, Range, RangeParams, TensorStats, params_from_range};
 use binned::Binned;
 
@@ -26,7 +27,7 @@ const MAX_SEARCH_STEPS: i64 = 1024;
 
 /// How an activation range is chosen.
 ///
-/// Text form: `minmax`, `percentile` (99.999), `percentile=99.99`, `mse`.
+/// Text form: `minmax`, `percentile` (99.999), `percentile=99.99`, `mse`, `cdf-kl`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum RangeMethod {
@@ -37,6 +38,10 @@ pub enum RangeMethod {
     Percentile(f64),
     /// Least mean squared quantization error.
     Mse,
+    /// The clipping threshold t of xfDNN's Kullback–Leibler criterion on cumulative distributions
+    /// ([`crate::xfdnn::threshold`]): \[−t, t\] on a symmetric grid, even where t exceeds every value, and the part of
+    /// the observed range in \[−t, t\] on others. Grids of 16 bits and more get min-max.
+    CdfKl,
 }
 
 impl RangeMethod {
@@ -51,6 +56,7 @@ impl fmt::Display for RangeMethod {
             Self::Percentile(Self::DEFAULT_PERCENTILE) => f.pad("percentile"),
             Self::Percentile(percent) => write!(f, "percentile={percent}"),
             Self::Mse => f.pad("mse"),
+            Self::CdfKl => f.pad("cdf-kl"),
         }
     }
 }
@@ -64,6 +70,7 @@ impl FromStr for RangeMethod {
             None if text == "minmax" => Ok(Self::MinMax),
             None if text == "percentile" => Ok(Self::Percentile(Self::DEFAULT_PERCENTILE)),
             None if text == "mse" => Ok(Self::Mse),
+            None if text == "cdf-kl" => Ok(Self::CdfKl),
             Some(("percentile", percent)) => {
                 let percent = percent.parse().map_err(|_| unknown())?;
                 check_percent(percent).map(|()| Self::Percentile(percent))
@@ -98,6 +105,8 @@ pub enum RangeNote {
     NoGain,
     /// The grid is finer than the histogram; min-max was used.
     GridTooFine,
+    /// Too few values, or none near zero, for a criterion on their distribution; min-max was used.
+    CriterionUndefined,
     /// All values lie far from zero, which the range must contain: resolution is lost.
     FarFromZero,
     /// All values have one sign but the grid is symmetric: half of the codes stay unused.
@@ -115,6 +124,7 @@ impl RangeNote {
             Self::TooFewValues => "too few values beyond the percentile, min-max used",
             Self::NoGain => "clipping does not pay, min-max kept",
             Self::GridTooFine => "grid finer than the histogram, min-max used",
+            Self::CriterionUndefined => "too few values or none near zero, min-max used",
             Self::FarFromZero => "all values are far from zero, resolution is lost",
             Self::HalfUnused => "one-sided values on a symmetric grid, half of the codes are unused",
         }
@@ -148,7 +158,8 @@ pub struct RangeEstimate {
 ///
 /// `bound` is the output range of a bounded producer (ReLU6, Clip, Sigmoid, Softmax, Tanh): the range is then min-max
 /// within the bound, whatever the method, because clipping a saturation spike destroys it. For other producers the
-/// same holds per end at which more than 10⁻⁴ of the values equal the exact extreme.
+/// same holds per end at which more than 10⁻⁴ of the values equal the exact extreme, except for
+/// [`RangeMethod::CdfKl`].
 ///
 /// # Errors
 /// [`NumericsError::EmptyStats`] without finite values, [`NumericsError::InvalidPercentile`], or
@@ -241,6 +252,7 @@ impl Task<'_> {
             RangeMethod::MinMax => return Ok((self.observed, method)),
             RangeMethod::Percentile(percent) => self.percentile(percent, self.pinned(notes)),
             RangeMethod::Mse => self.least_mse(self.pinned(notes))?,
+            RangeMethod::CdfKl => self.cdf_kl(),
         };
         Ok(match found {
             Ok(range) => (range, method),
@@ -275,6 +287,19 @@ impl Task<'_> {
             return Err(RangeNote::TooFewValues);
         }
         Ok(quantile::central(self.stats, self.observed, tail, pinned))
+    }
+
+    /// The range that the threshold of the criterion leaves, or why min-max must do. Nothing is pinned: the criterion
+    /// has seen the spikes.
+    fn cdf_kl(&self) -> Result<Range, RangeNote> {
+        let qtype = self.grid.qtype;
+        if threshold::is_too_fine(qtype) {
+            return Err(RangeNote::GridTooFine);
+        }
+        let threshold = threshold::criterion(self.stats, qtype).ok_or(RangeNote::CriterionUndefined)?;
+        let threshold = (threshold as f32).min(f32::MAX);
+        let clipped = Range::new(-threshold, threshold).map_err(|_| RangeNote::CriterionUndefined)?;
+        Ok(if self.grid.is_symmetric() { clipped } else { self.observed.clamp_to(clipped) })
     }
 
     /// The range of least expected error, or why min-max must do.

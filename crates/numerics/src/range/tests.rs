@@ -36,11 +36,12 @@ fn methods_have_a_text_form() {
         ("percentile", RangeMethod::Percentile(99.999)),
         ("percentile=99.99", RangeMethod::Percentile(99.99)),
         ("mse", MSE),
+        ("cdf-kl", RangeMethod::CdfKl),
     ] {
         assert_eq!(text.parse::<RangeMethod>().unwrap(), method);
         assert_eq!(method.to_string(), text);
     }
-    for text in ["", "kl", "percentile=", "percentile=0", "percentile=101", "percentile=nan", "mse=2"] {
+    for text in ["", "kl", "percentile=", "percentile=0", "percentile=101", "percentile=nan", "mse=2", "cdf-kl=1"] {
         assert!(text.parse::<RangeMethod>().is_err(), "{text}");
     }
 }
@@ -55,7 +56,7 @@ fn no_finite_value_is_an_error() {
 
 #[test]
 fn all_zero_tensor_is_constant() {
-    for method in [RangeMethod::MinMax, RangeMethod::Percentile(50.0), MSE] {
+    for method in [RangeMethod::MinMax, RangeMethod::Percentile(50.0), MSE, RangeMethod::CdfKl] {
         let found = estimated(&[0.0; 100], QuantType::U8, false, method);
         assert!(found.params.constant_zero && found.notes.contains(&RangeNote::ConstantZero), "{method}");
         assert_eq!((bounds(&found), found.expected_mse, found.clip_fraction), ((0.0, 0.0), 0.0, 0.0));
@@ -288,6 +289,50 @@ fn constant_tensor_has_no_error_worth_mentioning() {
 fn special_values_do_not_move_the_range() {
     let found = estimated(&[f32::NAN, f32::NEG_INFINITY, 1e-40, 1.0, -1.0], QuantType::U8, false, RangeMethod::MinMax);
     assert_eq!(bounds(&found), (-1.0, 1.0));
+}
+
+#[test]
+fn cdf_kl_covers_its_threshold_on_symmetric_grids_and_the_observed_part_of_it_on_others() {
+    let draws: [(&str, Draw); 4] = [
+        ("student", student_t3),
+        ("relu", |state| normal(state).max(0.0)),
+        ("negative", |state| -exponential(state)),
+        // The threshold lies half a bin above the maximum.
+        ("uniform", uniform),
+    ];
+    for (name, draw) in draws {
+        let data = sample(21, 40_000, draw);
+        let t = crate::xfdnn::kl_threshold_of(&stats(&data), crate::xfdnn::BitWidth::Eight).unwrap() as f32;
+        for qtype in [QuantType::I8, QuantType::U8, QuantType::I8Narrow] {
+            let found = estimated(&data, qtype, true, RangeMethod::CdfKl);
+            assert_eq!((bounds(&found), found.method_used), ((-t, t), RangeMethod::CdfKl), "{name}");
+            assert_eq!(found.params.params.scale(), t / 127.0, "{name}");
+        }
+        let found = estimated(&data, QuantType::U8, false, RangeMethod::CdfKl);
+        let observed = stats(&data).range().unwrap();
+        assert_eq!(bounds(&found), (observed.lo().max(-t), observed.hi().min(t)), "{name}");
+        assert!(found.clip_fraction < 0.01, "{name}");
+    }
+}
+
+#[test]
+fn cdf_kl_says_why_it_is_not_used() {
+    let data = sample(22, 40_000, normal);
+    let far = sample(23, 40_000, |state| 5.0 + uniform(state));
+    for (data, qtype, note) in [
+        (&data[..], QuantType::U16, RangeNote::GridTooFine),
+        (&data[..16_000], QuantType::I8, RangeNote::CriterionUndefined),
+        (&far, QuantType::I8, RangeNote::CriterionUndefined),
+    ] {
+        let found = estimated(data, qtype, true, RangeMethod::CdfKl);
+        assert_eq!((found.range, found.method_used), (stats(data).range().unwrap(), RangeMethod::MinMax));
+        assert_eq!(found.notes[0], note);
+    }
+    // A grid of 4 bits has few codes, and few values tell it enough.
+    assert_eq!(
+        estimated(&data[..16_000], QuantType::I4Narrow, true, RangeMethod::CdfKl).method_used,
+        RangeMethod::CdfKl
+    );
 }
 
 #[test]

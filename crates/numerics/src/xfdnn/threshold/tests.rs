@@ -102,7 +102,7 @@ fn streaming_thresholds_are_as_good_as_those_of_the_values() {
         for n in [17_000, 40_000, 65_536, 300_000, 1_000_000] {
             let values = sample(12, n, draw);
             let found = kl_threshold_of(&stats(&values), EIGHT).unwrap();
-            assert!(regret(&values, found) < 0.03, "{name} {n}");
+            assert!(regret(&values, found) < 0.05, "{name} {n}");
             equal += u32::from((found / kl_threshold(&[&values], EIGHT) - 1.0).abs() < 1e-12);
         }
     }
