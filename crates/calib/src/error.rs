@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::resample::Size;
+use crate::sampling::SamplingError;
 
 /// Failure to read, decode or preprocess calibration data.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +176,9 @@ pub enum CalibError {
         /// Names of the first few of them.
         first: Vec<String>,
     },
+    /// The choice of images cannot be made.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
 }
 
 /// A number with its noun, in the plural unless it is one.
@@ -202,6 +206,7 @@ impl CalibError {
                 let side = crop.width.max(crop.height);
                 return Some(format!("resize the short side to at least {side} first, or choose a smaller crop"));
             }
+            Self::Sampling(error) => return Some(error.hint()),
             Self::UnknownName { known, .. } => return Some(format!("known are {known}")),
             _ => return None,
         };

@@ -14,6 +14,7 @@ mod labels;
 mod preprocess;
 mod preset;
 mod resample;
+mod sampling;
 
 pub use collect::Statistics;
 pub use dataset::ImageFolder;
@@ -23,3 +24,4 @@ pub use labels::Labels;
 pub use preprocess::{Channels, Layout, Preprocess, Resize, Sample};
 pub use preset::{PRESETS, Preset};
 pub use resample::{Interpolation, Size};
+pub use sampling::{DEFAULT_SEED, Sampling, SamplingError, choose};
