@@ -176,6 +176,20 @@ pub enum CalibError {
         /// Names of the first few of them.
         first: Vec<String>,
     },
+    /// An array where only an image will do.
+    #[error("{name} is an array, an image is needed")]
+    NotAnImage {
+        /// The array, by its path if it was read from a file.
+        name: String,
+    },
+    /// An array is damaged, or its shape or values do not fit their use.
+    #[error("cannot use array {name}: {cause}")]
+    Array {
+        /// The array, by its path if it was read from a file.
+        name: String,
+        /// What is wrong.
+        cause: String,
+    },
     /// The choice of images cannot be made.
     #[error(transparent)]
     Sampling(#[from] SamplingError),
@@ -193,7 +207,7 @@ impl CalibError {
         let fixed = match self {
             Self::NoImages { folders: 1.., .. } => "sub-folders are not searched; name one of them",
             Self::Missing { .. } | Self::NotADataSet { .. } | Self::NoImages { .. } => {
-                "name a folder that holds .jpg, .jpeg, .png or .bmp files, or one such file"
+                "name a folder that holds JPEG, PNG or BMP files, or one such file"
             }
             Self::ImageTooLarge { .. } | Self::FileTooLarge { .. } => "remove the file from the folder or shrink it",
             Self::Decode { .. } => "remove the file from the folder or save it again as PNG or JPEG",
@@ -205,6 +219,10 @@ impl CalibError {
             Self::CropTooLarge { crop, .. } => {
                 let side = crop.width.max(crop.height);
                 return Some(format!("resize the short side to at least {side} first, or choose a smaller crop"));
+            }
+            Self::Array { .. } => {
+                "save it with numpy.save as little-endian float32 or float64, or as uint8; a sample is height x width \
+                 x channels"
             }
             Self::Sampling(error) => return Some(error.hint()),
             Self::UnknownName { known, .. } => return Some(format!("known are {known}")),

@@ -454,7 +454,7 @@ mod tests {
         let (low, high) = lite0.possible_range().unwrap();
         for (index, name, means, probes) in cases {
             assert_eq!(images.name(index), Some(name));
-            let sample = lite0.apply(&images.load(index).unwrap()).unwrap();
+            let sample = lite0.apply(images.load(index).unwrap().image().unwrap()).unwrap();
             assert_eq!(sample.dims, [1, 3, 224, 224]);
             assert!(sample.data.iter().all(|value| (low..=high).contains(value)));
             let planes: Vec<&[f32]> = sample.data.chunks_exact(224 * 224).collect();
