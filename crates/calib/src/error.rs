@@ -108,6 +108,36 @@ pub enum CalibError {
         /// Its value.
         size: Size,
     },
+    /// A net input without values.
+    #[error("a net input of {channels} channels and {size} pixels holds nothing")]
+    EmptyInput {
+        /// Number of channels.
+        channels: usize,
+        /// Width and height.
+        size: Size,
+    },
+    /// A sample has other channels than the net's input.
+    #[error("{name} has {}, the net takes {channels}", counted(*.found, "channel"))]
+    ChannelCount {
+        /// The image or array, by its path if it was read from a file.
+        name: String,
+        /// Number of channels of the sample.
+        found: usize,
+        /// Number of channels of the net's input.
+        channels: usize,
+    },
+    /// An order of axes or channels cannot be used.
+    #[error("{what} {}: {cause}", .order.iter().map(usize::to_string).collect::<Vec<_>>().join(","))]
+    Order {
+        /// The option: `transpose` or `channel swap`.
+        what: &'static str,
+        /// Its value.
+        order: Vec<usize>,
+        /// What is wrong.
+        cause: String,
+        /// What would be right.
+        cure: String,
+    },
     /// Resizing would create too many pixels.
     #[error("resizing image {name} from {original} to {resized} makes more than {limit} pixels")]
     ResizeTooLarge {
@@ -224,6 +254,10 @@ impl CalibError {
                 "save it with numpy.save as little-endian float32 or float64, or as uint8; a sample is height x width \
                  x channels"
             }
+            Self::ChannelCount { .. } => {
+                "images have three channels and can be made gray; feed other nets arrays of height x width x channels"
+            }
+            Self::Order { cure, .. } => return Some(cure.clone()),
             Self::Sampling(error) => return Some(error.hint()),
             Self::UnknownName { known, .. } => return Some(format!("known are {known}")),
             _ => return None,

@@ -46,6 +46,11 @@ impl Array {
         }
     }
 
+    /// Whether the content begins like a `.npy` file.
+    pub(crate) fn is_npy(bytes: &[u8]) -> bool {
+        bytes.starts_with(MAGIC)
+    }
+
     /// What messages call it: its path if it was read from a file, else the name given.
     #[must_use]
     pub fn name(&self) -> &str {

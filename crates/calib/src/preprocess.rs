@@ -9,7 +9,7 @@ use crate::error::CalibError;
 use crate::resample::{Interpolation, Pixels, Region, Size, resample};
 
 /// Most pixels a resize may compute, its intermediate included.
-const MAX_RESIZED_PIXELS: u64 = 1 << 27;
+pub(crate) const MAX_RESIZED_PIXELS: u64 = 1 << 27;
 
 /// Target of a resize.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
