@@ -1,4 +1,5 @@
 //! What `quantize caffe` feeds a net: the choice of images and their preprocessing, against reference data.
+#![allow(clippy::unwrap_used)]
 
 use quantize_calib::{Array, ImageFolder, Limits, Sampling, Size, Transformer, choose};
 use quantize_tests::skipped;
@@ -98,7 +99,6 @@ fn compare_inputs(folder: &Path, names: &[&str], inputs: &Array) -> usize {
         let sample = transformer.apply(&folder.load(position(&folder, name)).unwrap()).unwrap();
         assert_eq!(sample.dims, [1, 3, 224, 224]);
         let difference = Difference::of(&sample.data, expected);
-        println!("{name}: {difference:?}");
         assert!(difference.is_that_of_decoders(), "{name}: {difference:?}");
     }
     names.len()

@@ -180,7 +180,7 @@ fn jpeg_is_complete(bytes: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::{Duration, Instant};
 
     use image::ImageEncoder;
@@ -189,7 +189,8 @@ mod tests {
     use super::*;
 
     /// A 2x2 PNG of colour type 3 with a transparency chunk: red, green over blueish (1, 2, 3), green.
-    const PALETTE_PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x02\x02\x03\0\0\0\x0f\xd8\xe5\xb7\
+    pub(crate) const PALETTE_PNG: &[u8] =
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x02\x02\x03\0\0\0\x0f\xd8\xe5\xb7\
         \0\0\0\x09PLTE\xff\0\0\0\x80\0\x01\x02\x03\xd1\x37\x0c\x16\0\0\0\x02tRNS\xff\0\xe5\xb7\x30\x4a\
         \0\0\0\x0cIDAT\x78\x9c\x63\x10\x60\x98\0\0\0\xc4\0\xa1\x16\x5c\xba\x96\0\0\0\0IEND\xae\x42\x60\x82";
 
@@ -240,6 +241,14 @@ mod tests {
             assert_eq!(decode(bytes).unwrap().rgb(), expected, "{name}");
         }
         assert_eq!(decode(PALETTE_PNG).unwrap().rgb(), [255, 0, 0, 0, 128, 0, 1, 2, 3, 0, 128, 0]);
+    }
+
+    #[test]
+    fn the_orientation_of_a_photo_is_not_applied() {
+        let turned = b"\xFF\xE1\0\x22Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let plain = jpeg();
+        let image = decode(&[&plain[..2], turned, &plain[2..]].concat()).unwrap();
+        assert_eq!(image, decode(&plain).unwrap());
     }
 
     #[test]

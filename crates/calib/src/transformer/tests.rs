@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Limits;
+use crate::decode::tests::PALETTE_PNG;
 use image::codecs::png::PngEncoder;
 use image::{ColorType, ImageEncoder};
 
@@ -145,6 +146,13 @@ fn every_pixel_type_keeps_all_its_bits() {
     for (name, sample, expected) in cases {
         assert_close(&values(&plain(3, 2, 1), &sample), &expected, 1e-4, name);
     }
+}
+
+#[test]
+fn palettes_are_expanded() {
+    let sample = RawSample::Image(DecodedImage::decode("x.png", PALETTE_PNG, Limits::default()).unwrap());
+    let expected = [255.0, 0.0, 1.0, 0.0, 0.0, 128.0, 2.0, 128.0, 0.0, 0.0, 3.0, 0.0];
+    assert_close(&values(&plain(3, 2, 2), &sample), &expected, 1e-4, "palette");
 }
 
 #[test]
