@@ -118,7 +118,8 @@ pub fn samples(side: usize) -> Vec<Tensor> {
         ..Preprocess::default()
     };
     let sample = |index| {
-        let sample = preprocess.apply(&folder.load(index).expect("an image")).expect("a sample");
+        let raw = folder.load(index).expect("an image");
+        let sample = preprocess.apply(raw.image().expect("an image")).expect("a sample");
         Tensor::new(sample.dims.to_vec(), sample.data).expect("as many elements as the shape says")
     };
     (0..folder.len()).map(sample).collect()

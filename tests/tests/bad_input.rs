@@ -180,7 +180,7 @@ const BAD_DATA: &[(&str, &str)] = &[
     (
         "--calib empty",
         "error: no JPEG, PNG or BMP image in empty, found 1 other file and 0 folders\n\n\
-         hint: name a folder that holds .jpg, .jpeg, .png or .bmp files, or one such file\n",
+         hint: name a folder that holds JPEG, PNG or BMP files, or one such file\n",
     ),
     (
         "--calib nested",
@@ -190,12 +190,12 @@ const BAD_DATA: &[(&str, &str)] = &[
     (
         "--calib nowhere",
         "error: data set nowhere does not exist\n\n\
-         hint: name a folder that holds .jpg, .jpeg, .png or .bmp files, or one such file\n",
+         hint: name a folder that holds JPEG, PNG or BMP files, or one such file\n",
     ),
     (
         "--calib empty/readme.txt",
         "error: data set empty/readme.txt is neither a folder nor a JPEG, PNG or BMP file\n\n\
-         hint: name a folder that holds .jpg, .jpeg, .png or .bmp files, or one such file\n",
+         hint: name a folder that holds JPEG, PNG or BMP files, or one such file\n",
     ),
     (
         "--calib corrupt",

@@ -1,4 +1,4 @@
-//! Decoding of JPEG, PNG and BMP files to 8-bit RGB under limits. Nothing is resized or normalised here.
+//! Decoding of JPEG, PNG and BMP files to RGB of 8 or 16 bits under limits. Nothing is resized or normalised here.
 
 use std::io::{Cursor, ErrorKind};
 
@@ -23,12 +23,14 @@ impl Default for Limits {
     }
 }
 
-/// An image in memory: 8-bit RGB, rows from the top, interleaved, at least one pixel.
+/// An image in memory: RGB, rows from the top, interleaved, at least one pixel. Of an image with 16-bit samples the
+/// low bytes are kept apart, for those who want more than 8 bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodedImage {
     name: String,
     size: Size,
     rgb: Vec<u8>,
+    low_bytes: Option<Vec<u8>>,
 }
 
 impl DecodedImage {
@@ -42,21 +44,29 @@ impl DecodedImage {
         if size.is_empty() || needed != Some(rgb.len() as u64) {
             return Err(CalibError::PixelCount { name, size, bytes: rgb.len() });
         }
-        Ok(Self { name, size, rgb })
+        Ok(Self { name, size, rgb, low_bytes: None })
     }
 
     /// Decodes the content of a JPEG, PNG or BMP file; the format is told from the content, `name` serves messages.
     ///
-    /// Grey and palette images are expanded, alpha is dropped without compositing, 16-bit samples keep their high
-    /// byte, CMYK JPEG is converted without a colour profile and EXIF orientation is not applied.
+    /// Grey and palette images are expanded, alpha is dropped without compositing, CMYK JPEG is converted without a
+    /// colour profile and EXIF orientation is not applied.
     ///
     /// # Errors
     /// [`CalibError::ImageTooLarge`] before anything is allocated for the pixels, else [`CalibError::Decode`].
     pub fn decode(name: impl Into<String>, bytes: &[u8], limits: Limits) -> Result<Self, CalibError> {
         let name = name.into();
-        let decoded = decode_rgb(&name, bytes, limits)?;
+        let decoded = decode_any(&name, bytes, limits)?;
         let size = Size { width: decoded.width() as usize, height: decoded.height() as usize };
-        Self::from_rgb(name, size, decoded.into_raw())
+        match decoded.color() {
+            ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => {
+                let samples = decoded.into_rgb16().into_raw();
+                let high = samples.iter().map(|sample| (sample >> 8) as u8).collect();
+                let low_bytes = Some(samples.iter().map(|sample| *sample as u8).collect());
+                Ok(Self { low_bytes, ..Self::from_rgb(name, size, high)? })
+            }
+            _ => Self::from_rgb(name, size, decoded.into_rgb8().into_raw()),
+        }
     }
 
     /// What messages call it: the path for an image of an [`ImageFolder`](crate::ImageFolder), else the name given.
@@ -71,10 +81,20 @@ impl DecodedImage {
         self.size
     }
 
-    /// The bytes, R G B of the top left pixel first.
+    /// 8-bit samples, R G B of the top left pixel first. Those of a 16-bit image are its high bytes, not the nearest
+    /// 8-bit values: that is what Pillow keeps of 16-bit RGB.
     #[must_use]
     pub fn rgb(&self) -> &[u8] {
         &self.rgb
+    }
+
+    /// Sample `at` of [`rgb`](Self::rgb), which must exist, with all its bits as a part of the largest one: 0 to 1,
+    /// computed in `f64`.
+    pub(crate) fn fraction(&self, at: usize) -> f64 {
+        match &self.low_bytes {
+            None => f64::from(self.rgb[at]) / 255.0,
+            Some(low) => f64::from(u16::from_be_bytes([self.rgb[at], low[at]])) / 65535.0,
+        }
     }
 
     pub(crate) fn pixels(&self) -> Pixels<'_, 3> {
@@ -82,7 +102,7 @@ impl DecodedImage {
     }
 }
 
-fn decode_rgb(name: &str, bytes: &[u8], limits: Limits) -> Result<image::RgbImage, CalibError> {
+fn decode_any(name: &str, bytes: &[u8], limits: Limits) -> Result<DynamicImage, CalibError> {
     let damaged = |cause: String| CalibError::Decode { name: name.to_owned(), cause };
     let format = recognise(bytes).ok_or_else(|| damaged("the content is not JPEG, PNG or BMP".to_owned()))?;
     if format == ImageFormat::Jpeg && !jpeg_is_complete(bytes) {
@@ -93,7 +113,7 @@ fn decode_rgb(name: &str, bytes: &[u8], limits: Limits) -> Result<image::RgbImag
     let (width, height) = decoder.dimensions();
     check_size(name, Size { width: width as usize, height: height as usize }, limits)?;
     decoder.set_limits(allocation_limits(limits)).map_err(|e| damaged(cause(&e)))?;
-    DynamicImage::from_decoder(decoder).map(to_rgb8).map_err(|e| damaged(cause(&e)))
+    DynamicImage::from_decoder(decoder).map_err(|e| damaged(cause(&e)))
 }
 
 fn cause(error: &ImageError) -> String {
@@ -108,6 +128,23 @@ fn recognise(bytes: &[u8]) -> Option<ImageFormat> {
     image::guess_format(bytes).ok().filter(|format| known.contains(format))
 }
 
+/// Number of bytes from which [`begins_like_an_image`] tells.
+pub(crate) const HEAD_BYTES: usize = 18;
+
+/// Whether content that begins with `head` is meant to be JPEG, PNG or BMP.
+///
+/// `BM` alone may also begin a text, so that the length of the header that must follow is looked at too.
+pub(crate) fn begins_like_an_image(head: &[u8]) -> bool {
+    const BMP_HEADER_LENGTHS: [u32; 8] = [12, 16, 40, 52, 56, 64, 108, 124];
+    match recognise(head) {
+        Some(ImageFormat::Bmp) => head
+            .get(14..HEAD_BYTES)
+            .and_then(|bytes| bytes.first_chunk())
+            .is_some_and(|length| BMP_HEADER_LENGTHS.contains(&u32::from_le_bytes(*length))),
+        format => format.is_some(),
+    }
+}
+
 fn check_size(name: &str, size: Size, limits: Limits) -> Result<(), CalibError> {
     if size.pixels() <= limits.max_pixels {
         return Ok(());
@@ -120,19 +157,6 @@ fn allocation_limits(limits: Limits) -> image::Limits {
     let mut allowed = image::Limits::no_limits();
     allowed.max_alloc = Some(limits.max_pixels.saturating_mul(16).saturating_add(1 << 20));
     allowed
-}
-
-/// The high byte of a 16-bit sample, not the nearest 8-bit value: that is what Pillow keeps of 16-bit RGB.
-fn to_rgb8(image: DynamicImage) -> image::RgbImage {
-    match image.color() {
-        ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16 => {
-            let wide = image.into_rgb16();
-            image::RgbImage::from_fn(wide.width(), wide.height(), |x, y| {
-                image::Rgb(wide.get_pixel(x, y).0.map(|sample| (sample >> 8) as u8))
-            })
-        }
-        _ => image.into_rgb8(),
-    }
 }
 
 /// Whether an end-of-image marker follows the first scan: the decoder fills a missing end with grey and says nothing.
@@ -156,7 +180,7 @@ fn jpeg_is_complete(bytes: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::{Duration, Instant};
 
     use image::ImageEncoder;
@@ -165,7 +189,8 @@ mod tests {
     use super::*;
 
     /// A 2x2 PNG of colour type 3 with a transparency chunk: red, green over blueish (1, 2, 3), green.
-    const PALETTE_PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x02\x02\x03\0\0\0\x0f\xd8\xe5\xb7\
+    pub(crate) const PALETTE_PNG: &[u8] =
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x02\0\0\0\x02\x02\x03\0\0\0\x0f\xd8\xe5\xb7\
         \0\0\0\x09PLTE\xff\0\0\0\x80\0\x01\x02\x03\xd1\x37\x0c\x16\0\0\0\x02tRNS\xff\0\xe5\xb7\x30\x4a\
         \0\0\0\x0cIDAT\x78\x9c\x63\x10\x60\x98\0\0\0\xc4\0\xa1\x16\x5c\xba\x96\0\0\0\0IEND\xae\x42\x60\x82";
 
@@ -216,6 +241,34 @@ mod tests {
             assert_eq!(decode(bytes).unwrap().rgb(), expected, "{name}");
         }
         assert_eq!(decode(PALETTE_PNG).unwrap().rgb(), [255, 0, 0, 0, 128, 0, 1, 2, 3, 0, 128, 0]);
+    }
+
+    #[test]
+    fn the_orientation_of_a_photo_is_not_applied() {
+        let turned = b"\xFF\xE1\0\x22Exif\0\0MM\0\x2A\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let plain = jpeg();
+        let image = decode(&[&plain[..2], turned, &plain[2..]].concat()).unwrap();
+        assert_eq!(image, decode(&plain).unwrap());
+    }
+
+    #[test]
+    fn sixteen_bits_are_kept() {
+        let wide: Vec<u8> = [0x01FF_u16, 0xFFFF].iter().flat_map(|value| value.to_ne_bytes()).collect();
+        let image = decode(&png(ColorType::L16, &wide)).unwrap();
+        assert_eq!([0, 2, 3].map(|at| image.fraction(at)), [511.0 / 65535.0, 511.0 / 65535.0, 1.0]);
+        let narrow = decode(&png(ColorType::L8, &[1, 255])).unwrap();
+        assert_eq!([0, 2, 3].map(|at| narrow.fraction(at)), [1.0 / 255.0, 1.0 / 255.0, 1.0]);
+    }
+
+    #[test]
+    fn the_first_bytes_tell_an_image() {
+        for (name, bytes) in [("png", PALETTE_PNG), ("jpeg", &jpeg()), ("bmp", &bmp())] {
+            assert!(begins_like_an_image(&bytes[..HEAD_BYTES]), "{name}");
+        }
+        let others: [&[u8]; 4] = [b"", b"BM", b"BMW,3\nAudi,4\nOpel,5\n", b"GIF89a\x01\0\x01\0\0\0\0\0\0\0\0\0"];
+        for bytes in others {
+            assert!(!begins_like_an_image(bytes), "{bytes:?}");
+        }
     }
 
     #[test]

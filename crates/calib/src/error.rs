@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::resample::Size;
+use crate::sampling::SamplingError;
 
 /// Failure to read, decode or preprocess calibration data.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +108,36 @@ pub enum CalibError {
         /// Its value.
         size: Size,
     },
+    /// A net input without values.
+    #[error("a net input of {channels} channels and {size} pixels holds nothing")]
+    EmptyInput {
+        /// Number of channels.
+        channels: usize,
+        /// Width and height.
+        size: Size,
+    },
+    /// A sample has other channels than the net's input.
+    #[error("{name} has {}, the net takes {channels}", counted(*.found, "channel"))]
+    ChannelCount {
+        /// The image or array, by its path if it was read from a file.
+        name: String,
+        /// Number of channels of the sample.
+        found: usize,
+        /// Number of channels of the net's input.
+        channels: usize,
+    },
+    /// An order of axes or channels cannot be used.
+    #[error("{what} {}: {cause}", .order.iter().map(usize::to_string).collect::<Vec<_>>().join(","))]
+    Order {
+        /// The option: `transpose` or `channel swap`.
+        what: &'static str,
+        /// Its value.
+        order: Vec<usize>,
+        /// What is wrong.
+        cause: String,
+        /// What would be right.
+        cure: String,
+    },
     /// Resizing would create too many pixels.
     #[error("resizing image {name} from {original} to {resized} makes more than {limit} pixels")]
     ResizeTooLarge {
@@ -175,6 +206,23 @@ pub enum CalibError {
         /// Names of the first few of them.
         first: Vec<String>,
     },
+    /// An array where only an image will do.
+    #[error("{name} is an array, an image is needed")]
+    NotAnImage {
+        /// The array, by its path if it was read from a file.
+        name: String,
+    },
+    /// An array is damaged, or its shape or values do not fit their use.
+    #[error("cannot use array {name}: {cause}")]
+    Array {
+        /// The array, by its path if it was read from a file.
+        name: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// The choice of images cannot be made.
+    #[error(transparent)]
+    Sampling(#[from] SamplingError),
 }
 
 /// A number with its noun, in the plural unless it is one.
@@ -189,7 +237,7 @@ impl CalibError {
         let fixed = match self {
             Self::NoImages { folders: 1.., .. } => "sub-folders are not searched; name one of them",
             Self::Missing { .. } | Self::NotADataSet { .. } | Self::NoImages { .. } => {
-                "name a folder that holds .jpg, .jpeg, .png or .bmp files, or one such file"
+                "name a folder that holds JPEG, PNG or BMP files, or one such file"
             }
             Self::ImageTooLarge { .. } | Self::FileTooLarge { .. } => "remove the file from the folder or shrink it",
             Self::Decode { .. } => "remove the file from the folder or save it again as PNG or JPEG",
@@ -202,6 +250,15 @@ impl CalibError {
                 let side = crop.width.max(crop.height);
                 return Some(format!("resize the short side to at least {side} first, or choose a smaller crop"));
             }
+            Self::Array { .. } => {
+                "save it with numpy.save as little-endian float32 or float64, or as uint8; a sample is height x width \
+                 x channels"
+            }
+            Self::ChannelCount { .. } => {
+                "images have three channels and can be made gray; feed other nets arrays of height x width x channels"
+            }
+            Self::Order { cure, .. } => return Some(cure.clone()),
+            Self::Sampling(error) => return Some(error.hint()),
             Self::UnknownName { known, .. } => return Some(format!("known are {known}")),
             _ => return None,
         };

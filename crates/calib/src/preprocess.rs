@@ -9,7 +9,7 @@ use crate::error::CalibError;
 use crate::resample::{Interpolation, Pixels, Region, Size, resample};
 
 /// Most pixels a resize may compute, its intermediate included.
-const MAX_RESIZED_PIXELS: u64 = 1 << 27;
+pub(crate) const MAX_RESIZED_PIXELS: u64 = 1 << 27;
 
 /// Target of a resize.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -454,7 +454,7 @@ mod tests {
         let (low, high) = lite0.possible_range().unwrap();
         for (index, name, means, probes) in cases {
             assert_eq!(images.name(index), Some(name));
-            let sample = lite0.apply(&images.load(index).unwrap()).unwrap();
+            let sample = lite0.apply(images.load(index).unwrap().image().unwrap()).unwrap();
             assert_eq!(sample.dims, [1, 3, 224, 224]);
             assert!(sample.data.iter().all(|value| (low..=high).contains(value)));
             let planes: Vec<&[f32]> = sample.data.chunks_exact(224 * 224).collect();

@@ -113,7 +113,7 @@ impl Data {
     /// Decodes and preprocesses image `index`; a fixed batch is filled with copies.
     pub(crate) fn sample(&self, index: usize) -> Result<Tensor, Error> {
         let image = self.images.load(index)?;
-        let sample = self.preprocess.apply(&image)?;
+        let sample = self.preprocess.apply(image.image()?)?;
         self.check_shape(image.name(), sample.dims)?;
         let mut shape = sample.dims.to_vec();
         shape[0] = self.input.batch;
