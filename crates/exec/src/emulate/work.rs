@@ -105,7 +105,7 @@ impl Work {
         let overflows = self.with_packed(geometry, x.0.shape(), weight, |packed| {
             self.sum(geometry, x, packed, buffers)?;
             let plane = shape.get(2..).map_or(1, |space| space.iter().product());
-            Ok(match packed.accumulator(self.largest_input()) {
+            Ok(match packed.accumulator() {
                 Accumulator::I32 => rescale(channels, plane, &buffers.sums, &mut codes),
                 Accumulator::I64 => rescale(channels, plane, &buffers.wide_sums, &mut codes),
             })
@@ -123,7 +123,7 @@ impl Work {
     ) -> Result<(), OpError> {
         let Buffers { codes, sums, wide_sums, scratch } = buffers;
         to_codes(x, self.node.input, codes)?;
-        match packed.accumulator(self.largest_input()) {
+        match packed.accumulator() {
             Accumulator::I32 => {
                 sums.resize(geometry.output_len(), 0);
                 conv_codes(geometry, codes, packed, sums, scratch)?;
@@ -156,7 +156,7 @@ impl Work {
         if let Some(packed) = self.packed.get().filter(|p| p.shape == shape) {
             return act(&packed.codes);
         }
-        let fresh = Packed { shape: shape.to_vec(), codes: PackedCodes::new(geometry, weight)? };
+        let fresh = Packed { shape: shape.to_vec(), codes: PackedCodes::new(geometry, weight, self.largest_input())? };
         // Of threads that come first together one wins; what they pack is the same.
         match self.packed.set(fresh) {
             Ok(()) => self.with_packed(geometry, x, weight, act),
