@@ -1,5 +1,6 @@
 //! A single value as it is written, and what it is as a number, a truth value or a text.
 
+use std::fmt;
 use std::ops::Range;
 
 /// How a value is written.
@@ -125,6 +126,14 @@ impl Scalar {
             ScalarKind::Word => !self.negative || self.as_f64().is_some(),
             ScalarKind::Text => !self.negative,
         }
+    }
+}
+
+/// As it is written, without quotes and escapes.
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.negative { "-" } else { "" };
+        write!(f, "{sign}{}", String::from_utf8_lossy(&self.content))
     }
 }
 
