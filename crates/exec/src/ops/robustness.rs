@@ -8,9 +8,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use quantize_ir::op::{
     ArgMax, AspectPolicy, BatchNorm, Binary, Cast, Concat, ConstantOfShape, CoordinateMode, DepthToSpace,
-    DepthToSpaceMode, Flatten, Gather, InstanceNorm, LayerNorm, Layout, LinearQuantization, Lrn, Nary, NearestMode,
-    Pad, PadMode, Reduce, ReduceKind, Reshape, Resize, ResizeMode, ShapeOf, Softmax, SpaceToDepth, Split, Transpose,
-    Unary,
+    DepthToSpaceMode, Flatten, Gather, InstanceNorm, LayerNorm, Layout, LinearQuantization, Lrn, LrnRegion, Nary,
+    NearestMode, Pad, PadMode, Reduce, ReduceKind, Reshape, Resize, ResizeMode, ShapeOf, Softmax, SpaceToDepth, Split,
+    Transpose, Unary,
 };
 use quantize_ir::{DType, Tensor};
 
@@ -206,7 +206,10 @@ const ALL: [Evaluation; 36] = [
     |_, o, p| layout::identity(o, p),
     |a, o, p| resize::resize(&a.resize(), o, p),
     |a, o, p| norm::batch_norm(&BatchNorm { epsilon: a.float, axis: a.axis }, o, p),
-    |a, o, p| norm::lrn(&Lrn { alpha: a.float, beta: a.other, bias: a.float, size: a.count }, o, p),
+    |a, o, p| {
+        let region = a.pick(&[LrnRegion::Across, LrnRegion::Within]);
+        norm::lrn(&Lrn { alpha: a.float, beta: a.other, bias: a.float, size: a.count, region }, o, p)
+    },
     |a, o, p| norm::instance_norm(&InstanceNorm { epsilon: a.float }, o, p),
     |a, o, p| norm::layer_norm(&LayerNorm { axis: a.axis, epsilon: a.float }, o, p),
     |a, o, p| norm::softmax(&Softmax { axis: a.axis, flatten: a.flags[0], log: a.flags[1] }, o, p),

@@ -27,7 +27,7 @@ pub use layout::{
 };
 pub use linear::Gemm;
 pub use meta::{ConstantOfShape, ShapeOf};
-pub use norm::{BatchNorm, InstanceNorm, LayerNorm, Lrn, Softmax};
+pub use norm::{BatchNorm, InstanceNorm, LayerNorm, Lrn, LrnRegion, Softmax};
 pub use quantize::LinearQuantization;
 pub use reduce::{ArgMax, Reduce, ReduceKind};
 pub use window::{

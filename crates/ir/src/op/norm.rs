@@ -9,17 +9,31 @@ pub struct BatchNorm {
     pub axis: i64,
 }
 
-/// `x / (bias + alpha / size * sum of squares over size channels) ^ beta`.
+/// What the squares of a local response normalization are summed over. What lies outside the activation is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LrnRegion {
+    /// `size` channels at the same place.
+    #[default]
+    Across,
+    /// A window of `size` along each spatial axis of the same channel.
+    Within,
+}
+
+/// Local response normalization, channels first: `x / (bias + alpha / n * sum of n squares) ^ beta`, the sum running
+/// from `(size - 1) / 2` before an element to `size / 2` after it along each axis of the region, so that `n` is `size`
+/// across channels and `size ^ spatial axes` within one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lrn {
-    /// Factor of the sum, divided by `size`.
+    /// Factor of the sum, divided by the number of elements in it.
     pub alpha: f32,
     /// Exponent.
     pub beta: f32,
     /// Addend.
     pub bias: f32,
-    /// Channels summed over, around the channel itself.
+    /// Elements summed over along an axis, around the element itself.
     pub size: usize,
+    /// What is summed over.
+    pub region: LrnRegion,
 }
 
 /// Normalization of each channel of each sample over its spatial axes; channels first.

@@ -3,7 +3,7 @@
 use super::Row;
 use super::reader::{NodeReader, Read, ReadError};
 use quantize_ir::Op;
-use quantize_ir::op::{BatchNorm, InstanceNorm, LayerNorm, Lrn, Softmax};
+use quantize_ir::op::{BatchNorm, InstanceNorm, LayerNorm, Lrn, LrnRegion, Softmax};
 
 pub(super) const ROWS: &[Row] = &[
     Row { name: "BatchNormalization", operands: 5..=5, results: 1, read: batch_norm },
@@ -35,6 +35,7 @@ fn lrn(node: &NodeReader<'_>) -> Result<Read, ReadError> {
         beta: node.float_or("beta", 0.75)?,
         bias: node.float_or("bias", 1.0)?,
         size,
+        region: LrnRegion::Across,
     };
     Ok(Op::Lrn(op).into())
 }

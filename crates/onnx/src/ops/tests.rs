@@ -158,7 +158,7 @@ fn products_and_norms() -> Vec<Form> {
         Form(gemm(1.0, 1.0, false, false), 2, 1, 13),
         Form(gemm(0.5, 2.0, true, true), 3, 1, 13),
         Form(Op::BatchNorm(BatchNorm { epsilon: 0.5, axis: 1 }), 5, 1, 13),
-        Form(Op::Lrn(Lrn { alpha: 0.5, beta: 0.25, bias: 2.0, size: 3 }), 1, 1, 13),
+        Form(Op::Lrn(Lrn { alpha: 0.5, beta: 0.25, bias: 2.0, size: 3, region: LrnRegion::Across }), 1, 1, 13),
         Form(Op::InstanceNorm(InstanceNorm { epsilon: 0.5 }), 3, 1, 13),
         Form(layer.clone(), 2, 1, 17),
         Form(layer, 3, 3, 17),
@@ -320,6 +320,10 @@ fn what_onnx_cannot_say_is_not_written() {
         (Op::ConvTranspose(conv_transpose(ceiled())), "it keeps a last partial window, which ONNX convolutions cannot"),
         (Op::BatchNorm(BatchNorm { epsilon: 0.5, axis: -1 }), "ONNX has no channels-last form of it"),
         (depth_to_space(DepthToSpaceMode::DepthColumnRow, last), "ONNX has no channels-last form of it"),
+        (
+            Op::Lrn(Lrn { alpha: 0.5, beta: 0.25, bias: 2.0, size: 3, region: LrnRegion::Within }),
+            "ONNX normalizes responses across channels only, not within one",
+        ),
         (softmax(1, true, false), "its axes are flattened, which opset 13 and later cannot express in one node"),
         (
             Op::Resize(nearest(CoordinateMode::TfHalfPixelForNearest)),

@@ -4,7 +4,8 @@ use crate::error::OnnxError;
 use crate::tensor::{data_type_of, encode_tensor};
 use quantize_ir::op::{
     AspectPolicy, Conv, ConvTranspose, CoordinateMode, DepthToSpaceMode, FilterLayout, GlobalPool, Layout,
-    LinearQuantization, NearestMode, PadMode, Padding, ReduceKind, Resize, ResizeMode, Rounding, Unary, Window,
+    LinearQuantization, LrnRegion, NearestMode, PadMode, Padding, ReduceKind, Resize, ResizeMode, Rounding, Unary,
+    Window,
 };
 use quantize_ir::{Op, Tensor};
 use quantize_proto::onnx::attribute_proto::AttributeType;
@@ -126,6 +127,7 @@ const CHANNELS_LAST: &str = "ONNX has no channels-last form of it";
 const ROUNDS_UP: &str = "it keeps a last partial window, which ONNX convolutions cannot";
 const REMOVED_COORDINATES: &str = "its coordinate mode tf_half_pixel_for_nn was removed with opset 13";
 const FLATTENED: &str = "its axes are flattened, which opset 13 and later cannot express in one node";
+const WITHIN: &str = "ONNX normalizes responses across channels only, not within one";
 
 fn spell(op: &Op) -> Result<(&str, Attributes), &'static str> {
     let mut a = Attributes::default();
@@ -164,6 +166,7 @@ fn spell(op: &Op) -> Result<(&str, Attributes), &'static str> {
         Op::BatchNorm(b) => {
             a.float("epsilon", b.epsilon);
         }
+        Op::Lrn(l) if l.region == LrnRegion::Within => return Err(WITHIN),
         Op::Lrn(l) => {
             // Sizes were read from 63-bit attributes.
             a.float("alpha", l.alpha).float("beta", l.beta).float("bias", l.bias).int("size", l.size as i64);

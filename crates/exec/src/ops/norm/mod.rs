@@ -6,9 +6,13 @@ use super::layout::expand_to;
 use crate::error::OpError;
 use crate::operands::Operands;
 use crate::pool::Pool;
-use quantize_ir::op::{BatchNorm, InstanceNorm, LayerNorm, Lrn, Softmax};
+use quantize_ir::op::{BatchNorm, InstanceNorm, LayerNorm, Softmax};
 use quantize_ir::shape::resolve_axis;
 use quantize_ir::{Tensor, TensorData};
+
+mod lrn;
+
+pub(crate) use lrn::lrn;
 
 /// A tensor seen as `[outer, axis, inner]`.
 struct Lanes {
@@ -62,40 +66,6 @@ fn apply_affine(x: &[f32], channels: &[(f32, f32)], inner: usize, out: &mut [f32
     for ((out, x), (factor, offset)) in runs.zip(channels.iter().cycle()) {
         out.iter_mut().zip(x).for_each(|(o, x)| *o = x * factor + offset);
     }
-}
-
-/// Local response normalization across channels (axis 1) of `float32` elements, from `(size - 1) / 2` channels before
-/// to `size / 2` after; channels that do not exist count as zero.
-///
-/// # Errors
-/// If there is no channel axis or the size is zero.
-pub(crate) fn lrn(attrs: &Lrn, operands: Operands<'_>, pool: &mut Pool) -> Result<Vec<Tensor>, OpError> {
-    let x = operands.required(0)?;
-    let elements = x.as_slice::<f32>()?;
-    let lanes = Lanes::new(x.shape(), resolve_axis(1, x.rank())?);
-    if attrs.size == 0 {
-        return Err(OpError::shape("a normalization over 0 channels"));
-    }
-    let mut out: Vec<f32> = alloc::buffer(x.shape(), pool)?;
-    let sample = (lanes.axis * lanes.inner).max(1);
-    for (out, x) in out.chunks_mut(sample).zip(elements.chunks(sample)) {
-        for (c, out) in out.chunks_mut(lanes.inner).enumerate() {
-            lrn_channel(attrs, &lanes, x, c, out);
-        }
-    }
-    Ok(vec![Tensor::new(x.shape(), out)?])
-}
-
-fn lrn_channel(attrs: &Lrn, lanes: &Lanes, x: &[f32], c: usize, out: &mut [f32]) {
-    let first = c.saturating_sub((attrs.size - 1) / 2);
-    let end = c.saturating_add(attrs.size / 2).saturating_add(1).min(lanes.axis);
-    out.fill(0.0);
-    for row in x[first * lanes.inner..end * lanes.inner].chunks(lanes.inner) {
-        out.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * x);
-    }
-    let factor = attrs.alpha / attrs.size as f32;
-    let row = &x[c * lanes.inner..(c + 1) * lanes.inner];
-    out.iter_mut().zip(row).for_each(|(o, x)| *o = x * (attrs.bias + factor * *o).powf(-attrs.beta));
 }
 
 /// Mean and `1 / sqrt(variance + epsilon)` of a row.
