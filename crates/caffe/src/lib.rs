@@ -1,6 +1,24 @@
 //! The Caffe format: reading a network and its weights into the framework-neutral graph, and writing what the xfDNN
 //! runtime takes.
 //!
+//! What lives here: the source document ([`CaffeDocument`]), the front-end ([`import`]) and the table of layer types.
 //! What does not live here: executing anything, data, choosing parameters.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+mod document;
+mod error;
+mod input;
+mod kind;
+mod net;
+mod params;
+mod phase;
+#[cfg(test)]
+mod tests;
+mod weights;
+
+pub use document::CaffeDocument;
+pub use error::{CaffeError, Location, Problem};
+pub use input::NetInput;
+pub use net::{Layer, ReadOptions};
+pub use weights::{StoredBlob, StoredLayer, StoredShape, Weights};

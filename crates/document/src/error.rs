@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::limits::LimitExceeded;
+use crate::text::{TextError, TextFault};
 use crate::wire::{WireError, WireFault};
 
 /// Who has to act on an error.
@@ -74,6 +75,32 @@ pub enum DocumentError {
         path: PathBuf,
         /// Offset and cause.
         source: WireError,
+    },
+    /// A file is not in the text format.
+    #[error("{}: {source}", path.display())]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and cause.
+        source: TextError,
+    },
+    /// An edit of a text names bytes that the text does not have.
+    #[error("the edit of bytes {start}..{end} is outside the {length} bytes of the text")]
+    EditOutside {
+        /// First byte of the edit.
+        start: usize,
+        /// One past its last byte.
+        end: usize,
+        /// Bytes there are.
+        length: usize,
+    },
+    /// Two edits of a text change the same bytes.
+    #[error("the edit of bytes {start}..{end} overlaps another one")]
+    EditOverlap {
+        /// First byte of the edit.
+        start: usize,
+        /// One past its last byte.
+        end: usize,
     },
     /// A message index was used with bytes that are too short for it.
     #[error("the message at bytes {start}..{end} is outside the {length} bytes of the document")]
@@ -164,6 +191,7 @@ impl DocumentError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Wire { source, .. } => source.kind(),
+            Self::Text { source, .. } => source.kind(),
             Self::FileTooLarge { .. } => ErrorKind::Limits,
             Self::NotAFile { .. }
             | Self::OutputNotAFile { .. }
@@ -176,7 +204,11 @@ impl DocumentError {
             | Self::OutputReadOnly { .. }
             | Self::Write { .. }
             | Self::Restore { .. } => ErrorKind::Environment,
-            Self::ForeignIndex { .. } | Self::NoSuchField { .. } | Self::NotAMessage { .. } => ErrorKind::Bug,
+            Self::ForeignIndex { .. }
+            | Self::NoSuchField { .. }
+            | Self::NotAMessage { .. }
+            | Self::EditOutside { .. }
+            | Self::EditOverlap { .. } => ErrorKind::Bug,
         }
     }
 
@@ -189,6 +221,7 @@ impl DocumentError {
             | Self::OutOfMemory { path, .. }
             | Self::ChangedWhileRead { path }
             | Self::Wire { path, .. }
+            | Self::Text { path, .. }
             | Self::OutputNotAFile { path, .. }
             | Self::OutputUnnamed { path }
             | Self::OutputFolderMissing { path }
@@ -196,7 +229,11 @@ impl DocumentError {
             | Self::DuplicateOutput { path }
             | Self::Write { path, .. }
             | Self::Restore { path, .. } => Some(path),
-            Self::ForeignIndex { .. } | Self::NoSuchField { .. } | Self::NotAMessage { .. } => None,
+            Self::ForeignIndex { .. }
+            | Self::NoSuchField { .. }
+            | Self::NotAMessage { .. }
+            | Self::EditOutside { .. }
+            | Self::EditOverlap { .. } => None,
         }
     }
 
@@ -215,6 +252,7 @@ impl DocumentError {
             Self::Read { path, source } => read_hint(path, source.kind()),
             Self::Write { path, source, .. } => write_hint(path, source.kind()),
             Self::Wire { source, .. } => wire_hint(&source.fault),
+            Self::Text { source, .. } => text_hint(&source.fault),
             Self::NotAFile { found, .. } | Self::OutputNotAFile { found, .. } => file_hint(found),
             Self::OutputUnnamed { .. } => Some("add a file name to the output path".into()),
             Self::OutputFolderMissing { path } => write_hint(path, io::ErrorKind::NotFound),
@@ -258,6 +296,14 @@ fn wire_hint(fault: &WireFault) -> Option<String> {
             Some("the file is cut off or of another format; copy or download it once more".into())
         }
         _ => Some("the file is damaged or of another format".into()),
+    }
+}
+
+fn text_hint(fault: &TextFault) -> Option<String> {
+    match fault {
+        TextFault::Limit(_) => None,
+        TextFault::Unclosed { .. } => Some("the file is cut off, or a bracket is missing".into()),
+        _ => Some("correct the line; a file of another format has no lines to correct".into()),
     }
 }
 

@@ -7,6 +7,7 @@
 //! | [`wire`] | where the fields of a protocol buffers message are |
 //! | [`splice`] | edits over a message, streamed out |
 //! | [`encode`] | encoding single fields |
+//! | [`text`] | the text format: its tree and edits of it |
 //! | [`output`] | writing one or several files, all or none of them |
 //! | [`limits`] | how much of anything is accepted from a file |
 //! | [`error`] | what can go wrong |
@@ -32,6 +33,7 @@ pub mod limits;
 pub mod output;
 pub mod source;
 pub mod splice;
+pub mod text;
 pub mod wire;
 
 pub use error::{DocumentError, ErrorKind};
@@ -39,4 +41,5 @@ pub use limits::{LimitExceeded, Limits};
 pub use output::OutputSet;
 pub use source::SourceFile;
 pub use splice::{Piece, Splice};
+pub use text::{TextDocument, TextSplice};
 pub use wire::{Field, MessageIndex, WireError, WireType, index_message};

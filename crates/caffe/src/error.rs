@@ -1,0 +1,119 @@
+//! What can be wrong with a Caffe network, where, and what to do about it.
+
+use quantize_document::DocumentError;
+use quantize_ir::GraphError;
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where in a network something is wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Location {
+    /// The file.
+    pub file: PathBuf,
+    /// Line in a text file, counted from 1.
+    pub line: Option<usize>,
+    /// The layer or other item, with its kind, e.g. "layer `conv1`".
+    pub item: Option<String>,
+    /// The field of that item, e.g. "convolution_param.pad".
+    pub field: Option<String>,
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(line) = self.line {
+            write!(f, ", line {line}")?;
+        }
+        if let Some(item) = &self.item {
+            write!(f, ": {item}")?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, ", {field}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a Caffe network cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CaffeError {
+    /// A file cannot be read, or its contents are not what they should be.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// The network contradicts itself, its weights or the request.
+    #[error("{location}: {cause}")]
+    Invalid {
+        /// Where.
+        location: Box<Location>,
+        /// What is wrong.
+        cause: String,
+        /// What to do about it, if anything.
+        hint: Option<&'static str>,
+    },
+    /// The network is valid but needs something that is not supported.
+    #[error("{location}: {cause}")]
+    Unsupported {
+        /// Where.
+        location: Box<Location>,
+        /// What it needs.
+        cause: String,
+        /// What to do about it, if anything.
+        hint: Option<&'static str>,
+    },
+    /// The graph is broken.
+    #[error("{}: {source}", .file.display())]
+    Graph {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        source: GraphError,
+    },
+}
+
+impl CaffeError {
+    /// What to do about it, where something can be done.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Document(error) => error.hint(),
+            Self::Invalid { hint, .. } | Self::Unsupported { hint, .. } => hint.map(str::to_owned),
+            Self::Graph { .. } => None,
+        }
+    }
+
+    /// The error that a network contradicts itself.
+    pub(crate) fn invalid(location: Location, cause: impl Into<String>) -> Self {
+        Self::Invalid { location: Box::new(location), cause: cause.into(), hint: None }
+    }
+
+    /// The error that something is valid but not supported.
+    pub(crate) fn unsupported(location: Location, cause: impl Into<String>) -> Self {
+        Self::Unsupported { location: Box::new(location), cause: cause.into(), hint: None }
+    }
+
+    /// With what to do about it.
+    pub(crate) fn with_hint(mut self, text: &'static str) -> Self {
+        if let Self::Invalid { hint, .. } | Self::Unsupported { hint, .. } = &mut self {
+            *hint = Some(text);
+        }
+        self
+    }
+}
+
+/// Something the import noticed that does not stop it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The layer it concerns, if any.
+    pub node: Option<String>,
+    /// What was noticed.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.node {
+            Some(node) => write!(f, "layer `{node}`: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
