@@ -61,6 +61,16 @@ pub enum CaffeError {
         /// What to do about it, if anything.
         hint: Option<&'static str>,
     },
+    /// A quantization file makes no sense, or does not fit the network.
+    #[error("{}{}: {cause}", .file.display(), .entry.as_ref().map(|e| format!(", entry `{e}`")).unwrap_or_default())]
+    Quantization {
+        /// The file.
+        file: PathBuf,
+        /// Name of the entry, if it is one.
+        entry: Option<String>,
+        /// What is wrong.
+        cause: String,
+    },
     /// The graph is broken.
     #[error("{}: {source}", .file.display())]
     Graph {
@@ -77,6 +87,7 @@ impl CaffeError {
         match self {
             Self::Document(error) => error.hint(),
             Self::Invalid { hint, .. } | Self::Unsupported { hint, .. } => hint.map(str::to_owned),
+            Self::Quantization { .. } => Some("use a file that was made for this network".into()),
             Self::Graph { .. } => None,
         }
     }

@@ -2,6 +2,7 @@
 //! runtime takes.
 //!
 //! What lives here: the source document ([`CaffeDocument`]), the front-end ([`import`]) and the table of layer types.
+//! [`xfdnn`] holds what the xfDNN runtime takes: the rules of its hardware and the quantization file.
 //! What does not live here: executing anything, data, choosing parameters.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -16,6 +17,7 @@ mod phase;
 #[cfg(test)]
 mod tests;
 mod weights;
+pub mod xfdnn;
 
 pub use document::CaffeDocument;
 pub use error::{CaffeError, Location, Problem};

@@ -4,7 +4,8 @@ use super::file::{Entry, FileFormat, LayerKind, LayerThresholds, QuantizationFil
 use super::recipe::{XfdnnRecipe, is_eltwise};
 use crate::error::CaffeError;
 use quantize_ir::op::GlobalPool;
-use quantize_ir::{Graph, Node, NodeId, Op, QuantPlan, ValueId};
+use quantize_ir::shape::resolve_axis;
+use quantize_ir::{Graph, GraphError, Node, NodeId, Op, OperandRole, QuantPlan, Tensor, ValueId};
 use quantize_numerics::ChannelLayout;
 
 /// The file that carries out `plan`, made for `graph`. Weight thresholds are the largest magnitudes: the hardware's
@@ -57,12 +58,11 @@ pub fn layer_kind(
     let Some(node) = graph.node(id) else { return Ok(None) };
     let entries = recipe.entries;
     let kind = match &node.op {
-        Op::Conv(_) => product(recipe, graph, id, node)?,
-        Op::Gemm(_) if entries.inner_product => product(recipe, graph, id, node)?,
+        Op::Conv(_) => product(recipe, graph, node)?,
+        Op::Gemm(_) if entries.inner_product => product(recipe, graph, node)?,
         Op::BatchNorm(_) if entries.scale && recipe.kind(node) == Some("Scale") => {
-            let gamma = node.input(1).map(|v| graph.constant(v)).transpose()?.flatten();
-            let factors = gamma.as_ref().and_then(|g| g.as_slice::<f32>().ok()).map(<[f32]>::to_vec);
-            factors.map(|factors| LayerKind::ChannelScale { factors, includes_factor })
+            let parameters = batch_norm_parameters(graph, node).map_err(|e| recipe.broken(e))?;
+            parameters.map(|(factors, _)| LayerKind::ChannelScale { factors, includes_factor })
         }
         op if entries.eltwise && is_eltwise(op) && recipe.kind(node) == Some("Eltwise") => Some(LayerKind::Eltwise),
         Op::AveragePool(_) | Op::GlobalPool(GlobalPool::Average) if entries.average_pool => average(graph, node),
@@ -71,12 +71,28 @@ pub fn layer_kind(
     Ok(kind)
 }
 
-fn product(recipe: &XfdnnRecipe, graph: &Graph, id: NodeId, node: &Node) -> Result<Option<LayerKind>, CaffeError> {
-    let Some(weight) = node.input(1).map(|v| graph.constant(v)).transpose()?.flatten() else { return Ok(None) };
-    let Ok(values) = weight.as_slice::<f32>() else { return Ok(None) };
-    let axis = quantize_ir::Recipe::channel_axis(recipe, graph, id, 1);
-    let Some(layout) = axis.and_then(|axis| ChannelLayout::of_shape(weight.shape(), axis)) else { return Ok(None) };
+fn product(recipe: &XfdnnRecipe, graph: &Graph, node: &Node) -> Result<Option<LayerKind>, CaffeError> {
+    let weight = node.input(1).map(|v| graph.constant(v)).transpose().map_err(|e| recipe.broken(e))?.flatten();
+    let Some(weight) = weight else { return Ok(None) };
+    let (Ok(values), Some(layout)) = (weight.as_slice::<f32>(), channel_layout(node, &weight)) else {
+        return Ok(None);
+    };
     Ok(Some(LayerKind::Product { weights: largest_magnitudes(values, layout) }))
+}
+
+/// Where the output channels of a node's weight are.
+pub(super) fn channel_layout(node: &Node, weight: &Tensor) -> Option<ChannelLayout> {
+    let OperandRole::Weight { channel_axis: Some(axis) } = node.op.operand_role(1) else { return None };
+    ChannelLayout::of_shape(weight.shape(), resolve_axis(axis, weight.rank()).ok()?)
+}
+
+/// Factors and offsets of a batch normalization with mean 0 and variance 1, which a channel-wise scale is.
+pub(super) fn batch_norm_parameters(graph: &Graph, node: &Node) -> Result<Option<(Vec<f32>, Vec<f32>)>, GraphError> {
+    let read = |slot: usize| -> Result<Option<Vec<f32>>, GraphError> {
+        let constant = node.input(slot).map(|v| graph.constant(v)).transpose()?.flatten();
+        Ok(constant.as_ref().and_then(|t| t.as_slice::<f32>().ok()).map(<[f32]>::to_vec))
+    };
+    Ok(read(1)?.zip(read(2)?))
 }
 
 fn largest_magnitudes(values: &[f32], layout: ChannelLayout) -> Vec<f32> {

@@ -182,7 +182,10 @@ impl Entry {
     pub fn bits(&self) -> Result<BitWidth, String> {
         let widths = [Some(self.bw_layer_in), Some(self.bw_layer_out), self.bw_params];
         if let Some(other) = widths.into_iter().flatten().find(|w| *w != self.bw_layer_in) {
-            return Err(format!("bw_layer_in is {}, but another width is {other}; all must be equal", self.bw_layer_in));
+            return Err(format!(
+                "bw_layer_in is {}, but another width is {other}; all must be equal",
+                self.bw_layer_in
+            ));
         }
         BitWidth::try_from(i64::from(self.bw_layer_in)).map_err(|e: NumericsError| e.to_string())
     }
@@ -193,7 +196,8 @@ impl Entry {
         if lengths != [self.scale.len(); 3] || self.scale.is_empty() {
             return Err(format!("prescale_shift, scale and postscale_shift have {lengths:?} elements"));
         }
-        let thresholds = [self.th_layer_in, self.th_layer_out].into_iter().chain(self.th_params.iter().flatten().copied());
+        let thresholds =
+            [self.th_layer_in, self.th_layer_out].into_iter().chain(self.th_params.iter().flatten().copied());
         let bad = thresholds.clone().find(|th| !(th.is_finite() && *th >= 0.0 && *th <= f64::from(f32::MAX)));
         match bad {
             Some(th) => Err(format!("the threshold {th} is not a finite positive number")),

@@ -144,7 +144,8 @@ mod tests {
     #[test]
     fn both_styles_indent_by_four() {
         let value = json!({"b": [1, 2], "a": {}, "c": [0.5]});
-        let py2 = "{\n    \"a\": {}, \n    \"b\": [\n        1, \n        2\n    ], \n    \"c\": [\n        0.5\n    ]\n}";
+        let py2 =
+            "{\n    \"a\": {}, \n    \"b\": [\n        1, \n        2\n    ], \n    \"c\": [\n        0.5\n    ]\n}";
         assert_eq!(to_text(&value, TextStyle::Py2).unwrap(), py2);
         assert_eq!(to_text(&value, TextStyle::Plain).unwrap(), format!("{}\n", py2.replace(", \n", ",\n")));
     }

@@ -1,8 +1,13 @@
 //! What the xfDNN runtime takes: the rules of its hardware, and the quantization file.
 
-pub mod backend;
-pub mod file;
+mod backend;
+mod file;
 mod json;
-pub mod recipe;
+mod recipe;
+mod runtime;
 
+pub use backend::{in_layer_order, layer_kind, quantization_file};
+pub use file::{Entry, FileFormat, LayerKind, LayerThresholds, QuantizationFile};
 pub use json::TextStyle;
+pub use recipe::{EntryKinds, XfdnnRecipe};
+pub use runtime::{FileRecipe, integer_plan};

@@ -4,10 +4,13 @@
 //! too. What only moves elements keeps its codes. The sides of a layer without an entry in the file cannot differ.
 
 use crate::document::CaffeDocument;
+use crate::error::CaffeError;
 use quantize_ir::op::behaviour::{clip_limits, keeps_range};
 use quantize_ir::op::{Binary, GlobalPool, Nary, Unary};
 use quantize_ir::shape::resolve_axis;
-use quantize_ir::{Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, Origin, QuantType, Recipe, Support, Ties};
+use quantize_ir::{
+    Graph, GraphError, Grids, KeepReason, Node, NodeId, Op, OperandRole, Origin, QuantType, Recipe, Support, Ties,
+};
 use quantize_numerics::xfdnn::BitWidth;
 use std::sync::Arc;
 
@@ -50,7 +53,11 @@ impl Recipe for XfdnnRecipe {
             Op::Gemm(_) if !self.entries.inner_product => unsupported("inner products have no entry in this file"),
             Op::Gemm(_) => with_weight(graph, node),
             Op::BatchNorm(_) if self.kind(node) == Some("Scale") => {
-                if self.entries.scale { Support::Joins } else { unsupported("a `Scale` layer has no entry in this file") }
+                if self.entries.scale {
+                    Support::Joins
+                } else {
+                    unsupported("a `Scale` layer has no entry in this file")
+                }
             }
             _ if is_eltwise(&node.op) => self.eltwise(graph, node),
             Op::AveragePool(_) | Op::GlobalPool(GlobalPool::Average) | Op::Concat(_) => Support::Joins,
@@ -75,7 +82,13 @@ impl Recipe for XfdnnRecipe {
         let Some(node) = graph.node(id) else { return Ties::Free };
         match &node.op {
             Op::Concat(_) => Ties::Joined,
-            op if is_eltwise(op) => if self.entries.eltwise { Ties::Operands } else { Ties::Equal },
+            op if is_eltwise(op) => {
+                if self.entries.eltwise {
+                    Ties::Operands
+                } else {
+                    Ties::Equal
+                }
+            }
             Op::AveragePool(_) | Op::GlobalPool(GlobalPool::Average) if !self.entries.average_pool => Ties::Carried,
             Op::Lrn(_) if !self.float_lrn => Ties::Carried,
             _ if keeps_range(graph, node) => Ties::Carried,
@@ -100,8 +113,13 @@ impl Recipe for XfdnnRecipe {
 }
 
 impl XfdnnRecipe {
+    /// The error of a graph that cannot be read.
+    pub(super) fn broken(&self, source: GraphError) -> CaffeError {
+        CaffeError::Graph { file: self.document.text().source().path().to_owned(), source }
+    }
+
     /// The type of the layer whose main operator `node` is.
-    fn kind(&self, node: &Node) -> Option<&str> {
+    pub(super) fn kind(&self, node: &Node) -> Option<&str> {
         self.document.layer(node.origin.source()?).map(|layer| layer.kind.as_str())
     }
 
