@@ -85,6 +85,22 @@ fn thresholds_equal_those_of_the_original() {
     assert_eq!((inputs.len(), expected.as_object().unwrap().len()), (8, 8));
 }
 
+#[test]
+fn thresholds_of_whole_input_batches_equal_those_of_the_reference_pass() {
+    let Some(golden) = golden() else { return };
+    let images = npz::read_npy(&golden.join("e2e_open_nsfw/input4.npy"));
+    let pass = json(&golden.join("e2e_open_nsfw/pass_log.json"));
+    let synthetic = &npz::read(&golden.join("tiny_mix/fp32.npz"))["input"];
+    let tiny = &json(&golden.join("tiny_mix/fp32_and_log.json"))["threshold_log_faithful"];
+    for (bits, key) in WIDTHS {
+        let first_of_pass = real(&pass[key]["log"][0], "th_layer_out");
+        for (batch, expected) in [(&images, first_of_pass), (synthetic, real(&tiny[key][0], "th"))] {
+            let found = kl_threshold(&[&batch.data], bits);
+            assert!((found - expected).abs() <= 1e-12 * expected, "{:?} {key}: {found} {expected}", batch.shape);
+        }
+    }
+}
+
 /// The histogram knows values to 1/2048 of the maximum or better, and the divergence is flat: another bin may win by a
 /// hair. Most of these thresholds are the same bin all the same.
 #[test]

@@ -42,15 +42,8 @@ impl BitWidth {
     }
 
     /// Saturation to a code.
-    const fn clamp(self, value: i64) -> i32 {
-        let (lo, hi) = (self.smallest(), self.largest());
-        if value < lo as i64 {
-            lo
-        } else if value > hi as i64 {
-            hi
-        } else {
-            value as i32
-        }
+    fn clamp(self, value: i64) -> i32 {
+        value.clamp(self.smallest().into(), self.largest().into()) as i32
     }
 }
 

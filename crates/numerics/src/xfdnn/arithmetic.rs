@@ -147,11 +147,12 @@ impl BiasGrid {
 
 /// Right shift that rounds half up (towards +∞).
 const fn rounding_shift(value: i64, shift: u32) -> i64 {
-    match shift {
-        0 => value,
-        1..64 => (value >> shift) + ((value >> (shift - 1)) & 1),
-        _ => 0,
+    if shift > 63 {
+        return 0;
     }
+    // The bit below the shifted ones decides; a shift of 0 has none.
+    let half = (value >> shift.saturating_sub(1)) & (shift > 0) as i64;
+    (value >> shift) + half
 }
 
 /// Order of the operations between accumulator and code.
