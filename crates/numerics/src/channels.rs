@@ -40,7 +40,7 @@ impl ChannelLayout {
     }
 
     /// Contiguous runs of `data` with the channel each belongs to, in memory order. Call after [`Self::check`].
-    pub(crate) fn runs<T>(self, data: &[T]) -> impl Iterator<Item = (usize, &[T])> {
+    pub fn runs<T>(self, data: &[T]) -> impl Iterator<Item = (usize, &[T])> {
         data.chunks_exact(self.inner.max(1)).enumerate().map(move |(run, slice)| (run % self.channels.max(1), slice))
     }
 

@@ -81,7 +81,7 @@ pub fn integer_plan(
     for id in graph.topological_order().map_err(|e| compiler.broken(e))? {
         let Some(node) = graph.node(id) else { continue };
         let work = match compiler.entry(node) {
-            Some(entry) => compiler.node(id, node, entry)?.map(|work| (work, entry.th_layer_out)),
+            Some(entry) => compiler.node(node, entry)?.map(|work| (work, entry.th_layer_out)),
             None => compiler.raw_sum(node, &thresholds),
         };
         let threshold = work.as_ref().map(|(_, th)| *th).or_else(|| passed_on(node, &thresholds));
