@@ -1,4 +1,4 @@
-//! What the suites share: the fixtures, edits of model files, folders to work in and the command itself.
+//! What the suites share: the fixtures, edits of model files, graphs to compare, folders to work in and the command itself.
 //!
 //! The suites are the files of `tests/`; nothing is tested here.
 #![forbid(unsafe_code)]
@@ -7,6 +7,7 @@
 use std::io::Write;
 
 pub mod fixtures;
+pub mod graphs;
 pub mod models;
 pub mod sandbox;
 
