@@ -30,6 +30,9 @@ const IR_VERSIONS: [(i64, i64); 5] = [(13, 7), (15, 8), (19, 9), (21, 10), (23, 
 
 const PRODUCER: &str = "quantize";
 
+/// Name of the first dimension of the only input, if it is not known.
+const BATCH: &str = "N";
+
 /// The bytes of an ONNX model that computes what `graph` does, whatever format it was read from. `name` is the name of
 /// the written graph, and what messages call it.
 ///
@@ -229,30 +232,43 @@ impl Exporter<'_> {
 
     /// Descriptions of the inputs, the outputs and what is known of the values between.
     fn signature(&self, types: &[Option<DType>]) -> [Vec<ValueInfoProto>; 3] {
-        let of = |value: ValueId| (types.get(value.index()).copied().flatten(), self.graph.value(value).shape.as_ref());
+        let dtype = |value: ValueId| types.get(value.index()).copied().flatten();
+        let interface = |value: ValueId, name: &str, unknown: &dyn Fn(usize) -> String| {
+            let shape = self.shape(value).map(|shape| signature::shape(&shape, |axis| Some(unknown(axis))));
+            signature::declare(name, dtype(value), shape)
+        };
         let sole = self.graph.inputs().len() == 1;
-        let unknown = |name: &str, axis| if sole && axis == 0 { "N".to_owned() } else { format!("{name}_{axis}") };
-        let inputs = self.graph.inputs().iter().map(|v| (*v, self.spelling.value(Some(*v))));
-        let inputs = inputs.map(|(value, name)| {
-            let (dtype, dims) = of(value);
-            signature::declare(&name, dtype, dims.map(|d| signature::shape(d, |axis| Some(unknown(&name, axis)))))
+        let inputs = self.graph.inputs().iter().map(|value| {
+            let name = self.spelling.value(Some(*value));
+            let batch = |axis| if sole && axis == 0 { BATCH.to_owned() } else { format!("{name}_{axis}") };
+            interface(*value, &name, &batch)
         });
-        let outputs = self.graph.outputs().iter().zip(&self.spelling.outputs).map(|(value, name)| {
-            let (dtype, dims) = of(*value);
-            let unknown = |axis| Some(format!("{name}_{axis}"));
-            signature::declare(name, dtype, dims.map(|d| signature::shape(d, unknown)))
-        });
-        let between = self.needed.values.iter().filter(|v| {
-            let value = self.graph.value(**v);
-            value.constant.is_none() && value.producer().is_some() && !self.graph.is_output(**v)
-        });
-        let between = between.filter_map(|value| {
-            let (dtype, dims) = of(*value);
-            let shape = signature::shape(dims?, |_| None);
-            Some(signature::declare(&self.spelling.value(Some(*value)), Some(dtype?), Some(shape)))
+        let outputs = self.graph.outputs().iter().zip(&self.spelling.outputs);
+        let outputs = outputs.map(|(value, name)| interface(*value, name, &|axis| format!("{name}_{axis}")));
+        let between = self.needed.values.iter().filter(|v| self.is_between(**v)).filter_map(|value| {
+            let shape = signature::shape(self.graph.value(*value).shape.as_ref()?, |_| None);
+            Some(signature::declare(&self.spelling.value(Some(*value)), Some(dtype(*value)?), Some(shape)))
         });
         [inputs.collect(), outputs.collect(), between.collect()]
     }
+
+    /// The declared shape of a value, or one of its rank; a constant's own.
+    fn shape(&self, value: ValueId) -> Option<Shape> {
+        known_shape(self.graph, value).or_else(|| Some(vec![Dim::Unknown; self.ranks.get(value)?]))
+    }
+
+    /// Whether a node writes `value` and it is no output.
+    fn is_between(&self, value: ValueId) -> bool {
+        let described = self.graph.value(value);
+        described.constant.is_none() && described.producer().is_some() && !self.graph.is_output(value)
+    }
+}
+
+/// The shape of a constant, or the one declared.
+fn known_shape(graph: &Graph, value: ValueId) -> Option<Shape> {
+    let value = graph.value(value);
+    let known = |c: &Constant| c.shape().iter().map(|n| Dim::Known(*n as u64)).collect();
+    value.constant.as_ref().map(known).or_else(|| value.shape.clone())
 }
 
 /// How messages call a node.
@@ -282,9 +298,7 @@ impl Operands for Known<'_> {
     }
 
     fn shape(&self, slot: usize) -> Option<Shape> {
-        let value = self.graph.value(self.node.input(slot)?);
-        let known = |c: &Constant| c.shape().iter().map(|n| Dim::Known(*n as u64)).collect();
-        value.constant.as_ref().map(known).or_else(|| value.shape.clone())
+        known_shape(self.graph, self.node.input(slot)?)
     }
 
     fn constant(&self, slot: usize) -> Option<Arc<Tensor>> {

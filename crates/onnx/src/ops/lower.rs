@@ -2,7 +2,8 @@
 //!
 //! Channels-last layouts become transpositions, weights with their outputs last are turned around, convolutions that
 //! round up get explicit padding, softmax over several axes is flattened, responses within a channel are normalized by
-//! a mean over windows. What to do with the steps is the caller's business.
+//! a mean over windows. Pools are not among them: rounding up drops a window that starts beyond the input, and counted
+//! padding ends where the padding does, in onnxruntime as here. What to do with the steps is the caller's business.
 
 use crate::names::Names;
 use quantize_ir::op::{
