@@ -12,7 +12,6 @@ use crate::summary;
 use crate::unknown::Unknown;
 use quantize_calib::Statistics;
 use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, QuantPlan, Recipe, ValueId};
-use quantize_numerics::Range;
 use quantize_passes::{Preparation, Selection, prepare};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -107,11 +106,11 @@ fn planned(job: &Job<'_>, ready: Ready, progress: &dyn Progress) -> Result<Settl
     let path = job.model.path();
     let observed: BTreeSet<ValueId> = selection.observed().collect();
     let statistics = calibrate(&graph, path, &observed, &data, job.threads, progress)?;
-    let (lo, hi) = data.preprocess().possible_range()?;
-    let input_range = Range::new(lo, hi).ok().map(|range| (data.input(), range));
+    let input_range = data.possible_range()?.map(|range| (data.input(), range));
     let Planned { plan, remarks } =
         make_plan(&graph, path, &selection, &statistics, job.recipe, job.options, input_range)?;
     log.extend(absorbed(&graph, &plan));
+    log.extend(data.left_out());
     let mut warnings: Vec<String> = data.assumed().map(str::to_owned).into_iter().collect();
     warnings.extend(not_finite(&graph, &data, &statistics));
     warnings.extend(remarks);

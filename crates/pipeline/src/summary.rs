@@ -86,7 +86,7 @@ pub(crate) fn of(
         bytes_before: model.file_bytes(),
         bytes_after,
         images: data.as_ref().map_or(0, Data::len),
-        preprocessing: data.as_ref().map_or_else(String::new, |d| d.preprocess().to_string()),
+        preprocessing: data.as_ref().map_or_else(String::new, |d| d.preparation().to_string()),
         range: recipe.range.to_string(),
         quantized: quantized(graph, plan),
         folded: model.graph().nodes().count() - left,
