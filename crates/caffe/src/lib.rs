@@ -8,8 +8,10 @@
 
 mod document;
 mod error;
+mod frontend;
 mod input;
 mod kind;
+mod layers;
 mod net;
 mod params;
 mod phase;
@@ -19,6 +21,7 @@ mod weights;
 
 pub use document::CaffeDocument;
 pub use error::{CaffeError, Location, Problem};
+pub use frontend::import;
 pub use input::NetInput;
 pub use net::{Layer, ReadOptions};
 pub use weights::{StoredBlob, StoredLayer, StoredShape, Weights};
