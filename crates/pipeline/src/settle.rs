@@ -31,7 +31,7 @@ pub(crate) struct Settled {
     pub(crate) plan: QuantPlan,
     /// The calibration data; `None` if nothing is quantized.
     pub(crate) data: Option<Data>,
-    /// Values that show what quantization costs: the outputs that can be computed.
+    /// Values that show what quantization costs.
     pub(crate) targets: Vec<ValueId>,
     pub(crate) warnings: Vec<String>,
     pub(crate) log: Vec<String>,
@@ -56,9 +56,9 @@ pub(crate) struct Ready {
     pub(crate) graph: Graph,
     pub(crate) selection: Selection,
     pub(crate) data: Data,
-    /// Outputs that can be computed.
+    /// Values that show what quantization costs.
     pub(crate) targets: Vec<ValueId>,
-    log: Vec<String>,
+    pub(crate) log: Vec<String>,
 }
 
 /// Makes the plan for a model.
@@ -97,7 +97,7 @@ pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
     let data = Data::open(job.data.ok_or(Error::NoData { nodes: quantized })?, &graph, path)?;
     let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
     unknown.refuse(&graph, path, &|id| selection.quantizes(id))?;
-    let targets = unknown.computable_outputs(&graph);
+    let targets = unknown.targets(&graph);
     Ok(Prepared::Ready(Ready { graph, selection, data, targets, log }))
 }
 

@@ -19,8 +19,8 @@ pub struct Summary {
     pub written: Vec<PathBuf>,
     /// Bytes of the fp32 model.
     pub bytes_before: u64,
-    /// Bytes of the written model.
-    pub bytes_after: u64,
+    /// Bytes of the written model; `None` if what was written is no model.
+    pub bytes_after: Option<u64>,
     /// Number of calibration images.
     pub images: usize,
     /// How images were preprocessed, in words; empty without images.
@@ -76,7 +76,7 @@ pub(crate) fn of(
     recipe: &RecipeOptions,
     accuracy: Option<Accuracy>,
     written: Vec<PathBuf>,
-    bytes_after: u64,
+    bytes_after: Option<u64>,
 ) -> Summary {
     let Settled { graph, plan, data, .. } = settled;
     let absorbed = |n: &&NodePlan| matches!(n.decision, Decision::Absorbed { .. });
