@@ -229,7 +229,7 @@ impl<'a> LayerBuilder<'a> {
     pub(crate) fn stored_shape(&self, index: usize, rank: usize) -> Option<Vec<usize>> {
         let blob = self.document.weights().blobs().get(*self.blobs.get(index)?)?;
         let axes = blob.shape.axes();
-        let leading = axes.len().checked_sub(rank).unwrap_or_default();
+        let leading = axes.len().saturating_sub(rank);
         let known = |axes: &[usize]| axes.iter().map(|n| Dim::Known(*n as u64)).collect::<Vec<_>>();
         let short = axes.get(leading..)?;
         if blob.shape.fits(&known(short)) { Some(short.to_vec()) } else { Some(axes.to_vec()) }
