@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn reshapes_keep_the_number_of_elements() {
-        let cases: [(&[i64], &[i64], Option<&[i64]>); 9] = [
+        type Case = (&'static [i64], &'static [i64], Option<&'static [i64]>);
+        let cases: [Case; 9] = [
             (&[-1, 4, 6], &[0, -1], Some(&[-1, 24])),
             (&[-1, 4, 6], &[0, 2, 12], Some(&[-1, 2, 12])),
             (&[-1, 4, 6], &[-1, 6], Some(&[-1, 6])),
