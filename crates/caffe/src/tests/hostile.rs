@@ -19,12 +19,14 @@ layer { name: 'cut' type: 'Slice' bottom: 'p' top: 'a' top: 'b' slice_param { ax
 layer { name: 'n' type: 'Normalize' bottom: 'a' top: 'n' norm_param { across_spatial: false channel_shared: true } }
 layer { name: 'perm' type: 'Permute' bottom: 'n' top: 'perm' permute_param { order: [0, 2, 3, 1] } }
 layer { name: 'flat' type: 'Flatten' bottom: 'perm' top: 'flat' flatten_param { axis: 1 end_axis: -1 } }
-layer { name: 're' type: 'Reshape' bottom: 'b' top: 're' reshape_param { shape { dim: 0 dim: -1 } axis: 0 num_axes: -1 } }
+layer { name: 're' type: 'Reshape' bottom: 'b' top: 're'
+  reshape_param { shape { dim: 0 dim: -1 } axis: 0 num_axes: -1 } }
 layer { name: 'e' type: 'Eltwise' bottom: 'flat' bottom: 're' top: 'e' eltwise_param { operation: SUM coeff: [1, 2] } }
 layer { name: 'fc' type: 'InnerProduct' bottom: 'e' top: 'fc' inner_product_param { num_output: 3 axis: 1 } }
 layer { name: 'tile' type: 'Tile' bottom: 'fc' top: 'tile' tile_param { axis: 1 tiles: 2 } }
 layer { name: 'red' type: 'Reduction' bottom: 'tile' top: 'red' reduction_param { operation: MEAN axis: 1 coeff: 2 } }
-layer { name: 'up' type: 'Deconvolution' bottom: 'x' top: 'up' convolution_param { num_output: 1 kernel_size: 2 stride: 2 } }
+layer { name: 'up' type: 'Deconvolution' bottom: 'x' top: 'up'
+  convolution_param { num_output: 1 kernel_size: 2 stride: 2 } }
 layer { name: 'crop' type: 'Crop' bottom: 'up' bottom: 'x' top: 'crop' crop_param { axis: 2 offset: 3 } }
 ";
 
@@ -109,7 +111,9 @@ proptest! {
     }
 
     #[test]
-    fn no_change_of_kinds_and_blobs_makes_it_panic(swaps in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..4)) {
+    fn no_change_of_kinds_and_blobs_makes_it_panic(
+        swaps in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..4),
+    ) {
         let mut words: Vec<&str> = NET.split(' ').collect();
         let quoted: Vec<usize> = (0..words.len()).filter(|i| words[*i].starts_with('\'')).collect();
         for (a, b) in swaps {
