@@ -83,6 +83,11 @@ fn functions_of_one_element() {
         each("Log", "type: 'Log'", &[(1.0, 0.0), (2.0, 2f32.ln())]),
         each("Log, base 2", "type: 'Log' log_param { base: 2 scale: 3 shift: 1 }", &[(1.0, 2.0), (5.0, 4.0)]),
         each("Dropout", "type: 'Dropout' dropout_param { dropout_ratio: 0.5 }", &[(1.0, 1.0), (2.0, 2.0)]),
+        each(
+            "Dropout of forks",
+            "type: 'Dropout' dropout_param { dropout_ratio: 0.25 scale_train: false }",
+            &[(4.0, 3.0), (8.0, 6.0)],
+        ),
         each("Softmax", "type: 'Softmax'", &[(0.0, 0.25), (3f32.ln(), 0.75)]),
     ];
     cases.iter().for_each(check);

@@ -2,6 +2,7 @@
 
 use super::{blob, no_weights, parse_with, stored};
 use crate::{CaffeError, Problem, ReadOptions, import};
+use quantize_document::encode;
 use quantize_ir::op::{Binary, Opaque, Unary};
 use quantize_ir::{Constant, DType, Dim, DocId, Graph, Node, Op, Origin};
 use std::sync::Arc;
@@ -217,6 +218,8 @@ fn contradictions_name_line_layer_and_shapes() {
         (layer("type: 'Reshape' reshape_param { shape { dim: [0, 5, -1] } }"), "reshape of [?, 3, 8, 8] to [0, 5, -1]"),
         (layer("type: 'Softmax' softmax_param { axis: 4 }"), "axis 4 is outside of the shape [?, 3, 8, 8]"),
         (layer("type: 'Permute' permute_param { order: 1 order: 1 }"), "permute_param.order"),
+        (layer("type: 'Permute' permute_param { order: [0, 1, 2, 3, 0] }"), "permute_param.order"),
+        (layer(&format!("type: 'Reshape' reshape_param {{ shape {{ dim: {:?} }} }}", [1; 33])), "reshape to 33 axes"),
         (layer("type: 'LRN' lrn_param { local_size: 4 }"), "lrn_param.local_size: 4 is not odd"),
         (layer("type: 'Eltwise' bottom: 'x' eltwise_param { coeff: 1 }"), "eltwise_param.coeff: 1 coefficients"),
         (layer("type: 'Exp' exp_param { base: 0 }"), "exp_param.base: 0 is not positive"),
@@ -230,6 +233,22 @@ fn contradictions_name_line_layer_and_shapes() {
     }
     let error = try_import(&format!("{HEADER}{}", layer("type: 'PReLU'")), no_weights()).unwrap_err();
     assert!(error.hint().unwrap().contains("found by layer name"));
+}
+
+#[test]
+fn weights_in_half_precision_are_explained() {
+    let raw = [blob(&[2, 3, 1, 1], &[]), encode::varint_field(10, 2), encode::bytes_field(12, &[0; 12])].concat();
+    let error = try_import(&format!("{HEADER}{CONV}"), stored("c", &[raw, blob(&[2], &[0.0; 2])])).unwrap_err();
+    assert!(error.to_string().contains("layer `c`: blob 0: its numbers are in NVCaffe's half precision"), "{error}");
+    assert!(error.hint().unwrap().contains("single precision"));
+}
+
+#[test]
+fn line_ends_of_windows_and_a_byte_order_mark_change_nothing() {
+    let text = format!("{HEADER}{CONV}");
+    let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+    let (plain, other) = (graph(&text, conv_weights()), graph(&windows, conv_weights()));
+    assert_eq!(format!("{:?}", node(&plain, "c")), format!("{:?}", node(&other, "c")));
 }
 
 #[test]
