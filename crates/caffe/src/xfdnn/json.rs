@@ -107,15 +107,26 @@ impl Formatter for Python {
 /// The shortest digits that give `value` back, in Python's notation: an exponent of at least two digits below 1e-4 and
 /// from 1e16 on, and a fraction everywhere else.
 fn python_float(value: f64) -> String {
-    let scientific = format!("{value:e}");
-    let exponent = scientific.split_once('e').and_then(|(digits, e)| Some((digits, e.parse::<i32>().ok()?)));
-    match exponent {
-        Some((digits, e)) if !(-4..16).contains(&e) && value != 0.0 => {
-            let sign = if e < 0 { '-' } else { '+' };
-            format!("{digits}e{sign}{:02}", e.abs())
-        }
-        _ => format!("{value:?}"),
+    let shortest = format!("{value:e}");
+    let Some((digits, Ok(exponent))) = shortest.split_once('e').map(|(digits, e)| (digits, e.parse::<i32>())) else {
+        return format!("{value:?}");
+    };
+    let places = digits.split_once('.').map_or(0, |(_, fraction)| fraction.len() as i32);
+    if value == 0.0 || (-4..16).contains(&exponent) {
+        let decimals = usize::try_from(places - exponent).unwrap_or(0).max(1);
+        return even_of_two(value, format!("{value:.decimals$}"), format!("{value:?}"));
     }
+    let places = usize::try_from(places).unwrap_or(0);
+    let text = even_of_two(value, format!("{value:.places$e}"), shortest);
+    let (digits, _) = text.split_once('e').unwrap_or((&text, ""));
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}
+
+/// `rounded` if it gives `value` back, else `shortest`. They differ where `value` lies halfway between two texts of as
+/// many digits: Python takes the one that ends in an even digit, as rounding to a number of digits does.
+fn even_of_two(value: f64, rounded: String, shortest: String) -> String {
+    if rounded.parse() == Ok(value) { rounded } else { shortest }
 }
 
 #[cfg(test)]
@@ -136,6 +147,11 @@ mod tests {
             (-0.5, "-0.5"),
             (0.0, "0.0"),
             (1e-300, "1e-300"),
+            (816.729_309_082_031_25, "816.7293090820312"),
+            (0.140_216_827_392_578_125, "0.14021682739257812"),
+            (0.140_216_827_392_578_12, "0.14021682739257812"),
+            (2f64.powi(-20), "9.5367431640625e-07"),
+            (2f64.powi(-24), "5.960464477539063e-08"),
         ] {
             assert_eq!(python_float(value), text);
         }
