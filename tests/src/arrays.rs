@@ -39,6 +39,35 @@ pub fn npz(path: &Path) -> BTreeMap<String, Tensor> {
     arrays
 }
 
+/// The contents of a `.npy` file of `float32` numbers, in row-major order.
+///
+/// # Panics
+/// If the header is longer than the format's version 1 can say.
+#[must_use]
+pub fn npy_bytes(shape: &[usize], data: &[f32]) -> Vec<u8> {
+    let axes: String = shape.iter().map(|axis| format!("{axis}, ")).collect();
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({axes}), }}\n");
+    let length = u16::try_from(header.len()).expect("a short header").to_le_bytes();
+    let numbers = data.iter().flat_map(|number| number.to_le_bytes());
+    [MAGIC, &[1, 0], &length, header.as_bytes()].concat().into_iter().chain(numbers).collect()
+}
+
+/// Samples of a batch `[N, C, H, W]`, each as an array `[H, W, C]` in a `.npy` file: how arrays stand for images.
+///
+/// # Panics
+/// If it is no such batch.
+#[must_use]
+pub fn npy_images(batch: &Tensor) -> Vec<Vec<u8>> {
+    let &[_, channels, height, width] = batch.shape() else { panic!("no batch of images: {:?}", batch.shape()) };
+    let data = batch.as_slice::<f32>().expect("f32");
+    let plane = height * width;
+    let image = |sample: &[f32]| {
+        let pixel = |at: usize| (0..channels).map(move |c| sample[c * plane + at]);
+        npy_bytes(&[height, width, channels], &(0..plane).flat_map(pixel).collect::<Vec<f32>>())
+    };
+    data.chunks_exact(channels * plane).map(image).collect()
+}
+
 /// Reads magic, version, length of the header, header (a literal of Python) and elements.
 fn parse(bytes: &[u8]) -> Result<Tensor, String> {
     let rest = bytes.strip_prefix(MAGIC).ok_or("it is no .npy file")?;

@@ -1,5 +1,7 @@
 //! The Caffe networks among the shared models, and how they are run.
 
+use crate::arrays::{npy, npy_images, npz};
+use crate::sandbox::Sandbox;
 use quantize_caffe::{CaffeDocument, CaffeError, ReadOptions, import};
 use quantize_document::{Limits, SourceFile, encode};
 use quantize_exec::{Program, Session};
@@ -36,6 +38,34 @@ pub const NETWORKS: &[Network] = &[
 ];
 
 impl Network {
+    /// The network of this name.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn named(name: &str) -> &'static Self {
+        NETWORKS.iter().find(|network| network.name == name).expect("a network of this name")
+    }
+
+    /// The inputs `[N, C, H, W]` that reference outputs in `golden` are of; `None` if there are none.
+    #[must_use]
+    pub fn reference_input(&self, golden: &Path) -> Option<Tensor> {
+        let (file, key) = match self.name {
+            "open_nsfw" => return Some(npy(&golden.join("e2e_open_nsfw/input4.npy"))),
+            "tiny_mix" => ("tiny_mix/fp32.npz".to_owned(), "input"),
+            "tiny_v1" => ("tiny_mix/fp32.npz".to_owned(), "v1_input"),
+            name => (format!("fp32/{name}.npz"), "input"),
+        };
+        let file = golden.join(file);
+        file.exists().then(|| npz(&file).remove(key).expect("an input"))
+    }
+
+    /// The files of the network in `folder`, the folder of Caffe models, as arguments.
+    #[must_use]
+    pub fn arguments(&self, folder: &Path) -> String {
+        format!("{} {}", folder.join(self.prototxt).display(), folder.join(self.caffemodel).display())
+    }
+
     /// The network in `folder`, the folder of Caffe models, for inputs of `dims` (channels, height, width).
     ///
     /// # Panics
@@ -81,6 +111,25 @@ pub fn run(graph: &Graph, input: &Tensor) -> BTreeMap<String, Tensor> {
     let fed = [(graph.inputs()[0], input.clone())];
     Session::new(&program).run(&fed, &mut observe).expect("a run");
     values
+}
+
+/// A folder that holds the samples of a batch `[N, C, H, W]` in `data`, as arrays in the order of their names.
+#[must_use]
+pub fn sandbox_with(batch: &Tensor) -> Sandbox {
+    let sandbox = Sandbox::new();
+    for (index, image) in npy_images(batch).iter().enumerate() {
+        sandbox.write(&format!("data/{index:02}.npy"), image);
+    }
+    sandbox
+}
+
+/// Options that feed a network arrays of `channels` channels as they are.
+#[must_use]
+pub fn unprepared(channels: usize) -> &'static str {
+    match channels {
+        3 => "--raw_scale 1 --mean_value 0 --channel_swap 0,1,2",
+        _ => "--raw_scale 1 --mean_value 0",
+    }
 }
 
 /// A blob of a weights file.

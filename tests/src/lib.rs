@@ -13,7 +13,9 @@ pub mod fixtures;
 pub mod graphs;
 pub mod models;
 pub mod npz;
+pub mod quantcfg;
 pub mod sandbox;
+pub mod small_net;
 
 mod binary;
 
@@ -21,6 +23,27 @@ mod binary;
 pub fn skipped(why: &str) {
     // Past the macros, whose output the test harness hides.
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
+/// Says on standard error how many cases a test has looked at, and that there were some.
+///
+/// # Panics
+/// If there were none.
+pub fn counted(count: usize, what: &str) {
+    assert!(count > 0, "no {what}");
+    let _ = writeln!(std::io::stderr(), "checked: {count} {what}");
+}
+
+/// The files of a folder in the order of their names.
+///
+/// # Panics
+/// If it cannot be listed.
+#[must_use]
+pub fn files_in(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).filter(|p| p.is_file()).collect();
+    files.sort();
+    files
 }
 
 /// The folder of large models, images and reference outputs, if there is one.

@@ -111,6 +111,15 @@ impl Sandbox {
         command
     }
 
+    /// Runs the command with exactly these arguments.
+    ///
+    /// # Panics
+    /// If it does not start or does not write UTF-8.
+    #[must_use]
+    pub fn quantize_words(&self, words: &[&str]) -> Outcome {
+        self.command("").args(words).output().expect("the command starts").into()
+    }
+
     /// Runs the command with these arguments, separated by single spaces.
     ///
     /// # Panics
@@ -118,6 +127,17 @@ impl Sandbox {
     #[must_use]
     pub fn quantize(&self, line: &str) -> Outcome {
         self.command(line).output().expect("the command starts").into()
+    }
+
+    /// Fills a folder with files from elsewhere, under their own names.
+    ///
+    /// # Panics
+    /// If one cannot be copied.
+    pub fn copy_files(&self, folder: &str, files: &[PathBuf]) {
+        for path in files {
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            self.write(&format!("{folder}/{name}"), fs::read(path).expect("a file"));
+        }
     }
 
     /// Whether files can be made in the folder `name`, whatever its permissions say.
@@ -142,6 +162,17 @@ impl From<Output> for Outcome {
 }
 
 impl Outcome {
+    /// Insists on failure with this exit code, nothing on standard output, and these parts of the message.
+    ///
+    /// # Panics
+    /// If it ended otherwise.
+    pub fn failed(&self, code: i32, parts: &[&str]) {
+        assert_eq!((self.code, self.stdout.as_str()), (Some(code), ""), "{}", self.stderr);
+        for part in parts {
+            assert!(self.stderr.contains(part), "no `{part}` in: {}", self.stderr);
+        }
+    }
+
     /// Insists on success without a word on standard error but notes.
     ///
     /// # Panics
