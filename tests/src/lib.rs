@@ -13,6 +13,7 @@ pub mod fixtures;
 pub mod graphs;
 pub mod models;
 pub mod npz;
+pub mod pictures;
 pub mod quantcfg;
 pub mod sandbox;
 pub mod small_net;

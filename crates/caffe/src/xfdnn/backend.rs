@@ -62,7 +62,10 @@ pub fn layer_kind(
         Op::Gemm(_) if entries.inner_product => product(recipe, graph, node)?,
         Op::BatchNorm(_) if entries.scale && recipe.kind(node) == Some("Scale") => {
             let parameters = batch_norm_parameters(graph, node).map_err(|e| recipe.broken(e))?;
-            parameters.map(|(factors, _)| LayerKind::ChannelScale { factors, includes_factor })
+            parameters.map(|(factors, _)| {
+                let thresholds = factors.iter().map(|factor| factor.abs()).collect();
+                LayerKind::ChannelScale { factors, thresholds, includes_factor }
+            })
         }
         op if entries.eltwise && is_eltwise(op) && recipe.kind(node) == Some("Eltwise") => Some(LayerKind::Eltwise),
         Op::AveragePool(_) | Op::GlobalPool(GlobalPool::Average) if entries.average_pool => average(graph, node),

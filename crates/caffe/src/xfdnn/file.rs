@@ -81,6 +81,8 @@ pub enum LayerKind {
     ChannelScale {
         /// The factors.
         factors: Vec<f32>,
+        /// Their thresholds, magnitudes as those of weights.
+        thresholds: Vec<f32>,
         /// Whether the integer multiplier contains the factor's code; release 1.3 left it out.
         includes_factor: bool,
     },
@@ -109,13 +111,17 @@ impl LayerThresholds {
     #[must_use]
     pub fn with_power_of_two_steps(self, bits: BitWidth) -> Self {
         let raised = |th: f64| power_of_two_threshold(th, bits);
+        let shared = |thresholds: &[f32]| {
+            let largest = thresholds.iter().fold(0f32, |m, th| m.max(*th));
+            // A power of two times 127 or 32767 has few enough digits for f32.
+            vec![raised(f64::from(largest)) as f32; thresholds.len()]
+        };
         let kind = match self.kind {
-            LayerKind::Product { weights } => {
-                let largest = weights.iter().fold(0f32, |m, w| m.max(*w));
-                // A power of two times 127 or 32767 has few enough digits for f32.
-                LayerKind::Product { weights: vec![raised(f64::from(largest)) as f32; weights.len()] }
+            LayerKind::Product { weights } => LayerKind::Product { weights: shared(&weights) },
+            LayerKind::ChannelScale { factors, thresholds, includes_factor } => {
+                LayerKind::ChannelScale { thresholds: shared(&thresholds), factors, includes_factor }
             }
-            other => other,
+            kind @ (LayerKind::Eltwise | LayerKind::AveragePool { .. }) => kind,
         };
         Self { input: raised(self.input), output: raised(self.output), name: self.name, kind }
     }
@@ -132,12 +138,12 @@ impl Entry {
                 let factors = weights.iter().map(|th| product_factor(sf_in, step(th), sf_out)).collect();
                 (Some(weights.clone()), factors)
             }
-            LayerKind::ChannelScale { factors, includes_factor } => {
-                let of = |gamma: &f32| match includes_factor {
-                    true => channel_scale_factor(sf_in, *gamma, step(&gamma.abs()), sf_out, bits),
-                    false => product_factor(sf_in, step(&gamma.abs()), sf_out),
+            LayerKind::ChannelScale { factors, thresholds, includes_factor } => {
+                let of = |(gamma, th): (&f32, &f32)| match includes_factor {
+                    true => channel_scale_factor(sf_in, *gamma, step(th), sf_out, bits),
+                    false => product_factor(sf_in, step(th), sf_out),
                 };
-                (Some(factors.iter().map(|g| g.abs()).collect()), factors.iter().map(of).collect())
+                (Some(thresholds.clone()), factors.iter().zip(thresholds).map(of).collect())
             }
             LayerKind::Eltwise => (None, vec![eltwise_factor(sf_in, sf_out)]),
             LayerKind::AveragePool { channels, window } => {
