@@ -6,6 +6,8 @@
 
 use std::io::Write;
 
+pub mod arrays;
+pub mod caffe;
 pub mod fixtures;
 pub mod models;
 pub mod npz;
@@ -17,4 +19,14 @@ mod binary;
 pub fn skipped(why: &str) {
     // Past the macros, whose output the test harness hides.
     let _ = writeln!(std::io::stderr(), "skipped: {why}");
+}
+
+/// The folder of large models, images and reference outputs, if there is one.
+#[must_use]
+pub fn shared() -> Option<std::path::PathBuf> {
+    let folder = std::env::var_os("QUANTIZE_SHARED").map(std::path::PathBuf::from);
+    if folder.is_none() {
+        skipped("QUANTIZE_SHARED is not set");
+    }
+    folder
 }

@@ -9,8 +9,10 @@
 
 mod document;
 mod error;
+mod frontend;
 mod input;
 mod kind;
+mod layers;
 mod net;
 mod params;
 mod phase;
@@ -21,6 +23,7 @@ pub mod xfdnn;
 
 pub use document::CaffeDocument;
 pub use error::{CaffeError, Location, Problem};
+pub use frontend::import;
 pub use input::NetInput;
 pub use net::{Layer, ReadOptions};
 pub use weights::{StoredBlob, StoredLayer, StoredShape, Weights};

@@ -1,0 +1,84 @@
+//! The Caffe networks among the shared models, and how they are run.
+
+use quantize_caffe::{CaffeDocument, ReadOptions, import};
+use quantize_document::{Limits, SourceFile};
+use quantize_exec::{Program, Session};
+use quantize_ir::{Graph, Tensor, ValueId};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A network in the folder of Caffe models.
+#[derive(Clone, Copy, Debug)]
+pub struct Network {
+    /// Its name in reference outputs.
+    pub name: &'static str,
+    /// Its description, relative to the folder.
+    pub prototxt: &'static str,
+    /// Its weights, relative to the folder.
+    pub caffemodel: &'static str,
+}
+
+/// Every network there can be.
+pub const NETWORKS: &[Network] = &[
+    Network { name: "lenet", prototxt: "lenet/lenet.prototxt", caffemodel: "lenet/lenet_iter_10000.caffemodel" },
+    Network { name: "mtcnn_det1", prototxt: "mtcnn/det1.prototxt", caffemodel: "mtcnn/det1.caffemodel" },
+    Network { name: "mtcnn_det2", prototxt: "mtcnn/det2.prototxt", caffemodel: "mtcnn/det2.caffemodel" },
+    Network { name: "mtcnn_det3", prototxt: "mtcnn/det3.prototxt", caffemodel: "mtcnn/det3.caffemodel" },
+    Network { name: "mtcnn_det4", prototxt: "mtcnn/det4.prototxt", caffemodel: "mtcnn/det4.caffemodel" },
+    Network {
+        name: "open_nsfw",
+        prototxt: "open_nsfw/deploy.prototxt",
+        caffemodel: "open_nsfw/resnet_50_1by2_nsfw.caffemodel",
+    },
+    Network { name: "tiny_mix", prototxt: "tiny_mix/tiny_mix.prototxt", caffemodel: "tiny_mix/tiny_mix.caffemodel" },
+    Network { name: "tiny_v1", prototxt: "tiny_mix/tiny_v1.prototxt", caffemodel: "tiny_mix/tiny_v1.caffemodel" },
+];
+
+impl Network {
+    /// The network in `folder`, the folder of Caffe models, for inputs of `dims` (channels, height, width).
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    #[must_use]
+    pub fn document(&self, folder: &Path, dims: [usize; 3]) -> Arc<CaffeDocument> {
+        let limits = Limits::default();
+        let read = |file: &str| SourceFile::read(folder.join(file), &limits).expect("a file of the network");
+        let options = ReadOptions { dims: Some(dims), override_dims: true };
+        let document = CaffeDocument::parse(read(self.prototxt), read(self.caffemodel), &limits, &options);
+        Arc::new(document.unwrap_or_else(|error| panic!("{}: {error}", self.name)))
+    }
+
+    /// The graph of the network.
+    ///
+    /// # Panics
+    /// If it cannot be imported, or some layer is not understood.
+    #[must_use]
+    pub fn graph(&self, folder: &Path, dims: [usize; 3]) -> Graph {
+        let document = self.document(folder, dims);
+        let (graph, problems) = import(&document).unwrap_or_else(|error| panic!("{}: {error}", self.name));
+        assert!(problems.is_empty(), "{}: {problems:?}", self.name);
+        graph
+    }
+}
+
+/// Runs a graph of one input and returns every value it has, by name, checking that values have the shapes that the
+/// graph declares.
+///
+/// # Panics
+/// If the graph does not run, or a value has another shape than declared.
+#[must_use]
+pub fn run(graph: &Graph, input: &Tensor) -> BTreeMap<String, Tensor> {
+    let program = Program::compile(graph, graph.outputs()).expect("a program");
+    let mut values = BTreeMap::new();
+    let mut observe = |id: ValueId, tensor: &Tensor| {
+        let value = graph.value(id);
+        let declared = value.shape.as_ref().expect("a declared shape");
+        let fits = declared.iter().zip(tensor.shape()).all(|(d, n)| d.known().is_none_or(|d| d == *n as u64));
+        assert!(fits && declared.len() == tensor.shape().len(), "`{}`: {declared:?} and {tensor:?}", value.name);
+        values.insert(value.name.clone(), tensor.clone());
+    };
+    let fed = [(graph.inputs()[0], input.clone())];
+    Session::new(&program).run(&fed, &mut observe).expect("a run");
+    values
+}
