@@ -22,6 +22,7 @@ struct Fixture {
 const FIXTURES: &[Fixture] = &[
     Fixture { name: "residual", net: residual, line_end: "\n" },
     Fixture { name: "former", net: former, line_end: "\r\n" },
+    Fixture { name: "parametric", net: parametric, line_end: "\r\n" },
     Fixture { name: "scaled", net: scaled, line_end: "\n" },
 ];
 
@@ -98,6 +99,12 @@ impl Builder {
         self.push(Layer::new("Softmax", "prob", &["fc"]));
     }
 
+    /// Max pooling, 2x2 with stride 2.
+    fn halved(&mut self, name: &str, bottom: &str) {
+        let layer = Layer::new("Pooling", name, &[bottom]);
+        self.push(layer.params("pooling_param", "pool: MAX kernel_size: 2 stride: 2"));
+    }
+
     fn global_average(&mut self, bottom: &str) {
         let layer = Layer::new("Pooling", "pool", &[bottom]);
         self.push(layer.params("pooling_param", "pool: AVE global_pooling: true"));
@@ -131,19 +138,32 @@ fn residual() -> Net {
     b.net
 }
 
-/// Layers of the former format, parametric and leaky ReLUs, ceiling in the size of a pool.
+/// Layers of the former format, leaky ReLUs, ceiling in the size of a pool.
 fn former() -> Net {
     let mut b = Builder::new(Format::Former, "former", [2, 3, 15, 15], 2);
     b.biased("conv1", "data", [6, 3, 3]);
-    let slopes = b.weights.uniform(6, 0.05, 0.4);
-    b.push(Layer::in_place("PReLU", "prelu1", "conv1").blobs([slopes]));
-    let pool = Layer::new("Pooling", "pool1", &["conv1"]);
-    b.push(pool.params("pooling_param", "pool: MAX kernel_size: 2 stride: 2"));
+    b.push(Layer::in_place("ReLU", "relu1", "conv1").params("relu_param", "negative_slope: 0.25"));
+    b.halved("pool1", "conv1");
     b.biased("conv2", "pool1", [8, 6, 3]);
-    b.push(Layer::in_place("ReLU", "relu2", "conv2").params("relu_param", "negative_slope: 0.1"));
+    b.push(Layer::in_place("ReLU", "relu2", "conv2"));
     let pool = Layer::new("Pooling", "pool2", &["conv2"]);
     b.push(pool.params("pooling_param", "pool: AVE kernel_size: 4 stride: 4"));
     b.classifier("pool2", [4, 32]);
+    b.net
+}
+
+/// The input in the header, a parametric ReLU in place and one that is not.
+fn parametric() -> Net {
+    let mut b = Builder::new(Format::Headed, "parametric", [2, 3, 15, 15], 4);
+    b.biased("conv1", "data", [6, 3, 3]);
+    let slopes = b.weights.uniform(6, 0.05, 0.4);
+    b.push(Layer::in_place("PReLU", "prelu1", "conv1").blobs([slopes]));
+    b.halved("pool1", "conv1");
+    b.biased("conv2", "pool1", [8, 6, 3]);
+    let slopes = b.weights.uniform(8, 0.05, 0.4);
+    b.push(Layer::new("PReLU", "prelu2", &["conv2"]).blobs([slopes]));
+    b.global_average("prelu2");
+    b.classifier("pool", [4, 8]);
     b.net
 }
 
@@ -155,8 +175,7 @@ fn scaled() -> Net {
     let layer = Layer::new("Convolution", "conv1", &["data"]);
     b.push(layer.params("convolution_param", "num_output: 6 kernel_size: 3 bias_term: false").blobs([weight]));
     b.push(Layer::in_place("ReLU", "relu1", "conv1"));
-    let pool = Layer::new("Pooling", "pool1", &["conv1"]);
-    b.push(pool.params("pooling_param", "pool: MAX kernel_size: 2 stride: 2"));
+    b.halved("pool1", "conv1");
     let mut factors = b.weights.uniform(6, 0.5, 1.5);
     factors.data.iter_mut().take(1).for_each(|factor| *factor = -*factor);
     let offsets = b.weights.uniform(6, -0.2, 0.2);

