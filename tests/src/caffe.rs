@@ -1,7 +1,7 @@
 //! The Caffe networks among the shared models, and how they are run.
 
-use quantize_caffe::{CaffeDocument, ReadOptions, import};
-use quantize_document::{Limits, SourceFile};
+use quantize_caffe::{CaffeDocument, CaffeError, ReadOptions, import};
+use quantize_document::{Limits, SourceFile, encode};
 use quantize_exec::{Program, Session};
 use quantize_ir::{Graph, Tensor, ValueId};
 use std::collections::BTreeMap;
@@ -81,4 +81,31 @@ pub fn run(graph: &Graph, input: &Tensor) -> BTreeMap<String, Tensor> {
     let fed = [(graph.inputs()[0], input.clone())];
     Session::new(&program).run(&fed, &mut observe).expect("a run");
     values
+}
+
+/// A blob of a weights file.
+#[must_use]
+pub fn blob(shape: &[u64], data: &[f32]) -> Vec<u8> {
+    let mut axes = Vec::new();
+    shape.iter().for_each(|axis| encode::varint(&mut axes, *axis));
+    let numbers: Vec<u8> = data.iter().flat_map(|number| number.to_le_bytes()).collect();
+    [encode::bytes_field(7, &encode::bytes_field(1, &axes)), encode::bytes_field(5, &numbers)].concat()
+}
+
+/// A layer of a weights file.
+#[must_use]
+pub fn stored(name: &str, blobs: &[Vec<u8>]) -> Vec<u8> {
+    let blobs = blobs.iter().flat_map(|blob| encode::bytes_field(7, blob));
+    let layer: Vec<u8> = encode::bytes_field(1, name.as_bytes()).into_iter().chain(blobs).collect();
+    encode::bytes_field(100, &layer)
+}
+
+/// A network of these texts.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn parse(prototxt: &[u8], caffemodel: &[u8]) -> Result<Arc<CaffeDocument>, CaffeError> {
+    let file = |name: &str, bytes: &[u8]| SourceFile::from_bytes(name, bytes.to_vec());
+    let (prototxt, caffemodel) = (file("net.prototxt", prototxt), file("net.caffemodel", caffemodel));
+    CaffeDocument::parse(prototxt, caffemodel, &Limits::default(), &ReadOptions::default()).map(Arc::new)
 }

@@ -1,4 +1,5 @@
-//! What the suites share: the fixtures, edits of model files, arrays of reference data, folders to work in and the command itself.
+//! What the suites share: the fixtures, edits of model files, graphs to compare, arrays of reference data, folders to
+//! work in and the command itself.
 //!
 //! The suites are the files of `tests/`; nothing is tested here.
 #![forbid(unsafe_code)]
@@ -9,6 +10,7 @@ use std::io::Write;
 pub mod arrays;
 pub mod caffe;
 pub mod fixtures;
+pub mod graphs;
 pub mod models;
 pub mod npz;
 pub mod sandbox;

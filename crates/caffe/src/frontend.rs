@@ -96,7 +96,6 @@ impl Importer<'_> {
     fn layer(&mut self, index: usize, layer: &Layer) -> Result<(), CaffeError> {
         let inputs = self.bottoms(layer)?;
         self.check_tops(layer)?;
-        self.read.extend(&inputs);
         let id = DocId(u32::try_from(index).unwrap_or(u32::MAX));
         let mut builder = LayerBuilder::new(self.document, layer, id, &mut self.graph, inputs.clone());
         let cause = match layers::read(&mut builder) {
@@ -166,9 +165,11 @@ impl Importer<'_> {
     /// Gives the results of a layer to its blobs. A result that is what the layer reads is a new value, unless it stays
     /// in its blob.
     fn write(&mut self, id: DocId, layer: &Layer, inputs: &[ValueId], results: Vec<ValueId>) -> Result<(), CaffeError> {
+        let mut stays = BTreeSet::new();
         for (position, (top, mut value)) in layer.tops.iter().zip(results).enumerate() {
             if inputs.contains(&value) {
                 if self.latest.get(top) == Some(&value) {
+                    stays.insert(value);
                     continue;
                 }
                 value = self.pass_on(id, layer, position, value)?;
@@ -176,6 +177,8 @@ impl Importer<'_> {
             self.latest.insert(top.clone(), value);
             self.writes.push(Write { blob: top.clone(), layer: layer.name.clone(), value, fed: false });
         }
+        // A layer that leaves a value where it is does not read it.
+        self.read.extend(inputs.iter().filter(|value| !stays.contains(*value)));
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use crate::error::{CaffeError, Location};
 use crate::net::{Layer, ReadOptions, location};
 use crate::params::{FieldError, Params};
+use crate::weights::MAX_AXES;
 use quantize_document::TextDocument;
 use quantize_document::text::{Message, Scalar};
 
@@ -212,6 +213,10 @@ fn check_shape(input: &NetInput, place: &dyn Fn(&NetInput) -> Location) -> Resul
     if input.shape.is_empty() {
         return Err(CaffeError::invalid(place(input), format!("nothing states the shape of `{}`", input.blob))
             .with_hint("give the dims of the input: channels, height, width"));
+    }
+    if input.shape.len() > MAX_AXES {
+        let cause = format!("`{}` has {} axes, a blob has {MAX_AXES} at most", input.blob, input.shape.len());
+        return Err(CaffeError::invalid(place(input), cause));
     }
     if input.shape.iter().skip(1).any(|dim| *dim == 0) {
         let cause = format!("the shape {:?} of `{}` has an empty axis", input.shape, input.blob);

@@ -35,7 +35,7 @@ const BLOB_RAW_DATA: u32 = 12;
 const SHAPE_DIM: u32 = 1;
 
 /// Most axes a blob can have (`kMaxBlobAxes`).
-const MAX_AXES: usize = 32;
+pub(crate) const MAX_AXES: usize = 32;
 
 /// A layer of the weights file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +115,11 @@ impl StoredShape {
 }
 
 impl StoredBlob {
+    /// Whether its numbers are in a form that is not read.
+    pub(crate) fn is_raw(&self) -> bool {
+        self.kind == Numbers::Raw
+    }
+
     /// Number of elements, or why the blob has none.
     pub(crate) fn check(&self) -> Result<usize, String> {
         if self.shape == StoredShape::Broken {
@@ -179,7 +184,8 @@ impl Weights {
     fn blob(&self, field: usize, blob: &MessageIndex, limits: &Limits) -> Result<StoredBlob, DocumentError> {
         let shape = self.shape(blob, limits)?;
         let parts = |number: u32, fixed: WireType| -> Vec<Range<usize>> {
-            let holds = |field: &Field| [WireType::LengthDelimited, fixed].contains(&field.wire_type());
+            let is_kind = |field: &Field| [WireType::LengthDelimited, fixed].contains(&field.wire_type());
+            let holds = |field: &Field| is_kind(field) && !field.payload().is_empty();
             blob.with_number(number).filter(|(_, field)| holds(field)).map(|(_, field)| field.payload()).collect()
         };
         let doubles = parts(BLOB_DOUBLE_DATA, WireType::Fixed64);

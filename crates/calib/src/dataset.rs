@@ -116,6 +116,12 @@ impl ImageFolder {
         Ok(Self { root: self.root.clone(), files, left_out: self.left_out.clone(), limits: self.limits })
     }
 
+    /// Whether some sample is an array rather than an image.
+    #[must_use]
+    pub fn has_arrays(&self) -> bool {
+        self.files.iter().any(|file| file.kind == Kind::Array)
+    }
+
     /// Number of images, at least 1.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a data set without images cannot be opened")]

@@ -1,9 +1,13 @@
 //! The command line: every option is a field, its doc comment is its help text.
 
+pub(crate) mod caffe;
+
+use crate::list::List;
+use caffe::CaffeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
-    Channels, DataOptions, Granularity, Interpolation, Layout, PRESETS, PreprocessOptions, QuantizeOptions,
-    RangeMethod, RecipeOptions,
+    Channels, DataOptions, Granularity, Interpolation, Layout, PRESETS, PreparationOptions, PreprocessOptions,
+    QuantizeOptions, RangeMethod, RecipeOptions, Sampling,
 };
 use std::path::PathBuf;
 
@@ -19,6 +23,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Quantize an ONNX model to int8 (quantize-dequantize pairs, for onnxruntime).
     Onnx(OnnxArgs),
+    /// Quantize a Caffe network for the xfDNN runtime (thresholds and scales as JSON), or emulate that runtime.
+    Caffe(Box<CaffeArgs>),
     /// Measure top-1 and top-5 accuracy of a model, fp32 or int8, on labelled images.
     Eval(EvalArgs),
     /// Quantize and evaluate the embedded example, a classifier of handwritten digits.
@@ -34,9 +40,8 @@ pub(crate) struct OnnxArgs {
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) recipe: RecipeArgs,
-    /// Folder of calibration images (JPEG, PNG, BMP), or one image; no labels needed.
-    #[arg(long, value_name = "PATH", help_heading = "Data")]
-    pub(crate) calib: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
     #[command(flatten)]
     pub(crate) preprocess: PreprocessArgs,
     /// Write the plan (every decision, scale and zero point) as JSON.
@@ -72,6 +77,23 @@ pub(crate) struct DemoArgs {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct DataArgs {
+    /// Folder of calibration images (JPEG, PNG, BMP), or one image; no labels needed.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) calib: Option<PathBuf>,
+    /// Number of images, chosen at random [default: all of them].
+    #[arg(long, value_name = "N")]
+    calib_size: Option<usize>,
+    /// Seed of the random choice [default: 0].
+    #[arg(long, value_name = "N", conflicts_with = "calib_indices")]
+    seed: Option<u32>,
+    /// Positions of images in the folder, sorted by name, from 0.
+    #[arg(long, value_name = "I,J,…")]
+    calib_indices: Option<List<usize>>,
 }
 
 #[derive(Debug, Args)]
@@ -176,16 +198,29 @@ pub(crate) enum OutputFormat {
 impl OnnxArgs {
     /// The job these arguments describe.
     pub(crate) fn options(&self) -> QuantizeOptions {
-        let preprocess = self.preprocess.options();
+        let preparation = PreparationOptions::Pillow(self.preprocess.options());
         QuantizeOptions {
             model: self.model.clone(),
             output: self.output.clone().unwrap_or_else(|| self.model.with_extension("int8.onnx")),
-            data: self.calib.clone().map(|path| DataOptions { path, preprocess }),
+            data: self.data.options(preparation),
             recipe: self.recipe.options(),
             emit_plan: self.emit_plan.clone(),
             threads: self.run.threads,
         }
     }
+}
+
+impl DataArgs {
+    /// The data set, prepared as `preparation` says.
+    fn options(&self, preparation: PreparationOptions) -> Option<DataOptions> {
+        let sampling = sampling(self.calib_size, self.seed, self.calib_indices.as_ref());
+        self.calib.clone().map(|path| DataOptions { path, sampling, preparation })
+    }
+}
+
+/// The choice of samples.
+fn sampling(size: Option<usize>, seed: Option<u32>, indices: Option<&List<usize>>) -> Sampling {
+    Sampling { size, seed, indices: indices.cloned().map(List::into_vec).unwrap_or_default() }
 }
 
 impl RecipeArgs {
@@ -279,8 +314,9 @@ mod tests {
     #[test]
     fn lists_may_be_negative() {
         let data = options("quantize onnx m.onnx --calib d --mean -1,2.5,3e1 --scale 0.0078125").data.unwrap();
-        assert_eq!(data.preprocess.mean, Some(vec![-1.0, 2.5, 30.0]));
-        assert_eq!(data.preprocess.scale, Some(vec![0.0078125]));
+        let PreparationOptions::Pillow(preprocess) = data.preparation else { panic!("{data:?}") };
+        assert_eq!(preprocess.mean, Some(vec![-1.0, 2.5, 30.0]));
+        assert_eq!(preprocess.scale, Some(vec![0.0078125]));
     }
 
     #[test]

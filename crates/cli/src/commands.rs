@@ -1,9 +1,13 @@
 //! The commands that work on the caller's own files.
 
-use crate::args::{EvalArgs, OnnxArgs, OutputFormat};
-use crate::report;
+use crate::args::caffe::{CaffeArgs, CaffeCommand, CaffeJob, EmulateArgs};
+use crate::args::{EvalArgs, OnnxArgs, OutputFormat, RunArgs};
 use crate::terminal::{Bar, Failure, note, result};
-use quantize_pipeline::{DataOptions, EvaluateOptions, evaluate, quantize_onnx};
+use crate::{emulation, report};
+use quantize_pipeline::{
+    DataOptions, EvaluateOptions, PreparationOptions, Summary, caffe_to_onnx, emulate_caffe, evaluate, quantize_caffe,
+    quantize_onnx,
+};
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -13,15 +17,51 @@ const STRICT_BROKEN: u8 = 3;
 /// `quantize onnx`
 pub(crate) fn onnx(args: &OnnxArgs) -> Result<ExitCode, Failure> {
     let summary = quantize_onnx(&args.options(), &Bar::new(args.run.quiet))?;
-    if !args.run.quiet {
-        note(&report::text(&summary, args.run.verbose));
+    tell(&summary, &args.run, args.strict)
+}
+
+/// `quantize caffe`
+pub(crate) fn caffe(args: &CaffeArgs) -> Result<ExitCode, Failure> {
+    if let Some(CaffeCommand::Emulate(args)) = &args.command {
+        return emulate(args);
     }
-    match args.run.output_format {
-        OutputFormat::Json => result(&report::json(&summary).to_string())?,
+    let args = &args.quantize;
+    let job = args.job().map_err(Failure::Usage)?;
+    args.notices().filter(|_| !args.run.quiet).into_iter().for_each(note);
+    let bar = Bar::new(args.run.quiet);
+    let summary = match job {
+        CaffeJob::File(options) => quantize_caffe(&options, &bar)?,
+        CaffeJob::Onnx(files, options) => caffe_to_onnx(&files, &options, &bar)?,
+    };
+    tell(&summary, &args.run, args.strict)
+}
+
+/// `quantize caffe emulate`
+fn emulate(args: &EmulateArgs) -> Result<ExitCode, Failure> {
+    let options = args.options().map_err(Failure::Usage)?;
+    let report = emulate_caffe(&options, &Bar::new(args.run.quiet))?;
+    if args.is_json() {
+        result(&emulation::json(&report).to_string())?;
+    } else {
+        result(&emulation::text(&report, args.run.verbose))?;
+    }
+    if !args.run.quiet {
+        report.warnings.iter().for_each(|w| note(&format!("warning: {w}")));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what was done, and the written paths.
+fn tell(summary: &Summary, run: &RunArgs, strict: bool) -> Result<ExitCode, Failure> {
+    if !run.quiet {
+        note(&report::text(summary, run.verbose));
+    }
+    match run.output_format {
+        OutputFormat::Json => result(&report::json(summary).to_string())?,
         OutputFormat::Text => summary.written.iter().try_for_each(|path| result(&path.display().to_string()))?,
     }
-    let broken = args.strict && !summary.warnings.is_empty();
-    if broken && args.run.quiet {
+    let broken = strict && !summary.warnings.is_empty();
+    if broken && run.quiet {
         summary.warnings.iter().for_each(|w| note(&format!("warning: {w}")));
     }
     Ok(if broken { ExitCode::from(STRICT_BROKEN) } else { ExitCode::SUCCESS })
@@ -31,7 +71,11 @@ pub(crate) fn onnx(args: &OnnxArgs) -> Result<ExitCode, Failure> {
 pub(crate) fn eval(args: &EvalArgs) -> Result<ExitCode, Failure> {
     let options = EvaluateOptions {
         model: args.model.clone(),
-        data: DataOptions { path: args.data.clone(), preprocess: args.preprocess.options() },
+        data: DataOptions {
+            path: args.data.clone(),
+            sampling: Default::default(),
+            preparation: PreparationOptions::Pillow(args.preprocess.options()),
+        },
         labels: args.labels.clone(),
         threads: args.run.threads,
     };

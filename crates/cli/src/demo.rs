@@ -5,8 +5,8 @@ use crate::report;
 use crate::terminal::{Bar, Failure, note, result};
 use image::{DynamicImage, ImageFormat};
 use quantize_pipeline::{
-    Channels, DataOptions, EvaluateOptions, Evaluation, OutputSet, PreprocessOptions, QuantizeOptions, RecipeOptions,
-    evaluate, quantize_onnx,
+    Channels, DataOptions, EvaluateOptions, Evaluation, OutputSet, PreparationOptions, PreprocessOptions,
+    QuantizeOptions, RecipeOptions, evaluate, quantize_onnx,
 };
 use std::fmt::Write;
 use std::fs;
@@ -115,17 +115,23 @@ fn quantization(example: &Example, args: &DemoArgs) -> QuantizeOptions {
     QuantizeOptions {
         model: example.model.clone(),
         output: example.quantized.clone(),
-        data: Some(DataOptions { path: example.calibration.clone(), preprocess: preprocess() }),
+        data: Some(data(&example.calibration)),
         recipe: RecipeOptions::default(),
         emit_plan: None,
         threads: args.run.threads,
     }
 }
 
+/// The example's images, as the network was trained on them.
+fn data(folder: &Path) -> DataOptions {
+    let preparation = PreparationOptions::Pillow(preprocess());
+    DataOptions { path: folder.to_owned(), sampling: Default::default(), preparation }
+}
+
 fn evaluation(example: &Example, model: &Path, args: &DemoArgs) -> EvaluateOptions {
     EvaluateOptions {
         model: model.to_owned(),
-        data: DataOptions { path: example.validation.clone(), preprocess: preprocess() },
+        data: data(&example.validation),
         labels: example.labels.clone(),
         threads: args.run.threads,
     }

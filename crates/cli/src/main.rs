@@ -7,6 +7,8 @@
 mod args;
 mod commands;
 mod demo;
+mod emulation;
+mod list;
 mod report;
 mod terminal;
 
@@ -17,6 +19,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Onnx(args) => commands::onnx(&args),
+        Command::Caffe(args) => commands::caffe(&args),
         Command::Eval(args) => commands::eval(&args),
         Command::Demo(args) => demo::run(&args),
     };

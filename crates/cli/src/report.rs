@@ -27,7 +27,7 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
     for kept in summary.kept.iter().filter(|k| k.notable || verbose) {
         line(kept_line(kept, verbose));
     }
-    line(size_line(summary));
+    summary.bytes_after.map(|after| size_line(summary.bytes_before, after)).into_iter().for_each(&mut line);
     if summary.images > 0 {
         line(format!("data: {} images, {}; ranges {}", summary.images, summary.preprocessing, summary.range));
     }
@@ -62,8 +62,7 @@ fn kept_line(kept: &Kept, verbose: bool) -> String {
     format!("fp32: {} {} ({}): {}", kept.nodes.len(), kept.op, names.join(", "), kept.reason)
 }
 
-fn size_line(summary: &Summary) -> String {
-    let (before, after) = (summary.bytes_before, summary.bytes_after);
+fn size_line(before: u64, after: u64) -> String {
     let share = if before == 0 { 100.0 } else { after as f64 * 100.0 / before as f64 };
     format!("size: {} to {} ({share:.0} %)", bytes(before), bytes(after))
 }

@@ -11,6 +11,8 @@ use std::sync::Mutex;
 pub(crate) enum Failure {
     /// The job failed.
     Job(Box<Error>),
+    /// The arguments contradict each other.
+    Usage(String),
     /// A file or a stream could not be written.
     Io(String, io::Error),
 }
@@ -31,6 +33,10 @@ impl Failure {
                     note(&format!("\nhint: {hint}"));
                 }
                 ExitCode::from(if error.is_usage() { 2 } else { 1 })
+            }
+            Self::Usage(cause) => {
+                note(&format!("error: {cause}\n\nFor more information, try '--help'."));
+                ExitCode::from(2)
             }
             // The reader of our output left: there is nobody to tell.
             Self::Io(_, error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

@@ -35,6 +35,26 @@ pub fn evaluate_constant(graph: &Graph, node: NodeId, max_elements: usize) -> Re
         .map_err(|cause| ExecError::Node { node: label(), op: found.op.name().to_owned(), cause: cause.naming(name) })
 }
 
+/// Evaluates `node` on `operands` in slot order, whatever the graph holds for them, and returns its results.
+///
+/// # Errors
+/// [`ExecError::Opaque`], [`ExecError::Graph`] if the node is not in the graph, [`ExecError::Node`] if its operator
+/// fails.
+pub fn evaluate_node(graph: &Graph, node: NodeId, operands: &[Option<&Tensor>]) -> Result<Vec<Tensor>, ExecError> {
+    let Some(found) = graph.node(node) else { return Err(GraphError::Stale { pass: "evaluation" }.into()) };
+    if let Op::Opaque(opaque) = &found.op {
+        return Err(ExecError::Opaque { nodes: vec![(graph.label(node), opaque.kind.clone())] });
+    }
+    let wanted: Vec<bool> = found.outputs.iter().map(Option::is_some).collect();
+    let name = |slot: usize| Some(graph.value(found.input(slot)?).name.clone());
+    let failed = |cause: crate::error::OpError| ExecError::Node {
+        node: graph.label(node),
+        op: found.op.name().to_owned(),
+        cause: cause.naming(name),
+    };
+    evaluate(&found.op, &wanted, Operands(operands), &mut Pool::default()).map_err(failed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

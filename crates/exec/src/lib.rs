@@ -23,6 +23,6 @@ mod testing;
 
 pub use emulate::{Emulation, Emulator};
 pub use error::{ExecError, OpError};
-pub use fold::evaluate_constant;
+pub use fold::{evaluate_constant, evaluate_node};
 pub use program::Program;
 pub use session::{Observer, Session};

@@ -67,7 +67,7 @@ pub enum OnnxError {
     /// The graph is broken.
     #[error("{}: {source}", .file.display())]
     Graph {
-        /// The file.
+        /// The file, or the name of a graph that stands in none.
         file: PathBuf,
         /// What is wrong.
         source: GraphError,
@@ -75,6 +75,14 @@ pub enum OnnxError {
     /// A tensor to be written does not hold together.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// Parts of a graph cannot be written in ONNX.
+    #[error("{graph} cannot be written in ONNX: {}", .refusals.iter().map(Refusal::to_string).collect::<Vec<_>>().join("; "))]
+    Inexpressible {
+        /// Name of the graph.
+        graph: String,
+        /// All of them, nodes in topological order.
+        refusals: Vec<Refusal>,
+    },
     /// An operator cannot be written in ONNX.
     #[error("node `{node}`: {cause}")]
     Unwritable {
@@ -99,6 +107,21 @@ impl OnnxError {
             }
             _ => None,
         }
+    }
+}
+
+/// A part of a graph that cannot be written in ONNX.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The part, with its kind, e.g. "node `conv1` (Conv)".
+    pub item: String,
+    /// Why not.
+    pub cause: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.item, self.cause)
     }
 }
 

@@ -8,8 +8,9 @@ use crate::document::{GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_VALUE_INFO, OnnxDocument,
 use crate::error::{OnnxError, Problem};
 use crate::ops::{self, Known, NodeReader, Read, ReadError};
 use crate::tensor::dtype_of;
+use crate::types::element_types;
 use quantize_ir::op::Opaque;
-use quantize_ir::{Constant, DType, Dim, Graph, Node, Op, Origin, Shape, Tensor, Value, ValueId};
+use quantize_ir::{Constant, Dim, Graph, Node, Op, Origin, Shape, Tensor, Value, ValueId};
 use quantize_proto::onnx::tensor_shape_proto::dimension;
 use quantize_proto::onnx::{GraphProto, NodeProto, ValueInfoProto, type_proto};
 use std::collections::{BTreeMap, BTreeSet};
@@ -294,20 +295,11 @@ impl Importer<'_> {
 
     fn propagate_types(&mut self) -> Result<(), OnnxError> {
         let order = self.graph.topological_order().map_err(|source| self.broken(source))?;
-        for id in order {
-            let Some(node) = self.graph.node(id) else { continue };
-            let types: Vec<Option<DType>> =
-                node.inputs.iter().map(|v| v.and_then(|v| self.graph.value(v).dtype)).collect();
-            let inferred: Vec<(ValueId, Option<DType>)> = node
-                .outputs
-                .iter()
-                .enumerate()
-                .filter_map(|(slot, v)| Some(((*v)?, node.op.output_dtype(slot, &types))))
-                .collect();
-            for (value, dtype) in inferred {
-                let value = self.graph.value_mut(value);
-                value.dtype = value.dtype.or(dtype);
-            }
+        let types = element_types(&self.graph, &order);
+        let computed: Vec<ValueId> =
+            self.graph.nodes().flat_map(|(_, n)| n.outputs.iter().flatten().copied()).collect();
+        for value in computed {
+            self.graph.value_mut(value).dtype = types.get(value.index()).copied().flatten();
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use crate::data::Data;
 use crate::error::Error;
 use crate::parallel::for_each;
 use crate::progress::Progress;
-use quantize_exec::{Program, Session};
+use quantize_exec::{Emulator, ExecError, Program, Session};
 use quantize_ir::{DType, Graph, Tensor, ValueId};
 use quantize_numerics::measure::{sqnr_db, top1};
 use std::path::Path;
@@ -35,12 +35,31 @@ const EXACT_DB: f64 = 150.0;
 /// Samples on which quantized models are compared with fp32.
 const CHECKED_SAMPLES: usize = 8;
 
-/// Compares two programs that compute `targets` on the first few samples of `data`.
-pub(crate) fn compare(
+/// Something that runs a quantized model: a simulation or an emulation.
+pub(crate) trait Runner {
+    /// Computes the targets for the inputs fed.
+    fn run(&mut self, inputs: &[(ValueId, Tensor)]) -> Result<Vec<Tensor>, ExecError>;
+}
+
+impl Runner for Session<'_> {
+    fn run(&mut self, inputs: &[(ValueId, Tensor)]) -> Result<Vec<Tensor>, ExecError> {
+        Session::run(self, inputs, &mut ())
+    }
+}
+
+impl Runner for Emulator<'_> {
+    fn run(&mut self, inputs: &[(ValueId, Tensor)]) -> Result<Vec<Tensor>, ExecError> {
+        Emulator::run(self, inputs, &mut ())
+    }
+}
+
+/// Compares what computes `targets` in fp32 with what computes them quantized, on the first few samples of `data`.
+pub(crate) fn compare<R: Runner + Send>(
     graph: &Graph,
     model: &Path,
     targets: &[ValueId],
-    (reference, quantized): (&Program, &Program),
+    reference: &Program,
+    quantized: impl Fn() -> R + Sync,
     data: &Data,
     threads: usize,
     progress: &dyn Progress,
@@ -48,11 +67,11 @@ pub(crate) fn compare(
     let failed = |source| Error::exec(model, source);
     let count = CHECKED_SAMPLES.min(data.len());
     progress.begin("checking accuracy", count);
-    let init = || (Session::new(reference), Session::new(quantized), Vec::new());
+    let init = || (Session::new(reference), quantized(), Vec::new());
     let states = for_each(count, threads, progress, init, |(fp32, int8, rows), index| {
         let inputs = [(data.input(), data.sample(index)?)];
         let expected = fp32.run(&inputs, &mut ()).map_err(failed)?;
-        let found = int8.run(&inputs, &mut ()).map_err(failed)?;
+        let found = int8.run(&inputs).map_err(failed)?;
         rows.push((index, expected.iter().zip(&found).map(|(e, f)| agreement(e, f)).collect::<Vec<_>>()));
         Ok::<(), Error>(())
     })?;

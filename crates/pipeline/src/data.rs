@@ -1,9 +1,12 @@
 //! From images to model inputs: which input is fed, how images are preprocessed for it, and loading one sample.
 
 use crate::error::Error;
-use crate::options::{DataOptions, PreprocessOptions};
-use quantize_calib::{CalibError, Channels, ImageFolder, Layout, Limits, Preprocess, Preset, Resize, Size};
+use crate::options::{DataOptions, PreparationOptions, PreprocessOptions, TransformerOptions};
+use quantize_calib::{
+    CalibError, Channels, ImageFolder, Layout, Limits, Mean, Preparation, Preprocess, Preset, Resize, Size, Transformer,
+};
 use quantize_ir::{Graph, Tensor, ValueId};
+use quantize_numerics::Range;
 use std::path::Path;
 
 /// Preset that is taken when nothing is said about a model with three channels.
@@ -25,10 +28,13 @@ pub(crate) struct ImageInput {
 #[derive(Debug)]
 pub(crate) struct Data {
     images: ImageFolder,
-    preprocess: Preprocess,
+    preparation: Preparation,
     input: ImageInput,
     assumed: Option<String>,
 }
+
+/// Names of left-out files listed before the rest is counted.
+const NAMED: usize = 3;
 
 impl ImageInput {
     /// The only input of `graph`, if images can feed it: four axes, three or one channels.
@@ -73,11 +79,24 @@ impl ImageInput {
 impl Data {
     /// Opens the data set and settles its preprocessing for the input of `graph`.
     pub(crate) fn open(options: &DataOptions, graph: &Graph, model: &Path) -> Result<Self, Error> {
-        let input = ImageInput::of(graph, model, options.preprocess.layout)?;
-        let (preprocess, assumed) = resolve(&options.preprocess, &input, model)?;
-        preprocess.validate()?;
-        let images = ImageFolder::open(&options.path, Limits::default())?;
-        Ok(Self { images, preprocess, input, assumed })
+        let (preparation, input, assumed) = match &options.preparation {
+            PreparationOptions::Pillow(preprocess) => {
+                let input = ImageInput::of(graph, model, preprocess.layout)?;
+                let (preprocess, assumed) = resolve(preprocess, &input, model)?;
+                (Preparation::Pillow(preprocess), input, assumed)
+            }
+            PreparationOptions::Caffe(parts) => {
+                let input = ImageInput::of(graph, model, Some(Layout::Nchw))?;
+                (Preparation::Caffe(transformer(parts, &input, model)?), input, None)
+            }
+        };
+        preparation.validate()?;
+        let images = match &preparation {
+            Preparation::Pillow(_) => ImageFolder::open(&options.path, Limits::default())?,
+            Preparation::Caffe(_) => ImageFolder::open_with_arrays(&options.path, Limits::default())?,
+        };
+        let positions = options.sampling.positions(images.len()).map_err(CalibError::from)?;
+        Ok(Self { images: images.select(&positions)?, preparation, input, assumed })
     }
 
     /// Number of images.
@@ -101,8 +120,14 @@ impl Data {
     }
 
     /// How images are preprocessed.
-    pub(crate) fn preprocess(&self) -> &Preprocess {
-        &self.preprocess
+    pub(crate) fn preparation(&self) -> &Preparation {
+        &self.preparation
+    }
+
+    /// The range any sample can produce; `None` if arrays are among them, whose numbers nothing bounds.
+    pub(crate) fn possible_range(&self) -> Result<Option<Range>, Error> {
+        let (lo, hi) = self.preparation.possible_range()?;
+        Ok(Range::new(lo, hi).ok().filter(|_| !self.images.has_arrays()))
     }
 
     /// What was assumed because nothing was said, for a warning.
@@ -110,10 +135,15 @@ impl Data {
         self.assumed.as_deref()
     }
 
+    /// What of the folder was left out, for a log.
+    pub(crate) fn left_out(&self) -> Option<String> {
+        left_out(&self.images)
+    }
+
     /// Decodes and preprocesses image `index`; a fixed batch is filled with copies.
     pub(crate) fn sample(&self, index: usize) -> Result<Tensor, Error> {
         let image = self.images.load(index)?;
-        let sample = self.preprocess.apply(image.image()?)?;
+        let sample = self.preparation.apply(&image)?;
         self.check_shape(image.name(), sample.dims)?;
         let mut shape = sample.dims.to_vec();
         shape[0] = self.input.batch;
@@ -147,6 +177,38 @@ impl Data {
             cure,
         }
     }
+}
+
+/// What of the folder is no sample, in words.
+fn left_out(images: &ImageFolder) -> Option<String> {
+    let count = images.left_out().len();
+    let listed: Vec<String> = images.left_out().take(NAMED).map(|n| format!("`{n}`")).collect();
+    let rest = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
+    (count > 0).then(|| format!("data: not samples, left out: {}{rest}", listed.join(", ")))
+}
+
+/// Caffe's transformer for `input`, with the parts that were given.
+fn transformer(parts: &TransformerOptions, input: &ImageInput, model: &Path) -> Result<Transformer, Error> {
+    let (Some(channels), Some(size)) = (input.channels, input.size()) else {
+        return Err(Error::Input {
+            model: model.to_owned(),
+            cause: format!("the size of input `{}` is not fixed", input.name),
+            cure: "state it in the network's input, or with `--dims C,H,W`".to_owned(),
+        });
+    };
+    let mut transformer = Transformer::new(channels, size);
+    transformer.transpose = parts.transpose.unwrap_or(transformer.transpose);
+    transformer.raw_scale = parts.raw_scale.unwrap_or(transformer.raw_scale);
+    transformer.input_scale = parts.input_scale.unwrap_or(transformer.input_scale);
+    if let Some(swap) = &parts.channel_swap {
+        transformer.channel_swap.clone_from(swap);
+    }
+    match (&parts.mean_file, &parts.mean_value) {
+        (Some(file), _) => transformer.mean = Mean::read(file, channels, size, Limits::default())?,
+        (None, Some(values)) => transformer.mean = Mean::Values(values.clone()),
+        (None, None) => {}
+    }
+    Ok(transformer)
 }
 
 /// The preprocessing that `options` mean for `input`, and what had to be assumed.

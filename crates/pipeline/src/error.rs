@@ -1,5 +1,6 @@
 //! One error for everything the facade does, with its cause and its cure.
 
+use quantize_caffe::CaffeError;
 use quantize_calib::CalibError;
 use quantize_document::DocumentError;
 use quantize_exec::ExecError;
@@ -16,6 +17,9 @@ pub enum Error {
     /// The model file cannot be read or makes no sense.
     #[error(transparent)]
     Onnx(Box<OnnxError>),
+    /// The Caffe network or its quantization file cannot be read or makes no sense.
+    #[error(transparent)]
+    Caffe(Box<CaffeError>),
     /// A file cannot be read or written.
     #[error(transparent)]
     Document(Box<DocumentError>),
@@ -94,6 +98,16 @@ pub enum Error {
         /// What is wrong.
         cause: String,
     },
+    /// Two requests exclude each other.
+    #[error("{first} and {second} exclude each other: {why}")]
+    Conflict {
+        /// One, as the command line spells it.
+        first: String,
+        /// The other.
+        second: String,
+        /// Why.
+        why: String,
+    },
     /// Something would be quantized but there is no data.
     #[error("calibration data is needed to quantize {nodes} nodes")]
     NoData {
@@ -154,6 +168,14 @@ pub enum Error {
         /// Name and shape of each output.
         outputs: Vec<String>,
     },
+    /// A folder for an output cannot be made.
+    #[error("cannot make the folder {}: {source}", .path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The written file does not read back as what was meant.
     #[error("{}: the written model does not read back: {cause}", .path.display())]
     Verification {
@@ -167,6 +189,12 @@ pub enum Error {
 impl From<OnnxError> for Error {
     fn from(source: OnnxError) -> Self {
         Self::Onnx(Box::new(source))
+    }
+}
+
+impl From<CaffeError> for Error {
+    fn from(source: CaffeError) -> Self {
+        Self::Caffe(Box::new(source))
     }
 }
 
@@ -207,6 +235,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Onnx(e) => e.hint(),
+            Self::Caffe(e) => e.hint(),
             Self::Document(e) => e.hint(),
             Self::Data(e) => e.hint(),
             Self::Graph { source, .. } if unreadable(source) => Some(DAMAGED.into()),
@@ -245,7 +274,7 @@ impl Error {
 
     /// Whether the command line itself, rather than a file, is at fault.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::NoData { .. } | Self::SkipPattern { .. })
+        matches!(self, Self::NoData { .. } | Self::SkipPattern { .. } | Self::Conflict { .. })
     }
 }
 

@@ -56,7 +56,7 @@ pub fn evaluate(options: &EvaluateOptions, progress: &dyn Progress) -> Result<Ev
     let threads = thread_count(options.threads);
     let states = for_each(data.len(), threads, progress, init, |(session, evaluation), index| {
         let scores = scores(&model, targets, session, &data, index, &options.model)?;
-        let place = place_of(&scores, labels[index], data.name(index as u64))?;
+        let place = place_of(&scores.output, &scores.values, labels[index], data.name(index as u64))?;
         evaluation.top1 += usize::from(place == 0);
         evaluation.top5 += usize::from(place < 5);
         Ok::<(), Error>(())
@@ -96,13 +96,12 @@ fn scores(
 }
 
 /// How many scores beat the label's; equal scores beat it if they stand before it.
-fn place_of(scores: &Scores, label: u32, image: &str) -> Result<usize, Error> {
-    let values = &scores.values;
+pub(crate) fn place_of(output: &str, values: &[f32], label: u32, image: &str) -> Result<usize, Error> {
     let index = usize::try_from(label).unwrap_or(usize::MAX);
     let own = *values.get(index).ok_or_else(|| Error::LabelRange {
         image: image.to_owned(),
         label,
-        output: scores.output.clone(),
+        output: output.to_owned(),
         classes: values.len(),
     })?;
     if own.is_nan() {
@@ -116,7 +115,7 @@ mod tests {
     use super::*;
 
     fn place(values: &[f32], label: u32) -> Result<usize, Error> {
-        place_of(&Scores { output: "y".into(), values: values.to_vec() }, label, "image.png")
+        place_of("y", values, label, "image.png")
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod accuracy;
+mod caffe;
 mod calibrate;
 mod data;
 mod error;
@@ -24,15 +25,24 @@ mod summary;
 mod unknown;
 
 pub use accuracy::{Accuracy, OutputAccuracy};
+pub use caffe::{
+    CaffeFiles, EmulateOptions, EmulatedLayer, EmulatedOutput, EmulationReport, FileOptions, QuantizeCaffeOptions,
+    Release, Thresholds, caffe_to_onnx, emulate_caffe, quantize_caffe,
+};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use model::Model;
 pub use onnx::{Simulation, quantize_onnx, simulate_onnx};
-pub use options::{DataOptions, Granularity, PreprocessOptions, QuantizeOptions, RecipeOptions};
+pub use options::{
+    DataOptions, Granularity, PreparationOptions, PreprocessOptions, QuantizeOptions, RecipeOptions, TransformerOptions,
+};
 pub use progress::{Progress, Silent};
 pub use summary::{Kept, Summary, WorstTensor};
 
-pub use quantize_calib::{CalibError, Channels, DecodedImage, Interpolation, Layout, PRESETS, Size};
+pub use quantize_caffe::ReadOptions;
+pub use quantize_caffe::xfdnn::TextStyle;
+pub use quantize_calib::{CalibError, Channels, DecodedImage, Interpolation, Layout, PRESETS, Sampling, Size};
 pub use quantize_document::OutputSet;
 pub use quantize_ir::{Tensor, TensorError};
 pub use quantize_numerics::RangeMethod;
+pub use quantize_numerics::xfdnn::{BitWidth, Flavor};

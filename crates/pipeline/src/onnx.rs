@@ -11,7 +11,7 @@ use crate::{plan_file, summary};
 use quantize_document::{Limits, OutputSet, SourceFile};
 use quantize_exec::{Program, Session};
 use quantize_ir::{Tensor, ValueId};
-use quantize_onnx::{Encoded, OnnxDocument, QdqRecipe, encode_qdq, import};
+use quantize_onnx::{Encoded, OnnxDocument, QdqRecipe, encode_qdq, export, import};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -73,6 +73,23 @@ pub fn quantize_onnx(options: &QuantizeOptions, progress: &dyn Progress) -> Resu
     quantize(&OnnxModel::open(&options.model)?, options, progress)
 }
 
+/// Exports a model of another format and quantizes it as ONNX.
+///
+/// # Errors
+/// If ONNX cannot express it, or as [`quantize_onnx()`].
+pub(crate) fn quantize_graph(
+    model: &Model,
+    options: &QuantizeOptions,
+    progress: &dyn Progress,
+) -> Result<Summary, Error> {
+    let name = model.path().file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    let bytes = export(model.graph(), &name)?;
+    let exported = OnnxModel::from_source(SourceFile::from_bytes(model.path(), bytes))?;
+    let mut summary = quantize(&exported, options, progress)?;
+    summary.warnings.splice(0..0, model.problems().iter().cloned());
+    Ok(summary)
+}
+
 fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
     let settled = decide(model, options, progress)?;
     let accuracy = check(&settled, options, progress)?;
@@ -80,7 +97,7 @@ fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progres
     model.verify(&encoded, &options.output)?;
     let bytes_after = encoded.byte_count();
     let written = write(options, &settled, encoded)?;
-    Ok(summary::of(&model.model, &settled, &options.recipe, accuracy, written, bytes_after))
+    Ok(summary::of(&model.model, &settled, &options.recipe, accuracy, written, Some(bytes_after)))
 }
 
 fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Settled, Error> {
@@ -97,8 +114,8 @@ fn check(settled: &Settled, options: &QuantizeOptions, progress: &dyn Progress) 
     let reference = Program::compile(&settled.graph, &settled.targets).map_err(failed)?;
     let simulated = Program::simulate(&settled.graph, &settled.targets, &settled.plan).map_err(failed)?;
     let threads = thread_count(options.threads);
-    let programs = (&reference, &simulated);
-    compare(&settled.graph, &options.model, &settled.targets, programs, data, threads, progress).map(Some)
+    let quantized = || Session::new(&simulated);
+    compare(&settled.graph, &options.model, &settled.targets, &reference, quantized, data, threads, progress).map(Some)
 }
 
 fn write(options: &QuantizeOptions, settled: &Settled, encoded: Encoded<'_>) -> Result<Vec<PathBuf>, Error> {

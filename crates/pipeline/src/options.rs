@@ -1,6 +1,6 @@
 //! What a caller may ask for: the settings of a quantization, of its data and of its run.
 
-use quantize_calib::{Channels, Interpolation, Layout};
+use quantize_calib::{Channels, Interpolation, Layout, Sampling};
 use quantize_numerics::RangeMethod;
 use std::path::PathBuf;
 
@@ -54,13 +54,41 @@ pub struct PreprocessOptions {
     pub layout: Option<Layout>,
 }
 
+/// The arguments of Caffe's Python Transformer; what is `None` is the xfDNN quantizer's default for the network.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TransformerOptions {
+    /// Axis k of the result is axis `transpose[k]` of height, width, channels.
+    pub transpose: Option<[usize; 3]>,
+    /// Channel k of the result is channel `channel_swap[k]` of the sample.
+    pub channel_swap: Option<Vec<usize>>,
+    /// Factor of the sample, whose pixels are 0 to 1.
+    pub raw_scale: Option<f32>,
+    /// Subtracted after that: one value, or one for each channel in the order after the swap.
+    pub mean_value: Option<Vec<f64>>,
+    /// A mean image to subtract instead, `.npy` or `.binaryproto`.
+    pub mean_file: Option<PathBuf>,
+    /// Factor after that; 0 for none.
+    pub input_scale: Option<f32>,
+}
+
+/// How samples become model inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PreparationOptions {
+    /// As Pillow resizes; images only.
+    Pillow(PreprocessOptions),
+    /// As Caffe's Python tools do; images and arrays.
+    Caffe(TransformerOptions),
+}
+
 /// Where samples come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataOptions {
-    /// Folder of images, or one image.
+    /// Folder of samples, or one sample.
     pub path: PathBuf,
+    /// Which of them are taken.
+    pub sampling: Sampling,
     /// How they become model inputs.
-    pub preprocess: PreprocessOptions,
+    pub preparation: PreparationOptions,
 }
 
 /// A quantization from file to file.

@@ -12,7 +12,6 @@ use crate::summary;
 use crate::unknown::Unknown;
 use quantize_calib::Statistics;
 use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, QuantPlan, Recipe, ValueId};
-use quantize_numerics::Range;
 use quantize_passes::{Preparation, Selection, prepare};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +31,7 @@ pub(crate) struct Settled {
     pub(crate) plan: QuantPlan,
     /// The calibration data; `None` if nothing is quantized.
     pub(crate) data: Option<Data>,
-    /// Values that show what quantization costs: the outputs that can be computed.
+    /// Values that show what quantization costs.
     pub(crate) targets: Vec<ValueId>,
     pub(crate) warnings: Vec<String>,
     pub(crate) log: Vec<String>,
@@ -57,9 +56,9 @@ pub(crate) struct Ready {
     pub(crate) graph: Graph,
     pub(crate) selection: Selection,
     pub(crate) data: Data,
-    /// Outputs that can be computed.
+    /// Values that show what quantization costs.
     pub(crate) targets: Vec<ValueId>,
-    log: Vec<String>,
+    pub(crate) log: Vec<String>,
 }
 
 /// Makes the plan for a model.
@@ -98,7 +97,7 @@ pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
     let data = Data::open(job.data.ok_or(Error::NoData { nodes: quantized })?, &graph, path)?;
     let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
     unknown.refuse(&graph, path, &|id| selection.quantizes(id))?;
-    let targets = unknown.computable_outputs(&graph);
+    let targets = unknown.targets(&graph);
     Ok(Prepared::Ready(Ready { graph, selection, data, targets, log }))
 }
 
@@ -107,11 +106,11 @@ fn planned(job: &Job<'_>, ready: Ready, progress: &dyn Progress) -> Result<Settl
     let path = job.model.path();
     let observed: BTreeSet<ValueId> = selection.observed().collect();
     let statistics = calibrate(&graph, path, &observed, &data, job.threads, progress)?;
-    let (lo, hi) = data.preprocess().possible_range()?;
-    let input_range = Range::new(lo, hi).ok().map(|range| (data.input(), range));
+    let input_range = data.possible_range()?.map(|range| (data.input(), range));
     let Planned { plan, remarks } =
         make_plan(&graph, path, &selection, &statistics, job.recipe, job.options, input_range)?;
     log.extend(absorbed(&graph, &plan));
+    log.extend(data.left_out());
     let mut warnings: Vec<String> = data.assumed().map(str::to_owned).into_iter().collect();
     warnings.extend(not_finite(&graph, &data, &statistics));
     warnings.extend(remarks);

@@ -19,8 +19,8 @@ pub struct Summary {
     pub written: Vec<PathBuf>,
     /// Bytes of the fp32 model.
     pub bytes_before: u64,
-    /// Bytes of the written model.
-    pub bytes_after: u64,
+    /// Bytes of the written model; `None` if what was written is no model.
+    pub bytes_after: Option<u64>,
     /// Number of calibration images.
     pub images: usize,
     /// How images were preprocessed, in words; empty without images.
@@ -76,7 +76,7 @@ pub(crate) fn of(
     recipe: &RecipeOptions,
     accuracy: Option<Accuracy>,
     written: Vec<PathBuf>,
-    bytes_after: u64,
+    bytes_after: Option<u64>,
 ) -> Summary {
     let Settled { graph, plan, data, .. } = settled;
     let absorbed = |n: &&NodePlan| matches!(n.decision, Decision::Absorbed { .. });
@@ -86,7 +86,7 @@ pub(crate) fn of(
         bytes_before: model.file_bytes(),
         bytes_after,
         images: data.as_ref().map_or(0, Data::len),
-        preprocessing: data.as_ref().map_or_else(String::new, |d| d.preprocess().to_string()),
+        preprocessing: data.as_ref().map_or_else(String::new, |d| d.preparation().to_string()),
         range: recipe.range.to_string(),
         quantized: quantized(graph, plan),
         folded: model.graph().nodes().count() - left,

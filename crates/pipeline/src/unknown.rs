@@ -34,6 +34,19 @@ impl Unknown {
         graph.outputs().iter().copied().filter(|v| !self.0.contains(v)).collect()
     }
 
+    /// Values that show what the network computes: its outputs that can be computed; if there are none, what the first
+    /// operators that cannot be executed read.
+    pub(crate) fn targets(&self, graph: &Graph) -> Vec<ValueId> {
+        let outputs = self.computable_outputs(graph);
+        if !outputs.is_empty() {
+            return outputs;
+        }
+        let computed = |v: &ValueId| !self.0.contains(v) && graph.value(*v).producer().is_some();
+        let read = graph.nodes().filter(|(_, n)| is_unknown(n)).flat_map(|(_, n)| n.inputs.iter().flatten().copied());
+        let distinct: BTreeSet<ValueId> = read.filter(|v| computed(v) && graph.value(*v).constant.is_none()).collect();
+        distinct.into_iter().collect()
+    }
+
     /// Refuses a graph in which a node of `wanted` depends on an unknown operator.
     ///
     /// # Errors

@@ -57,24 +57,12 @@ impl Span {
         self.first == 1 && self.shape.len() == 1
     }
 
-    /// A blob of weights that lies along these axes.
+    /// A blob of weights that lies along these axes, with an axis for each that is behind.
     fn blob(&self, layer: &mut LayerBuilder<'_>, index: usize, part: &str) -> Result<ValueId, Fault> {
-        if self.is_per_channel() {
-            return layer.blob(index, part, &self.shape);
-        }
         let sizes: Option<Vec<usize>> = self.shape.iter().map(super::shape::size).collect();
-        let sizes = sizes.ok_or_else(|| Fault::form("it lies along the batch"))?;
+        let sizes = sizes.ok_or_else(|| Fault::form("it lies along an axis whose size is not known"))?;
         let shape = [sizes, vec![1; self.trailing]].concat();
         layer.blob_as(index, part, &[&self.shape], |_| shape)
-    }
-
-    /// A blob of weights of one number for each channel, with an axis for each that is behind.
-    fn broadcast(&self, layer: &mut LayerBuilder<'_>, index: usize, part: &str) -> Result<ValueId, Fault> {
-        let trailing = vec![1; self.trailing];
-        if self.is_per_channel() {
-            return layer.blob_as(index, part, &[&self.shape], |n| [vec![n], trailing].concat());
-        }
-        self.blob(layer, index, part)
     }
 
     /// The second blob the layer reads, with an axis for each that is behind.
@@ -100,13 +88,13 @@ fn scale(layer: &mut LayerBuilder<'_>) -> Result<(), Fault> {
     let shape = layer.known_shape(x)?;
     let span = if computed { Span::of_input(layer, &params, &shape)? } else { Span::of_weights(&params, &shape)? };
     if span.is_per_channel() && !computed {
-        let scale = Some(span.blob(layer, 0, "scale")?);
-        let bias = if has_bias { Some(span.blob(layer, 1, "bias")?) } else { None };
+        let scale = Some(layer.blob(0, "scale", &span.shape)?);
+        let bias = if has_bias { Some(layer.blob(1, "bias", &span.shape)?) } else { None };
         let channels = super::shape::size(&dim(&shape, 1)).ok_or_else(|| Fault::form("its channels are not known"))?;
         return per_channel(layer, PerChannel { scale, bias, mean: None, variance: None, epsilon: 0.0 }, channels);
     }
-    let factor = if computed { span.aligned(layer)? } else { span.broadcast(layer, 0, "scale")? };
-    let bias = if has_bias { Some(span.broadcast(layer, usize::from(!computed), "bias")?) } else { None };
+    let factor = if computed { span.aligned(layer)? } else { span.blob(layer, 0, "scale")? };
+    let bias = if has_bias { Some(span.blob(layer, usize::from(!computed), "bias")?) } else { None };
     let mut y = layer.main(Op::Binary(Binary::Mul), &[x, factor], Some(shape.clone()));
     if let Some(bias) = bias {
         y = layer.helper("sum", Op::Binary(Binary::Add), &[y, bias], Some(shape));
@@ -124,7 +112,7 @@ fn bias(layer: &mut LayerBuilder<'_>) -> Result<(), Fault> {
     let addend = if computed {
         Span::of_input(layer, &params, &shape)?.aligned(layer)?
     } else {
-        Span::of_weights(&params, &shape)?.broadcast(layer, 0, "bias")?
+        Span::of_weights(&params, &shape)?.blob(layer, 0, "bias")?
     };
     let y = layer.main(Op::Binary(Binary::Add), &[x, addend], Some(shape));
     layer.set_results(vec![y]);

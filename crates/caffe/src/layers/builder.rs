@@ -47,6 +47,8 @@ const OTHER_NETWORK: &str = "the prototxt and the caffemodel are of different ne
 /// What to do about weights that are missing.
 const NOT_THERE: &str =
     "weights are found by layer name: the layer was renamed, or the caffemodel is of another network";
+/// What to do about weights in half precision.
+const SINGLE: &str = "save the network again with its weights in single precision";
 /// What to do about a number of blobs that does not fit.
 const BIAS_TERM: &str = "the prototxt and the caffemodel differ, often in `bias_term`";
 
@@ -229,7 +231,7 @@ impl<'a> LayerBuilder<'a> {
     pub(crate) fn stored_shape(&self, index: usize, rank: usize) -> Option<Vec<usize>> {
         let blob = self.document.weights().blobs().get(*self.blobs.get(index)?)?;
         let axes = blob.shape.axes();
-        let leading = axes.len().checked_sub(rank).unwrap_or_default();
+        let leading = axes.len().saturating_sub(rank);
         let known = |axes: &[usize]| axes.iter().map(|n| Dim::Known(*n as u64)).collect::<Vec<_>>();
         let short = axes.get(leading..)?;
         if blob.shape.fits(&known(short)) { Some(short.to_vec()) } else { Some(axes.to_vec()) }
@@ -240,7 +242,8 @@ impl<'a> LayerBuilder<'a> {
         let missing = || Fault::Invalid { cause: format!("it has no blob {index}"), hint: Some(NOT_THERE) };
         let key = *self.blobs.get(index).ok_or_else(missing)?;
         let blob = self.document.weights().blobs().get(key).ok_or_else(missing)?;
-        blob.check().map_err(|cause| Fault::invalid(format!("blob {index}: {cause}")))?;
+        let hint = blob.is_raw().then_some(SINGLE);
+        blob.check().map_err(|cause| Fault::Invalid { cause: format!("blob {index}: {cause}"), hint })?;
         let fitting = expected.iter().find(|expected| blob.shape.fits(expected));
         let Some(fitting) = fitting else {
             let wanted: Vec<String> = expected.iter().map(|expected| describe(expected)).collect();

@@ -84,7 +84,8 @@ impl Parameters {
 
     /// Refuses groups that do not divide the channels.
     fn check_group(&self, layer: &LayerBuilder<'_>, channels: &Dim) -> Result<(), Fault> {
-        if self.outputs % self.group == 0 && size(channels).is_none_or(|n| n % self.group == 0) {
+        let divides = |n: usize| n.is_multiple_of(self.group);
+        if divides(self.outputs) && size(channels).is_none_or(divides) {
             return Ok(());
         }
         let (group, outputs) = (self.group, self.outputs);

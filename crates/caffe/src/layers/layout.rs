@@ -4,14 +4,14 @@ use super::Row;
 use super::builder::{Fault, LayerBuilder, describe};
 use super::shape::{axis, differ, dim, joined, known, product, reshaped, size};
 use crate::params::Params;
-use quantize_ir::op::{Concat, Flatten, Reshape, Split, Transpose};
+use quantize_ir::op::{Binary, Concat, Flatten, Reshape, Split, Transpose};
 use quantize_ir::{Dim, Op, Shape};
 
 pub(super) const ROWS: &[Row] = &[
     Row { kind: "Concat", bottoms: 1..=super::MANY, tops: 1..=1, read: concat },
     Row { kind: "Slice", bottoms: 1..=1, tops: 1..=super::MANY, read: slice },
     Row { kind: "Split", bottoms: 1..=1, tops: 1..=super::MANY, read: pass_on },
-    Row { kind: "Dropout", bottoms: 1..=1, tops: 1..=1, read: pass_on },
+    Row { kind: "Dropout", bottoms: 1..=1, tops: 1..=1, read: dropout },
     Row { kind: "Silence", bottoms: 0..=super::MANY, tops: 0..=0, read: |_| Ok(()) },
     Row { kind: "Flatten", bottoms: 1..=1, tops: 1..=1, read: flatten },
     Row { kind: "Reshape", bottoms: 1..=1, tops: 1..=1, read: reshape },
@@ -24,6 +24,21 @@ pub(super) const ROWS: &[Row] = &[
 fn pass_on(layer: &mut LayerBuilder<'_>) -> Result<(), Fault> {
     let x = layer.x()?;
     layer.set_results(vec![x; layer.tops()]);
+    Ok(())
+}
+
+/// Passes on what is read; forks that do not scale while training do it afterwards.
+fn dropout(layer: &mut LayerBuilder<'_>) -> Result<(), Fault> {
+    let params = layer.params("dropout_param")?;
+    if params.flag("scale_train", true)? {
+        return pass_on(layer);
+    }
+    let kept = 1.0 - params.float_or("dropout_ratio", 0.5)?;
+    let x = layer.x()?;
+    let shape = layer.shape(x);
+    let kept = layer.scalar("kept", kept);
+    let y = layer.main(Op::Binary(Binary::Mul), &[x, kept], shape);
+    layer.set_results(vec![y]);
     Ok(())
 }
 
@@ -156,10 +171,14 @@ fn permute(layer: &mut LayerBuilder<'_>) -> Result<(), Fault> {
     let mut order = params.sizes("order")?;
     let x = layer.x()?;
     let shape = layer.known_shape(x)?;
+    let wrong = || params.error("order", format!("it does not order {}", describe(&shape)));
+    if order.len() > shape.len() {
+        return Err(wrong().into());
+    }
     let rest: Vec<usize> = (0..shape.len()).filter(|axis| !order.contains(axis)).collect();
     order.extend(rest);
     if order.len() != shape.len() {
-        return Err(params.error("order", format!("{order:?} does not order {}", describe(&shape))).into());
+        return Err(wrong().into());
     }
     let result = order.iter().map(|axis| dim(&shape, *axis)).collect();
     let y = layer.main(Op::Transpose(Transpose { perm: order }), &[x], Some(result));

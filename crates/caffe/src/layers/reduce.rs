@@ -2,8 +2,9 @@
 
 use super::Row;
 use super::builder::{Fault, LayerBuilder};
+use super::linear::flattened;
 use super::shape::{axis, dim, known};
-use quantize_ir::op::{ArgMax, Binary, Cast, Flatten, Reduce, ReduceKind, Reshape};
+use quantize_ir::op::{ArgMax, Binary, Cast, Reduce, ReduceKind, Reshape};
 use quantize_ir::{DType, Op};
 
 pub(super) const ROWS: &[Row] = &[
@@ -55,7 +56,7 @@ fn arg_max(layer: &mut LayerBuilder<'_>) -> Result<(), Fault> {
     let batch = dim(&shape, 0);
     let operand = match given {
         Some(_) => x,
-        None => layer.helper("flatten", Op::Flatten(Flatten { axis: 1 }), &[x], None),
+        None => flattened(layer, x),
     };
     let found: Vec<_> = match given {
         Some(at) => shape.iter().enumerate().map(|(i, dim)| if i == at { known(1) } else { dim.clone() }).collect(),

@@ -1,6 +1,7 @@
 //! What is known of the shapes of results. The batch is never known: Caffe reshapes to any.
 
 use super::builder::{Fault, LayerBuilder, describe};
+use crate::weights::MAX_AXES;
 use quantize_ir::shape::resolve_axis;
 use quantize_ir::{Dim, Shape, ValueId};
 
@@ -94,8 +95,11 @@ pub(crate) fn joined(layer: &LayerBuilder<'_>, values: &[ValueId], at: i64) -> R
 /// The shape `x` has after a reshape to `target`, where 0 copies an axis and -1 stands for what is left.
 ///
 /// # Errors
-/// If the numbers of elements are known to differ, or more than one axis is left.
+/// If the numbers of elements are known to differ, more than one axis is left, or there are too many axes.
 pub(crate) fn reshaped(x: &[Dim], target: &[i64]) -> Result<Shape, Fault> {
+    if target.len() > MAX_AXES {
+        return Err(Fault::invalid(format!("a reshape to {} axes, a blob has {MAX_AXES} at most", target.len())));
+    }
     let copied = |i: usize| target.get(i) == Some(&0);
     if target.iter().filter(|n| **n == -1).count() > 1 || target.iter().any(|n| *n < -1) {
         return Err(Fault::invalid(format!("{target:?} is not a shape")));
@@ -128,7 +132,8 @@ mod tests {
 
     #[test]
     fn reshapes_keep_the_number_of_elements() {
-        let cases: [(&[i64], &[i64], Option<&[i64]>); 9] = [
+        type Case = (&'static [i64], &'static [i64], Option<&'static [i64]>);
+        let cases: [Case; 9] = [
             (&[-1, 4, 6], &[0, -1], Some(&[-1, 24])),
             (&[-1, 4, 6], &[0, 2, 12], Some(&[-1, 2, 12])),
             (&[-1, 4, 6], &[-1, 6], Some(&[-1, 6])),

@@ -2,6 +2,8 @@
 //!
 //! Networks are written as text; weights files are put together field by field.
 
+mod hostile;
+mod import;
 mod net;
 mod weights;
 

@@ -5,7 +5,10 @@ use crate::{CaffeDocument, ReadOptions};
 
 const RELU: &str = "layer { name: 'r' type: 'ReLU' bottom: 'data' top: 'r' }";
 
-fn inputs(document: &CaffeDocument) -> Vec<(&str, &[usize], Option<usize>)> {
+/// Blob, shape and layer of an input.
+type Input<'a> = (&'a str, &'a [usize], Option<usize>);
+
+fn inputs(document: &CaffeDocument) -> Vec<Input<'_>> {
     document.inputs().iter().map(|i| (i.blob.as_str(), i.shape.as_slice(), i.layer)).collect()
 }
 
@@ -19,7 +22,7 @@ fn refusal(text: &str) -> String {
 
 #[test]
 fn every_style_of_header_states_the_input() {
-    let cases: [(&str, Vec<(&str, &[usize], Option<usize>)>); 7] = [
+    let cases: [(&str, Vec<Input<'_>>); 7] = [
         ("input: 'data' input_dim: 2 input_dim: 3 input_dim: 5 input_dim: 7", vec![("data", &[2, 3, 5, 7], None)]),
         ("input: 'data' input_shape { dim: [2, 3, 5, 7] }", vec![("data", &[2, 3, 5, 7], None)]),
         (

@@ -69,7 +69,7 @@ pub enum Op {
     Gemm(Gemm),
     /// Batch normalization with stored statistics. Operands: x, scale, bias, mean, variance.
     BatchNorm(BatchNorm),
-    /// Local response normalization across channels. Operands: x.
+    /// Local response normalization, across channels or within one. Operands: x.
     Lrn(Lrn),
     /// Normalization of each channel of each sample. Operands: x, scale, bias.
     InstanceNorm(InstanceNorm),

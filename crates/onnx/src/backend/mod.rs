@@ -9,7 +9,6 @@
 //! all its readers, no pair around a float node's weight, bounded activations left to the saturation of the pair.
 
 mod emit;
-mod names;
 #[cfg(test)]
 mod tests;
 mod wiring;
@@ -18,17 +17,17 @@ use crate::document::{
     GRAPH_INPUT, GRAPH_VALUE_INFO, MODEL_IR_VERSION, MODEL_OPSET_IMPORT, OnnxDocument, normal_domain,
 };
 use crate::error::OnnxError;
+use crate::names::Names;
 use crate::ops;
 use crate::opset::{TARGET_OPSET, outdated_nodes};
-use names::Names;
 use prost::Message;
 use quantize_document::encode::{bytes_field, varint_field};
 use quantize_document::{Piece, Splice};
-use quantize_ir::op::Softmax;
-use quantize_ir::{Graph, Node, NodeId, Op, QuantPlan, ValueId};
+use quantize_ir::{Graph, Node, NodeId, Op, QuantPlan, Shape, Tensor, ValueId};
 use quantize_proto::onnx::{NodeProto, OperatorSetIdProto, StringStringEntryProto};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 use wiring::{Request, Wired, Wiring};
 
 /// `ModelProto.metadata_props`
@@ -120,6 +119,23 @@ fn document_inputs(document: &OnnxDocument, original: &Graph) -> Result<BTreeMap
     original.nodes().filter_map(inputs).collect()
 }
 
+/// Nothing is known of the operands.
+struct Nothing;
+
+impl ops::Operands for Nothing {
+    fn rank(&self, _: usize) -> Option<usize> {
+        None
+    }
+
+    fn shape(&self, _: usize) -> Option<Shape> {
+        None
+    }
+
+    fn constant(&self, _: usize) -> Option<Arc<Tensor>> {
+        None
+    }
+}
+
 /// Lays the wiring over the graph message.
 struct Editor<'r, 'a> {
     document: &'a OnnxDocument,
@@ -200,10 +216,8 @@ impl Editor<'_, '_> {
     /// The nodes that stand for `before` at the target opset.
     fn emit(&mut self, op: &Op, before: &NodeProto, wired: &Wired) -> Result<Vec<NodeProto>, OnnxError> {
         let opset = self.document.opset().max(TARGET_OPSET);
-        if let Op::Softmax(softmax) = op
-            && softmax.flatten
-        {
-            return self.flattened_softmax(*softmax, before, wired, opset);
+        if matches!(op, Op::Softmax(softmax) if softmax.flatten) {
+            return self.lowered(op, before, wired, opset);
         }
         let mut node = ops::emit(op, before.name(), wired.inputs.clone(), wired.outputs.clone(), opset)?;
         node.doc_string.clone_from(&before.doc_string);
@@ -211,32 +225,13 @@ impl Editor<'_, '_> {
         Ok(vec![node])
     }
 
-    /// Before opset 13 softmax ran over all axes from `axis` on together. Flattening, and giving the shape back,
-    /// says the same for operands of any rank.
-    fn flattened_softmax(
-        &mut self,
-        softmax: Softmax,
-        before: &NodeProto,
-        wired: &Wired,
-        opset: i64,
-    ) -> Result<Vec<NodeProto>, OnnxError> {
-        let plain = Op::Softmax(Softmax { axis: -1, flatten: false, log: softmax.log });
-        let (Some(x), Some(y)) = (wired.inputs.first(), wired.outputs.first()) else { return Ok(Vec::new()) };
-        let [shape, flat, result] =
-            ["shape", "flat", "flat_result"].map(|part| self.names.fresh(&format!("{y}_{part}")));
-        let node = |op: Op, name: &str, inputs: &[&String], output: &str| {
-            let inputs = inputs.iter().map(|n| (*n).clone()).collect();
-            ops::emit(&op, name, inputs, vec![output.to_owned()], opset)
-        };
-        let flatten = Op::Flatten(quantize_ir::op::Flatten { axis: softmax.axis });
-        let whole = Op::Shape(quantize_ir::op::ShapeOf { start: 0, end: None });
-        let reshape = Op::Reshape(quantize_ir::op::Reshape { allow_zero: false });
-        Ok(vec![
-            node(whole, "", &[x], &shape)?,
-            node(flatten, "", &[x], &flat)?,
-            node(plain, before.name(), &[&flat], &result)?,
-            node(reshape, "", &[&result, &shape], y)?,
-        ])
+    /// An operator that takes several nodes.
+    fn lowered(&mut self, op: &Op, before: &NodeProto, wired: &Wired, opset: i64) -> Result<Vec<NodeProto>, OnnxError> {
+        let refused = |cause| OnnxError::Unwritable { node: before.name().to_owned(), cause };
+        let lowered = ops::lower(op, wired.inputs.clone(), wired.outputs.clone(), &Nothing, &mut self.names);
+        let steps = lowered.map_err(refused)?.steps.into_iter();
+        let name = |step: &ops::Step| if step.part.is_empty() { before.name() } else { "" };
+        steps.map(|step| ops::emit(&step.op, name(&step), step.inputs.clone(), step.outputs.clone(), opset)).collect()
     }
 
     fn add_initializers(&mut self) -> Result<(), OnnxError> {

@@ -1,8 +1,8 @@
 //! Which tensor names the written model uses: what each node reads and writes, and which nodes and initializers are
 //! left without a reader. Nothing here touches bytes.
 
-use super::names::Names;
 use crate::frontend::FRONTEND;
+use crate::names::Names;
 use quantize_ir::{Decision, Graph, Node, NodeId, Op, Origin, QuantPlan, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 

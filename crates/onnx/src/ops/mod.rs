@@ -7,6 +7,7 @@
 mod elementwise;
 mod layout;
 mod linear;
+mod lower;
 mod meta;
 mod norm;
 mod quantize;
@@ -16,9 +17,11 @@ mod resize;
 mod window;
 mod write;
 
+pub(crate) use lower::{Lowered, Operands, Step, lower};
 pub(crate) use meta::constant_value;
 pub(crate) use reader::{Known, NodeReader, Read, ReadError};
 pub use write::emit;
+pub(crate) use write::{check, first_opset};
 
 use std::ops::RangeInclusive;
 
@@ -70,4 +73,4 @@ fn checked(row: &Row, node: &NodeReader<'_>) -> Result<Read, ReadError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

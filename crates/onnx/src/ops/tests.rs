@@ -91,7 +91,7 @@ fn depth_to_space(mode: DepthToSpaceMode, layout: Layout) -> Op {
 }
 
 /// An operator in a form that can be written: number of operands and results, and the first opset it exists at.
-struct Form(Op, usize, usize, i64);
+pub(crate) struct Form(pub(crate) Op, pub(crate) usize, pub(crate) usize, pub(crate) i64);
 
 fn windowed() -> Vec<Form> {
     vec![
@@ -254,7 +254,7 @@ fn reductions_and_meta() -> Vec<Form> {
     forms
 }
 
-fn forms() -> Vec<Form> {
+pub(crate) fn forms() -> Vec<Form> {
     [windowed(), elementwise(), products_and_norms(), layout(), resizes(), reductions_and_meta()]
         .into_iter()
         .flatten()

@@ -94,9 +94,17 @@ pub fn emit(op: &Op, name: &str, input: Vec<String>, output: Vec<String>, opset:
     })
 }
 
+/// Whether ONNX has an operator for `op`, at the newest opset.
+///
+/// # Errors
+/// Why not, as [`emit`] would say.
+pub(crate) fn check(op: &Op) -> Result<(), &'static str> {
+    spell(op).map(|_| ())
+}
+
 /// First opset at which an operator can be written in the form used here, with the operands that are `given`; 13 if
 /// earlier.
-fn first_opset(op: &Op, given: impl Fn(usize) -> bool) -> i64 {
+pub(crate) fn first_opset(op: &Op, given: impl Fn(usize) -> bool) -> i64 {
     match op {
         Op::Unary(Unary::HardSwish) => 14,
         Op::Reshape(r) if r.allow_zero => 14,

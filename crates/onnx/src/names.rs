@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 /// Every name in use, so that new ones differ from all of them.
 #[derive(Debug, Default)]
-pub(super) struct Names(BTreeSet<String>);
+pub(crate) struct Names(BTreeSet<String>);
 
 impl Names {
     /// Starts from the names a model uses.
-    pub(super) fn taken(names: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn taken(names: impl IntoIterator<Item = String>) -> Self {
         Self(names.into_iter().collect())
     }
 
     /// `wanted`, or `wanted_1`, `wanted_2`, … if that is taken; takes the name.
-    pub(super) fn fresh(&mut self, wanted: &str) -> String {
+    pub(crate) fn fresh(&mut self, wanted: &str) -> String {
         let numbered = |n: u64| if n == 0 { wanted.to_owned() } else { format!("{wanted}_{n}") };
         let mut n = 0;
         while !self.0.insert(numbered(n)) {
