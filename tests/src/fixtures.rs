@@ -2,7 +2,7 @@
 
 use prost::Message;
 use quantize_calib::{Channels, ImageFolder, Layout, Limits, Preprocess, Resize, Size};
-use quantize_pipeline::{DataOptions, PreprocessOptions, Tensor};
+use quantize_pipeline::{DataOptions, PreparationOptions, PreprocessOptions, Tensor};
 use quantize_proto::onnx::TensorProto;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,7 +99,7 @@ pub fn labels() -> PathBuf {
 #[must_use]
 pub fn data() -> DataOptions {
     let preprocess = PreprocessOptions { mean: Some(vec![MEAN]), scale: Some(vec![SCALE]), ..Default::default() };
-    DataOptions { path: images(), preprocess }
+    DataOptions { path: images(), sampling: Default::default(), preparation: PreparationOptions::Pillow(preprocess) }
 }
 
 /// Every image as an input `[1, 3, side, side]` of a `tiny_*` model, in alphabetical order.

@@ -1,7 +1,7 @@
 //! Batch normalization and scale of Caffe networks fold into the convolutions before them, and change nothing.
 #![allow(clippy::unwrap_used)]
 
-use quantize_ir::{Graph, KeepReason, NodeId, Op, QuantType, Recipe, Support};
+use quantize_ir::{Graph, Grids, KeepReason, NodeId, Op, QuantType, Recipe, Support};
 use quantize_passes::prepare;
 use quantize_tests::arrays::npy;
 use quantize_tests::caffe::{NETWORKS, run};
@@ -27,12 +27,8 @@ impl Recipe for Linear {
         (slot == 1).then_some(0)
     }
 
-    fn activation_type(&self) -> QuantType {
-        QuantType::I8
-    }
-
-    fn symmetric_activations(&self) -> bool {
-        true
+    fn grids(&self) -> Grids {
+        Grids { activation: QuantType::I8, symmetric: true, weight: QuantType::I8Narrow, coded_bias: true }
     }
 }
 

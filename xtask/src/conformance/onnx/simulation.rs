@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use quantize_pipeline::{
-    Channels, DataOptions, Interpolation, PreprocessOptions, QuantizeOptions, RecipeOptions, Silent, simulate_onnx,
+    Channels, DataOptions, Interpolation, PreparationOptions, PreprocessOptions, QuantizeOptions, RecipeOptions,
+    Silent, simulate_onnx,
 };
 
 use crate::conformance::context::Context;
@@ -79,7 +80,11 @@ fn options(lite0: &Lite0, output: &Path) -> QuantizeOptions {
     QuantizeOptions {
         model: lite0.model.clone(),
         output: output.to_owned(),
-        data: Some(DataOptions { path: lite0.calib.clone(), preprocess }),
+        data: Some(DataOptions {
+            path: lite0.calib.clone(),
+            sampling: Default::default(),
+            preparation: PreparationOptions::Pillow(preprocess),
+        }),
         recipe: RecipeOptions::default(),
         emit_plan: None,
         threads: 0,
