@@ -1,0 +1,152 @@
+//! Caffe networks written back with folded layers merged: what nothing was folded in is the same file, and everything
+//! else computes the same.
+#![allow(clippy::unwrap_used)]
+
+use quantize_caffe::xfdnn::{EntryKinds, XfdnnRecipe};
+use quantize_caffe::{CaffeDocument, import, merged};
+use quantize_ir::{Graph, Op, Tensor};
+use quantize_numerics::xfdnn::BitWidth;
+use quantize_passes::prepare;
+use quantize_tests::arrays::{npy, npz};
+use quantize_tests::caffe::{NETWORKS, parse, run};
+use quantize_tests::shared;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Largest difference of an output, as a part of its largest magnitude.
+const TOLERANCE: f32 = 1e-6;
+
+/// The description and the weights of a network.
+type Files = (PathBuf, PathBuf);
+
+/// The networks of the project.
+fn own_networks() -> Vec<Files> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = |folder: &str, name: &str, end: &str| root.join(folder).join(format!("{name}.{end}"));
+    let fixtures = ["residual", "former", "parametric", "scaled"].map(|name| ("fixtures/caffe", name));
+    let all = fixtures.into_iter().chain([("../crates/cli/demo", "digits")]);
+    all.map(|(folder, name)| (file(folder, name, "prototxt"), file(folder, name, "caffemodel"))).collect()
+}
+
+fn shared_networks(shared: &Path) -> Vec<Files> {
+    let folder = shared.join("models/caffe");
+    NETWORKS.iter().map(|network| (folder.join(network.prototxt), folder.join(network.caffemodel))).collect()
+}
+
+fn open((prototxt, caffemodel): &Files) -> Arc<CaffeDocument> {
+    parse(&fs::read(prototxt).unwrap(), &fs::read(caffemodel).unwrap()).unwrap()
+}
+
+fn graph(document: &Arc<CaffeDocument>) -> Graph {
+    import(document).unwrap().0
+}
+
+/// What quantization for the xfDNN runtime folds.
+fn folded(document: &Arc<CaffeDocument>) -> Graph {
+    let entries = EntryKinds { inner_product: true, eltwise: true, average_pool: true, scale: true };
+    let recipe = XfdnnRecipe { document: Arc::clone(document), bits: BitWidth::Eight, entries, float_lrn: false };
+    prepare(&graph(document), &recipe, &BTreeSet::new()).unwrap().graph
+}
+
+/// Merges what folds, and reads the two files back.
+fn merge(document: &Arc<CaffeDocument>) -> Arc<CaffeDocument> {
+    let merged = merged(document, &folded(document)).unwrap();
+    let read = parse(&merged.prototxt().to_vec(), &merged.caffemodel().to_vec()).unwrap();
+    assert_eq!(document.layers().len() - read.layers().len(), merged.vanished().len());
+    read
+}
+
+fn outputs(document: &Arc<CaffeDocument>, input: &Tensor) -> Vec<(String, Vec<f32>)> {
+    let graph = graph(document);
+    let values = run(&graph, input);
+    let names = graph.outputs().iter().map(|output| graph.value(*output).name.clone());
+    names.map(|name| (name.clone(), values[&name].as_slice::<f32>().unwrap().to_vec())).collect()
+}
+
+/// Checks that the outputs of two networks are the same, and returns how many numbers were compared.
+fn compare(before: &Arc<CaffeDocument>, after: &Arc<CaffeDocument>, input: &Tensor) -> usize {
+    let (before, after) = (outputs(before, input), outputs(after, input));
+    assert_eq!(before.len(), after.len());
+    for ((name, before), (same, after)) in before.iter().zip(&after) {
+        assert_eq!((name, before.len()), (same, after.len()));
+        let scale = before.iter().fold(0.0_f32, |largest, number| largest.max(number.abs()));
+        for (before, after) in before.iter().zip(after) {
+            assert!((before - after).abs() <= TOLERANCE * scale, "`{name}`: {before} became {after}");
+        }
+    }
+    before.iter().map(|(_, numbers)| numbers.len()).sum()
+}
+
+/// An input of the shape a network states, from -1 to 1.
+fn some_input(document: &CaffeDocument) -> Tensor {
+    let shape = document.inputs()[0].shape.clone();
+    let wave = |i: usize| (i as f32 * 0.37).sin();
+    Tensor::new(shape.clone(), (0..shape.iter().product()).map(wave).collect()).unwrap()
+}
+
+fn unchanged(networks: &[Files]) -> usize {
+    for files in networks {
+        let document = open(files);
+        let merged = merged(&document, &graph(&document)).unwrap();
+        assert!(merged.is_unchanged() && merged.vanished().is_empty(), "{files:?}");
+        assert!(merged.prototxt().to_vec() == fs::read(&files.0).unwrap(), "{files:?}");
+        assert!(merged.caffemodel().to_vec() == fs::read(&files.1).unwrap(), "{files:?}");
+    }
+    networks.len()
+}
+
+#[test]
+fn nothing_folded_leaves_the_files_of_every_network_as_they_are() {
+    assert_eq!(unchanged(&own_networks()), 5);
+    let Some(shared) = shared() else { return };
+    assert_eq!(unchanged(&shared_networks(&shared)), 8);
+}
+
+#[test]
+fn small_networks_compute_the_same_when_merged() {
+    let mut vanished = Vec::new();
+    for files in own_networks() {
+        let document = open(&files);
+        let read = merge(&document);
+        assert!(compare(&document, &read, &some_input(&document)) > 0);
+        vanished.push(document.layers().len() - read.layers().len());
+    }
+    assert_eq!(vanished, [5, 0, 0, 0, 12]);
+}
+
+#[test]
+fn a_merged_network_has_nothing_left_to_fold() {
+    for files in own_networks() {
+        let read = merge(&open(&files));
+        let again = merged(&read, &folded(&read)).unwrap();
+        assert!(again.is_unchanged(), "{files:?}");
+    }
+}
+
+#[test]
+fn a_residual_network_of_229_layers_has_123_when_merged_and_computes_the_same() {
+    let Some(shared) = shared() else { return };
+    let network = NETWORKS.iter().position(|network| network.name == "open_nsfw").unwrap();
+    let document = open(&shared_networks(&shared)[network]);
+    let read = merge(&document);
+    assert_eq!((document.layers().len(), read.layers().len()), (229, 123));
+    assert!(graph(&read).nodes().all(|(_, node)| !matches!(node.op, Op::BatchNorm(_))));
+    // The layers of training that only the caffemodel has are in it still.
+    let stored = |document: &CaffeDocument| document.weights().layers().len();
+    assert_eq!(stored(&document) - stored(&read), 106);
+    let input = npy(&shared.join("golden/xfdnn/fp32/open_nsfw_input_0.npy")).reshaped([1, 3, 224, 224]).unwrap();
+    assert_eq!(compare(&document, &read, &input), 2);
+}
+
+#[test]
+fn a_mixed_network_computes_the_same_when_merged() {
+    let Some(shared) = shared() else { return };
+    let network = NETWORKS.iter().position(|network| network.name == "tiny_mix").unwrap();
+    let document = open(&shared_networks(&shared)[network]);
+    let read = merge(&document);
+    assert!(read.layers().len() < document.layers().len());
+    let input = &npz(&shared.join("golden/xfdnn/tiny_mix/fp32.npz"))["input"];
+    assert!(compare(&document, &read, input) > 0);
+}
