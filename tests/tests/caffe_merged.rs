@@ -8,7 +8,7 @@ use quantize_ir::{Graph, Op, Tensor};
 use quantize_numerics::xfdnn::BitWidth;
 use quantize_passes::prepare;
 use quantize_tests::arrays::{npy, npz};
-use quantize_tests::caffe::{NETWORKS, parse, run};
+use quantize_tests::caffe::{NETWORKS, blob, parse, run, stored};
 use quantize_tests::shared;
 use std::collections::BTreeSet;
 use std::fs;
@@ -149,4 +149,41 @@ fn a_mixed_network_computes_the_same_when_merged() {
     assert!(read.layers().len() < document.layers().len());
     let input = &npz(&shared.join("golden/xfdnn/tiny_mix/fp32.npz"))["input"];
     assert!(compare(&document, &read, input) > 0);
+}
+
+#[test]
+fn inner_products_take_normalization_scale_and_bias() {
+    let text = |params: &str| {
+        format!(
+            "layer {{ name: 'data' type: 'Input' top: 'data' input_param {{ shape {{ dim: [2, 3] }} }} }}
+             layer {{ name: 'fc' type: 'InnerProduct' bottom: 'data' top: 'fc'
+                      inner_product_param {{ num_output: 2{params} }} }}
+             layer {{ name: 'bn' type: 'BatchNorm' bottom: 'fc' top: 'bn' }}
+             layer {{ name: 'scale' type: 'Scale' bottom: 'bn' top: 'scale' scale_param {{ bias_term: true }} }}
+             layer {{ name: 'bias' type: 'Bias' bottom: 'scale' top: 'bias' }}
+             layer {{ name: 'relu' type: 'ReLU' bottom: 'bias' top: 'relu' }}"
+        )
+    };
+    let rows = [0.5, -1.0, 2.0, 1.5, 0.25, -0.75];
+    let columns = [0.5, 1.5, -1.0, 0.25, 2.0, -0.75];
+    let bias = blob(&[2], &[0.1, -0.2]);
+    let cases = [
+        ("", vec![blob(&[2, 3], &rows), bias]),
+        (" bias_term: false", vec![blob(&[2, 3], &rows)]),
+        (" bias_term: false transpose: true", vec![blob(&[3, 2], &columns)]),
+    ];
+    for (params, weights) in cases {
+        let weights = [
+            stored("fc", &weights),
+            stored("bn", &[blob(&[2], &[0.5, 1.0]), blob(&[2], &[4.0, 9.0]), blob(&[1], &[2.0])]),
+            stored("scale", &[blob(&[2], &[3.0, -2.0]), blob(&[2], &[0.5, 0.25])]),
+            stored("bias", &[blob(&[2], &[-1.0, 4.0])]),
+        ];
+        let document = parse(text(params).as_bytes(), &weights.concat()).unwrap();
+        let read = merge(&document);
+        let names: Vec<&str> = read.layers().iter().map(|layer| layer.name.as_str()).collect();
+        assert_eq!(names, ["data", "fc", "relu"], "{params}");
+        assert_eq!((&*read.layers()[1].tops[0], read.blobs(&read.layers()[1]).len()), ("bias", 2), "{params}");
+        assert_eq!(compare(&document, &read, &some_input(&document)), 4);
+    }
 }

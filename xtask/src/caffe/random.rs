@@ -55,6 +55,13 @@ mod tests {
     }
 
     #[test]
+    fn the_numbers_of_a_seed_are_known() {
+        let mut weights = Weights::new(1);
+        assert_eq!(weights.uniform(2, 0.0, 1.0).data, [0.417022, 0.99718475]);
+        assert_eq!(weights.he(&[1, 2], 1.0).data, [-0.37911034, -0.54695076]);
+    }
+
+    #[test]
     fn a_seed_decides_every_number() {
         let draw = |seed| Weights::new(seed).uniform(50, -2.0, 3.0).data;
         assert_eq!(draw(1), draw(1));
