@@ -1,6 +1,6 @@
 //! Edits of the caffemodel: numbers of changed blobs, biases that are new, and layers that are gone.
 
-use super::changes::{BIAS, Changes, refusal};
+use super::changes::{BIAS, Changes, NewBlobs, refusal};
 use crate::document::CaffeDocument;
 use crate::error::CaffeError;
 use crate::weights::{
@@ -67,7 +67,7 @@ impl Edits {
     }
 
     /// A layer that shares a blob has a copy of its own in the file too, which Caffe reads.
-    fn store_copies(&mut self, document: &CaffeDocument, index: usize, new: &BTreeMap<usize, Arc<Tensor>>) {
+    fn store_copies(&mut self, document: &CaffeDocument, index: usize, new: &NewBlobs) {
         let layer = document.layers().get(index);
         let Some(stored) = layer.and_then(|layer| document.weights().layer_named(&layer.name)) else { return };
         for (slot, tensor) in new {
@@ -75,12 +75,7 @@ impl Edits {
         }
     }
 
-    fn store_bias(
-        &mut self,
-        document: &CaffeDocument,
-        index: usize,
-        new: &BTreeMap<usize, Arc<Tensor>>,
-    ) -> Result<(), CaffeError> {
+    fn store_bias(&mut self, document: &CaffeDocument, index: usize, new: &NewBlobs) -> Result<(), CaffeError> {
         let (Some(layer), Some(bias)) = (document.layers().get(index), new.get(&BIAS)) else { return Ok(()) };
         let stored = document.weights().layers().iter().rposition(|stored| stored.name == layer.name);
         let place = stored.filter(|at| document.weights().layers().get(*at).is_some_and(|s| s.blobs.len() == BIAS));

@@ -10,13 +10,16 @@ use quantize_ir::{Graph, GraphError, Node, Op, Origin, Tensor, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// The new blobs of a layer, by their place among its blobs.
+pub(super) type NewBlobs = BTreeMap<usize, Arc<Tensor>>;
+
 /// What happened to the layers, which are known by their index.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     /// Layers without a node.
     pub(super) vanished: BTreeSet<usize>,
-    /// New weights by layer and blob.
-    pub(super) weights: BTreeMap<usize, BTreeMap<usize, Arc<Tensor>>>,
+    /// New weights by layer.
+    pub(super) weights: BTreeMap<usize, NewBlobs>,
     /// For a layer that others were folded into, the last of these: what that wrote, it writes now.
     pub(super) last: BTreeMap<usize, usize>,
     /// Layers that leave a folded result as it is, with the blob they work on and the layer that writes it.
@@ -61,13 +64,10 @@ fn nodes_by_layer(graph: &Graph) -> BTreeMap<usize, usize> {
     counts
 }
 
-/// The constants that passes made for layers with weights, by layer and blob.
-fn new_weights(
-    document: &CaffeDocument,
-    graph: &Graph,
-) -> Result<BTreeMap<usize, BTreeMap<usize, Arc<Tensor>>>, CaffeError> {
+/// The constants that passes made for layers with weights.
+fn new_weights(document: &CaffeDocument, graph: &Graph) -> Result<BTreeMap<usize, NewBlobs>, CaffeError> {
     let broken = |source: GraphError| CaffeError::Graph { file: document.text().source().path().to_owned(), source };
-    let mut changed: BTreeMap<usize, BTreeMap<usize, Arc<Tensor>>> = BTreeMap::new();
+    let mut changed: BTreeMap<usize, NewBlobs> = BTreeMap::new();
     for (_, node) in graph.nodes().filter(|(_, node)| has_weights(node)) {
         let Some(layer) = node.origin.source() else { continue };
         // Weight and bias follow the input, in the order of the layer's blobs.
