@@ -7,15 +7,26 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 /// The path of `quantize`.
-pub(crate) fn quantize() -> &'static Path {
+#[must_use]
+pub fn quantize() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let folder = profile_folder();
-        build(&folder);
-        let path = folder.join(format!("quantize{}", env::consts::EXE_SUFFIX));
-        assert!(path.is_file(), "cargo did not build {}", path.display());
-        path
-    })
+    PATH.get_or_init(|| built("quantize-cli", "quantize"))
+}
+
+/// The path of `xtask`, which makes networks that are too large to keep.
+#[must_use]
+pub fn xtask() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| built("xtask", "xtask"))
+}
+
+/// Builds a binary of a package and says where it is.
+fn built(package: &str, name: &str) -> PathBuf {
+    let folder = profile_folder();
+    build(package, &folder);
+    let path = folder.join(format!("{name}{}", env::consts::EXE_SUFFIX));
+    assert!(path.is_file(), "cargo did not build {}", path.display());
+    path
 }
 
 /// `target/PROFILE` of the running test `target/PROFILE/deps/NAME`.
@@ -24,13 +35,13 @@ fn profile_folder() -> PathBuf {
     test.ancestors().nth(2).expect("the folder of the profile").to_owned()
 }
 
-fn build(folder: &Path) {
+fn build(package: &str, folder: &Path) {
     let name = folder.file_name().and_then(|name| name.to_str()).expect("the name of the profile");
     let profile = if name == "debug" { "dev" } else { name };
     let target = folder.parent().expect("the target folder");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "quantize-cli", "--profile", profile, "--target-dir"])
+        .args(["build", "--quiet", "--package", package, "--profile", profile, "--target-dir"])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()

@@ -8,6 +8,7 @@
 use std::io::Write;
 
 pub mod arrays;
+pub mod binary;
 pub mod caffe;
 pub mod fixtures;
 pub mod graphs;
@@ -17,8 +18,6 @@ pub mod pictures;
 pub mod quantcfg;
 pub mod sandbox;
 pub mod small_net;
-
-mod binary;
 
 /// Says on standard error that a test was left out, and why.
 pub fn skipped(why: &str) {
