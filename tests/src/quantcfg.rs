@@ -27,7 +27,7 @@ pub fn deviation(found: f64, expected: f64) -> f64 {
     if found == expected { 0.0 } else { (found - expected).abs() / expected.abs() }
 }
 
-/// How far the larger of the two activation thresholds of each entry is from the expected one, by name.
+/// The larger deviation of the two activation thresholds of each entry, by the name of its layer.
 ///
 /// # Panics
 /// If the entries are not of the same layers.
