@@ -17,29 +17,47 @@ struct Affine {
     offset: Vec<f64>,
 }
 
-/// Folds the reader of `id`'s result into `id`, if that reader is a per-channel affine operator and nothing else reads
-/// the result. `may_vanish` tells whether a node may be folded away.
+impl Affine {
+    /// This one, then `next`.
+    fn then(self, next: &Self) -> Self {
+        let factors = self.factor.iter().zip(&next.factor);
+        Self {
+            factor: factors.clone().map(|(first, second)| first * second).collect(),
+            offset: self
+                .offset
+                .iter()
+                .zip(next.factor.iter().zip(&next.offset))
+                .map(|(offset, (factor, added))| offset * factor + added)
+                .collect(),
+        }
+    }
+}
+
+/// The operators that fold into one linear operator: each the only reader of the one before.
+struct Followers {
+    nodes: Vec<NodeId>,
+    affine: Affine,
+    outputs: Vec<Option<ValueId>>,
+}
+
+/// Folds what reads `id`'s result into `id`: the longest chain of per-channel affine operators of which each is all
+/// that reads the one before. `may_vanish` tells whether a node may be folded away.
 ///
 /// # Errors
 /// If a constant cannot be read, or a variance is not positive.
-pub fn fold_follower(
+pub fn fold_followers(
     graph: &Graph,
     id: NodeId,
     may_vanish: &dyn Fn(NodeId) -> bool,
 ) -> Result<Option<Patch>, PassError> {
     let Some(linear) = Linear::of(graph, id)? else { return Ok(None) };
-    let Some((follower_id, slot)) = graph.sole_consumer(linear.result) else { return Ok(None) };
-    let Some(follower) = graph.node(follower_id) else { return Ok(None) };
-    if !may_vanish(follower_id) {
-        return Ok(None);
-    }
-    let Some(affine) = linear.affine_of(graph, follower_id, follower, slot)? else { return Ok(None) };
-    let outputs = follower.outputs.get(..1).map(<[_]>::to_vec).unwrap_or_default();
-    let edits = vec![
-        PatchEdit::Remove { node: follower_id },
-        PatchEdit::Rewire { node: id, op: linear.op.clone(), inputs: linear.scaled_operands(&affine)?, outputs },
-    ];
-    let because = format!("`{}` is part of `{}`", graph.label(follower_id), graph.label(id));
+    let Some(followers) = linear.followers(graph, may_vanish)? else { return Ok(None) };
+    let mut edits: Vec<PatchEdit> = followers.nodes.iter().rev().map(|n| PatchEdit::Remove { node: *n }).collect();
+    let inputs = linear.scaled_operands(&followers.affine)?;
+    edits.push(PatchEdit::Rewire { node: id, op: linear.op.clone(), inputs, outputs: followers.outputs });
+    let names: Vec<String> = followers.nodes.iter().map(|n| format!("`{}`", graph.label(*n))).collect();
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    let because = format!("{} {verb} part of `{}`", names.join(", "), graph.label(id));
     Ok(Some(Patch { pass: "fold-affine", because, edits }))
 }
 
@@ -85,6 +103,27 @@ impl Linear {
         Ok(Some(Self { op: node.op.clone(), x, weight, weight_name, bias, label, result, axis, channels, trailing }))
     }
 
+    fn followers(&self, graph: &Graph, may_vanish: &dyn Fn(NodeId) -> bool) -> Result<Option<Followers>, PassError> {
+        let mut found: Option<Followers> = None;
+        let mut result = self.result;
+        while let Some((id, slot)) = graph.sole_consumer(result).filter(|(id, _)| may_vanish(*id)) {
+            let Some(node) = graph.node(id) else { break };
+            let Some(affine) = self.affine_of(graph, id, node, slot)? else { break };
+            let outputs = node.outputs.get(..1).map(<[_]>::to_vec).unwrap_or_default();
+            let next = outputs.first().copied().flatten();
+            found = Some(match found {
+                None => Followers { nodes: vec![id], affine, outputs },
+                Some(Followers { mut nodes, affine: before, .. }) => {
+                    nodes.push(id);
+                    Followers { nodes, affine: before.then(&affine), outputs }
+                }
+            });
+            let Some(next) = next else { break };
+            result = next;
+        }
+        Ok(found)
+    }
+
     fn affine_of(&self, graph: &Graph, id: NodeId, node: &Node, slot: usize) -> Result<Option<Affine>, PassError> {
         match &node.op {
             Op::BatchNorm(bn) if slot == 0 && (bn.axis == 1) != self.trailing => {
@@ -127,7 +166,7 @@ impl Linear {
 
     /// The elements of a constant that has one for each output channel, or one for all.
     fn channel_constant(&self, graph: &Graph, value: Option<ValueId>) -> Result<Option<Vec<f64>>, PassError> {
-        let Some(value) = value.filter(|v| *v != self.result) else { return Ok(None) };
+        let Some(value) = value else { return Ok(None) };
         let Some(tensor) = graph.constant(value)? else { return Ok(None) };
         if tensor.as_slice::<f32>().is_err() {
             return Ok(None);
@@ -186,7 +225,7 @@ mod tests {
     }
 
     fn fold(b: &mut Builder) -> Result<bool, PassError> {
-        let patch = fold_follower(&b.graph, b.id("conv"), &|_| true)?;
+        let patch = fold_followers(&b.graph, b.id("conv"), &|_| true)?;
         let folded = patch.is_some();
         patch.map(|p| b.graph.apply(p)).transpose()?;
         Ok(folded)
@@ -244,6 +283,27 @@ mod tests {
                 assert_eq!(fold(&mut b), Ok(folds), "{name} {op:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_chain_folds_at_once_with_one_rounding() {
+        let mut b = Builder::default();
+        let x = b.input("x");
+        let y = b.conv("conv", x);
+        let mut y = batch_norm(&mut b, y, [4.0, 9.0]);
+        for (name, op, value) in
+            [("mul", Binary::Mul, 1.0 / 3.0), ("add", Binary::Add, 1.0), ("again", Binary::Mul, 3.0)]
+        {
+            let c = b.constant("c", &[2, 1, 1], &[value; 2]);
+            y = b.node(name, Op::Binary(op), &[y, c]);
+        }
+        b.outputs(&[y]);
+        assert_eq!(fold(&mut b), Ok(true));
+        assert_eq!(b.graph.nodes().count(), 1);
+        assert_eq!(elements(&b, 1), [1.0, 2.0, 3.0, 4.0], "a third in single precision, times three, rounds to one");
+        let close = |(found, expected): (f32, f32)| (found - expected).abs() < 1e-6;
+        assert!(elements(&b, 2).into_iter().zip([2.5, 0.5]).all(close));
+        assert_eq!(b.graph.producer(y).unwrap().0, b.id("conv"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The driver: folds what may be folded, selects, and takes back folds that serve no quantized node.
 
 use crate::PassError;
-use crate::affine::fold_follower;
+use crate::affine::fold_followers;
 use crate::gemm::fold_factors;
 use crate::select::{Selection, select};
 use crate::sum::sum_to_add;
@@ -45,10 +45,9 @@ impl Preparation {
             if kept.contains(&id) {
                 continue;
             }
-            let mut changed = self.apply(sum_to_add(&self.graph, id))? | self.apply(fold_factors(&self.graph, id)?)?;
-            while self.apply(fold_follower(&self.graph, id, &|n| !skip.contains(&n))?)? {
-                changed = true;
-            }
+            let changed = self.apply(sum_to_add(&self.graph, id))?
+                | self.apply(fold_factors(&self.graph, id)?)?
+                | self.apply(fold_followers(&self.graph, id, &|n| !skip.contains(&n))?)?;
             if changed {
                 folded_into.push(id);
             }
