@@ -3,6 +3,7 @@
 //! Each format has a list of checks; a check records one or more verdicts with the figures it measured. A check that
 //! needs what is not there is skipped in plain sight. The runtime lives in a virtual environment of its own.
 
+mod caffe;
 mod compare;
 mod context;
 mod files;
@@ -26,6 +27,8 @@ use report::{Report, Verdict};
 pub(crate) enum Format {
     /// ONNX, against onnxruntime.
     Onnx,
+    /// Caffe, against OpenCV and, as ONNX, against onnxruntime.
+    Caffe,
 }
 
 /// A named check.
@@ -35,6 +38,7 @@ impl Format {
     fn name(self) -> &'static str {
         match self {
             Self::Onnx => "onnx",
+            Self::Caffe => "caffe",
         }
     }
 
@@ -42,12 +46,14 @@ impl Format {
     fn requirements(self) -> &'static str {
         match self {
             Self::Onnx => include_str!("../conformance/onnx/requirements.txt"),
+            Self::Caffe => include_str!("../conformance/caffe/requirements.txt"),
         }
     }
 
     fn checks(self) -> &'static [Check] {
         match self {
             Self::Onnx => onnx::CHECKS,
+            Self::Caffe => caffe::CHECKS,
         }
     }
 }

@@ -42,7 +42,15 @@ pub(super) fn stem(path: &Path) -> String {
     path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Copies some of the photos of a folder to a new one: from position `first` on every `step`-th, `count` of them.
+impl Choice {
+    /// The chosen ones, or `None` if there are too few.
+    fn of<T>(self, all: &[T]) -> Option<Vec<&T>> {
+        let chosen: Vec<&T> = all.iter().skip(self.first).step_by(self.step.max(1)).take(self.count).collect();
+        (chosen.len() == self.count).then_some(chosen)
+    }
+}
+
+/// Copies the chosen photos of a folder to a new one.
 ///
 /// # Errors
 ///
@@ -50,11 +58,8 @@ pub(super) fn stem(path: &Path) -> String {
 pub(super) fn some_photos(from: &Path, to: &Path, choice: Choice) -> Result<PathBuf> {
     fs::create_dir_all(to).map_err(at(to))?;
     let photos = files(from, |name| name.ends_with(".jpg"))?;
-    let chosen: Vec<&PathBuf> = photos.iter().skip(choice.first).step_by(choice.step).take(choice.count).collect();
-    if chosen.len() < choice.count {
-        return Err(Error::NothingToCheck { what: "enough photos to choose from in a folder of the shared data" });
-    }
-    for photo in chosen {
+    let too_few = Error::NothingToCheck { what: "enough photos to choose from in a folder of the shared data" };
+    for photo in choice.of(&photos).ok_or(too_few)? {
         fs::copy(photo, to.join(photo.file_name().unwrap_or_default())).map_err(at(photo))?;
     }
     Ok(to.to_owned())
@@ -102,6 +107,14 @@ pub(super) fn differing(outputs: &[PathBuf]) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_choice_is_complete_or_none() {
+        let all = [0, 1, 2, 3, 4, 5, 6, 7];
+        let choice = |count| Choice { first: 1, step: 3, count };
+        assert_eq!(choice(3).of(&all), Some(vec![&1, &4, &7]));
+        assert_eq!(choice(4).of(&all), None);
+    }
 
     #[test]
     fn the_hash_is_the_published_one() {
