@@ -14,6 +14,17 @@ pub(crate) enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A file of a model could not be read or written.
+    #[error(transparent)]
+    Document(#[from] quantize_document::DocumentError),
+    /// The example's network has something that Caffe's format has no layer for, or is no network.
+    #[error("{path}: {cause}")]
+    Example {
+        /// The model.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
     /// A program could not be started.
     #[error("cannot start `{program}`: {source}; is it installed and in PATH?")]
     Start {

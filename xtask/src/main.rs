@@ -4,11 +4,13 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task talks to the person who started it")]
 
+mod caffe;
 mod conformance;
 mod error;
 mod tidy;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -26,12 +28,29 @@ enum Task {
         /// Run only the checks whose name contains one of these words.
         only: Vec<String>,
     },
+    /// Write GoogLeNet without LRN layers in Caffe's format, with random weights: the network of the example in the
+    /// xfDNN quantizer's manual.
+    Googlenet {
+        /// The folder that the two files go to; it is made if it is not there.
+        out_dir: PathBuf,
+        /// Write into the folders that the manual's commands name, so that they run with this folder as MLSUITE_ROOT
+        /// once there are images in models/data/ilsvrc12/ilsvrc12_img_cal.
+        #[arg(long)]
+        tree: bool,
+    },
+    /// Make the example of `quantize demo` in Caffe's format from digits.onnx.
+    DemoCaffe,
+    /// Make the Caffe networks among the fixtures of the test suites.
+    CaffeFixtures,
 }
 
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Tidy => tidy::run(),
         Task::Conformance { format, only } => conformance::run(format, &only),
+        Task::Googlenet { out_dir, tree } => caffe::write_googlenet(&out_dir, tree).map(list),
+        Task::DemoCaffe => caffe::write_digits().map(list),
+        Task::CaffeFixtures => caffe::write_fixtures().map(list),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,4 +59,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says which files were written.
+fn list(files: Vec<PathBuf>) {
+    files.iter().for_each(|file| println!("{}", file.display()));
 }

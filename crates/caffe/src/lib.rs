@@ -1,7 +1,8 @@
 //! The Caffe format: reading a network and its weights into the framework-neutral graph, and writing what the xfDNN
 //! runtime takes.
 //!
-//! What lives here: the source document ([`CaffeDocument`]), the front-end ([`import`]) and the table of layer types.
+//! What lives here: the source document ([`CaffeDocument`]), the front-end ([`import`]), the table of layer types and
+//! the network written back with normalizations folded ([`merged()`]).
 //! [`xfdnn`] holds what the xfDNN runtime takes: the rules of its hardware and the quantization file.
 //! What does not live here: executing anything, data, choosing parameters.
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@ mod frontend;
 mod input;
 mod kind;
 mod layers;
+mod merged;
 mod net;
 mod params;
 mod phase;
@@ -25,5 +27,6 @@ pub use document::CaffeDocument;
 pub use error::{CaffeError, Location, Problem};
 pub use frontend::import;
 pub use input::NetInput;
+pub use merged::{MergedModel, merged};
 pub use net::{Layer, ReadOptions};
 pub use weights::{StoredBlob, StoredLayer, StoredShape, Weights};

@@ -8,31 +8,31 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// `NetParameter.layers`, the former format
-const NET_LAYERS: u32 = 2;
+pub(crate) const NET_LAYERS: u32 = 2;
 /// `NetParameter.layer`
 const NET_LAYER: u32 = 100;
 /// `LayerParameter.name`
 const LAYER_NAME: u32 = 1;
 /// `LayerParameter.blobs`
-const LAYER_BLOBS: u32 = 7;
+pub(crate) const LAYER_BLOBS: u32 = 7;
 /// `V1LayerParameter.name`
 const FORMER_NAME: u32 = 4;
 /// `V1LayerParameter.blobs`
-const FORMER_BLOBS: u32 = 6;
+pub(crate) const FORMER_BLOBS: u32 = 6;
 /// `V1LayerParameter.layer`, the format before the former
 const FORMER_LAYER: u32 = 1;
 /// `BlobProto.num`, `channels`, `height` and `width`
-const BLOB_LEGACY: [u32; 4] = [1, 2, 3, 4];
+pub(crate) const BLOB_LEGACY: [u32; 4] = [1, 2, 3, 4];
 /// `BlobProto.data`
-const BLOB_DATA: u32 = 5;
+pub(crate) const BLOB_DATA: u32 = 5;
 /// `BlobProto.shape`
-const BLOB_SHAPE: u32 = 7;
+pub(crate) const BLOB_SHAPE: u32 = 7;
 /// `BlobProto.double_data`
-const BLOB_DOUBLE_DATA: u32 = 8;
+pub(crate) const BLOB_DOUBLE_DATA: u32 = 8;
 /// `BlobProto.raw_data` of NVCaffe
 const BLOB_RAW_DATA: u32 = 12;
 /// `BlobShape.dim`
-const SHAPE_DIM: u32 = 1;
+pub(crate) const SHAPE_DIM: u32 = 1;
 
 /// Most axes a blob can have (`kMaxBlobAxes`).
 pub(crate) const MAX_AXES: usize = 32;
@@ -83,6 +83,7 @@ enum Numbers {
 #[derive(Debug, Clone)]
 pub struct Weights {
     source: SourceFile,
+    limits: Limits,
     message: MessageIndex,
     layers: Vec<StoredLayer>,
     blobs: Vec<StoredBlob>,
@@ -147,7 +148,8 @@ impl Weights {
     /// the last counts, as in Caffe.
     pub(crate) fn index(source: SourceFile, limits: &Limits) -> Result<Self, DocumentError> {
         let message = source.index(limits)?;
-        let mut weights = Self { source, message, layers: Vec::new(), blobs: Vec::new(), by_name: BTreeMap::new() };
+        let (layers, blobs) = (Vec::new(), Vec::new());
+        let mut weights = Self { source, limits: *limits, message, layers, blobs, by_name: BTreeMap::new() };
         let fields: Vec<(usize, Field)> = weights.message.fields().iter().copied().enumerate().collect();
         for (index, field) in fields {
             match field.number() {
@@ -239,6 +241,13 @@ impl Weights {
     /// The fields of the file.
     pub fn message(&self) -> &MessageIndex {
         &self.message
+    }
+
+    /// The fields of the message in a field of `parent`.
+    pub(crate) fn child(&self, parent: &MessageIndex, field: usize) -> Result<MessageIndex, DocumentError> {
+        let fields = parent.fields();
+        let missing = DocumentError::NoSuchField { index: field, count: fields.len() };
+        child(&self.source, parent, fields.get(field).ok_or(missing)?, &self.limits)
     }
 
     /// The layers, in file order.

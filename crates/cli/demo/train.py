@@ -442,10 +442,11 @@ live in the binary.
 | file | content |
 |---|---|
 | `digits.onnx` | the fp32 network (opset 13): `input` float32 [N, 1, 16, 16], `logits` float32 [N, 10]; {parameters} parameters |
+| `digits.prototxt`, `digits.caffemodel` | the same network in Caffe's format: `data` [1, 1, 16, 16], logits `head/fc`, probabilities `prob` |
 | `calib.png` | {calibration} training pictures, ten of each digit: a sheet of 10 x 10 tiles of 16 x 16 pixels, 8-bit grey |
 | `val.png` | {validation} validation pictures, none used in training: a sheet of 20 x 20 such tiles |
 | `val_labels.txt` | the {validation} digits of `val.png`, row by row, one a line |
-| `train.py` | makes all of the above, and this file |
+| `train.py` | makes all of the above but the Caffe files, and this file |
 
 Preprocessing: x = pixel / 255 (mean 0, scale 1/255), one grey channel, ink is white.
 
@@ -466,6 +467,10 @@ images in the order of the set are the validation set, the first {training} the 
 sheet `calib.png` is drawn from the latter. {epochs} epochs of Adam with a cosine schedule, shifts by at
 most one pixel as augmentation; the weights are those after the last epoch, so the validation set
 chose nothing.
+
+`cargo xtask demo-caffe` makes the Caffe files from `digits.onnx`, with the same numbers: a
+BatchNormalization is a BatchNorm and a Scale layer, Clip 0..6 is ReLU6, the depthwise convolutions
+have as many groups as channels, and a Softmax follows the logits.
 
 ## Origin of the data
 

@@ -233,6 +233,7 @@ impl RecipeArgs {
         }
         RecipeOptions {
             range: self.range.unwrap_or(range),
+            result_headroom: true,
             weights: match self.weights.unwrap_or(weights) {
                 WeightScales::PerChannel => Granularity::PerChannel,
                 WeightScales::PerTensor => Granularity::PerTensor,

@@ -3,6 +3,7 @@
 //! Turning a range into scale and zero point is [`crate::affine`]'s business.
 
 mod binned;
+mod headroom;
 mod quantile;
 mod search;
 
@@ -27,7 +28,7 @@ const MAX_SEARCH_STEPS: i64 = 1024;
 
 /// How an activation range is chosen.
 ///
-/// Text form: `minmax`, `percentile` (99.999), `percentile=99.99`, `mse`, `cdf-kl`.
+/// Text form: `minmax`, `percentile` (99.999), `percentile=99.99`, `mse`, `cdf-kl`, `headroom`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum RangeMethod {
@@ -42,6 +43,9 @@ pub enum RangeMethod {
     /// ([`crate::xfdnn::threshold`]): \[−t, t\] on a symmetric grid, even where t exceeds every value, and the part of
     /// the observed range in \[−t, t\] on others. Grids of 16 bits and more get min-max.
     CdfKl,
+    /// Smallest and largest value with room for images that were not seen: for a network's results, which nothing
+    /// makes up for once they are cut off.
+    Headroom,
 }
 
 impl RangeMethod {
@@ -57,6 +61,7 @@ impl fmt::Display for RangeMethod {
             Self::Percentile(percent) => write!(f, "percentile={percent}"),
             Self::Mse => f.pad("mse"),
             Self::CdfKl => f.pad("cdf-kl"),
+            Self::Headroom => f.pad("headroom"),
         }
     }
 }
@@ -71,6 +76,7 @@ impl FromStr for RangeMethod {
             None if text == "percentile" => Ok(Self::Percentile(Self::DEFAULT_PERCENTILE)),
             None if text == "mse" => Ok(Self::Mse),
             None if text == "cdf-kl" => Ok(Self::CdfKl),
+            None if text == "headroom" => Ok(Self::Headroom),
             Some(("percentile", percent)) => {
                 let percent = percent.parse().map_err(|_| unknown())?;
                 check_percent(percent).map(|()| Self::Percentile(percent))
@@ -253,6 +259,7 @@ impl Task<'_> {
             RangeMethod::Percentile(percent) => self.percentile(percent, self.pinned(notes)),
             RangeMethod::Mse => self.least_mse(self.pinned(notes))?,
             RangeMethod::CdfKl => self.cdf_kl(),
+            RangeMethod::Headroom => return Ok((self.with_headroom()?, method)),
         };
         Ok(match found {
             Ok(range) => (range, method),
@@ -261,6 +268,14 @@ impl Task<'_> {
                 (self.observed, RangeMethod::MinMax)
             }
         })
+    }
+
+    fn with_headroom(&self) -> Result<Range, NumericsError> {
+        if self.grid.is_symmetric() {
+            let magnitude = headroom::magnitude(self.stats, self.observed);
+            return Range::new(-magnitude, magnitude);
+        }
+        Ok(headroom::with_headroom(self.stats, self.observed))
     }
 
     fn pinned(&self, notes: &mut Vec<RangeNote>) -> Pinned {

@@ -17,6 +17,8 @@ pub struct Selection {
     pub decisions: BTreeMap<NodeId, Decision>,
     /// Values that get parameters, each in exactly one group, groups in the order of their first members.
     pub groups: Vec<Group>,
+    /// Those of them that are the network's results or only lead to them; none where results stay real.
+    pub results: BTreeSet<ValueId>,
 }
 
 /// Values that share one set of parameters.
@@ -65,8 +67,10 @@ pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Re
         }
         _ => false,
     };
-    let results = if recipe.results_stay_real() { result_values(graph, &computes) } else { BTreeSet::new() };
-    let mut chooser = Chooser { graph, recipe, results, decisions: BTreeMap::new() };
+    let results = result_values(graph, &computes);
+    let (real, rounded) =
+        if recipe.results_stay_real() { (results, BTreeSet::new()) } else { (BTreeSet::new(), results) };
+    let mut chooser = Chooser { graph, recipe, results: real, decisions: BTreeMap::new() };
     for id in &order {
         if let (Some(node), Some(support)) = (graph.node(*id), support.get(id)) {
             chooser.decide(*id, node, support);
@@ -74,12 +78,15 @@ pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Re
     }
     chooser.drop_idle_carriers(&order);
     let groups = chooser.groups(&order);
-    Ok(Selection { decisions: chooser.decisions, groups })
+    let mut selection = Selection { decisions: chooser.decisions, groups, results: BTreeSet::new() };
+    selection.results = selection.activations().filter(|v| rounded.contains(v)).collect();
+    Ok(selection)
 }
 
 struct Chooser<'a> {
     graph: &'a Graph,
     recipe: &'a dyn Recipe,
+    /// Values that stay real because they are results.
     results: BTreeSet<ValueId>,
     decisions: BTreeMap<NodeId, Decision>,
 }

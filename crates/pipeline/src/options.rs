@@ -19,6 +19,9 @@ pub enum Granularity {
 pub struct RecipeOptions {
     /// How activation ranges follow from statistics.
     pub range: RangeMethod,
+    /// Whether the network's results, where they are rounded, get room for images that were not seen, whatever the
+    /// range method.
+    pub result_headroom: bool,
     /// Number of weight scales.
     pub weights: Granularity,
     /// Names or glob patterns of nodes that stay as they are; each must match a node, except `*`.
@@ -27,7 +30,7 @@ pub struct RecipeOptions {
 
 impl Default for RecipeOptions {
     fn default() -> Self {
-        Self { range: RangeMethod::MinMax, weights: Granularity::PerChannel, skip: Vec::new() }
+        Self { range: RangeMethod::MinMax, result_headroom: true, weights: Granularity::PerChannel, skip: Vec::new() }
     }
 }
 

@@ -13,7 +13,9 @@ use quantize_numerics::measure::{sqnr_db, sqnr_db_of};
 use quantize_numerics::weights::{
     BiasConstraint, dequantize_weights, per_channel_scales, per_tensor_scale, quantize_bias, quantize_weights,
 };
-use quantize_numerics::{ChannelLayout, NumericsError, Range, RangeNote, TensorStats, estimate, params_from_range};
+use quantize_numerics::{
+    ChannelLayout, NumericsError, Range, RangeMethod, RangeNote, TensorStats, estimate, params_from_range,
+};
 use quantize_passes::Selection;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -117,7 +119,9 @@ impl Planner<'_> {
             return Ok(ActivationPlan { params, shares: value, method: "possible input range".into(), sqnr_db });
         }
         let bound = self.bound(value);
-        let found = estimate(stats, qtype, symmetric, self.options.range, bound).map_err(failed)?;
+        let is_result = self.options.result_headroom && self.selection.results.contains(&value);
+        let method = if is_result { RangeMethod::Headroom } else { self.options.range };
+        let found = estimate(stats, qtype, symmetric, method, bound).map_err(failed)?;
         let sqnr_db = Some(sqnr_db_of(stats.second_moment(), found.expected_mse));
         let remarkable = |n: &&RangeNote| matches!(n, RangeNote::FarFromZero | RangeNote::ConstantZero);
         for note in found.notes.iter().filter(remarkable) {

@@ -11,13 +11,13 @@ use crate::{CaffeDocument, CaffeError, ReadOptions};
 use quantize_document::{Limits, SourceFile, encode};
 
 /// A blob with its shape and numbers, packed.
-pub(super) fn blob(shape: &[u64], data: &[f32]) -> Vec<u8> {
+pub(crate) fn blob(shape: &[u64], data: &[f32]) -> Vec<u8> {
     [encode::bytes_field(7, &encode::bytes_field(1, &packed_varints(shape))), encode::bytes_field(5, &singles(data))]
         .concat()
 }
 
 /// A blob whose shape is `num`, `channels`, `height` and `width`.
-pub(super) fn legacy_blob(shape: [u64; 4], data: &[f32]) -> Vec<u8> {
+pub(crate) fn legacy_blob(shape: [u64; 4], data: &[f32]) -> Vec<u8> {
     let mut blob: Vec<u8> = (1..).zip(shape).flat_map(|(number, axis)| encode::varint_field(number, axis)).collect();
     blob.extend(encode::bytes_field(5, &singles(data)));
     blob
@@ -34,7 +34,7 @@ pub(super) fn singles(data: &[f32]) -> Vec<u8> {
 }
 
 /// A layer of a weights file in the current format.
-pub(super) fn stored(name: &str, blobs: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn stored(name: &str, blobs: &[Vec<u8>]) -> Vec<u8> {
     let mut layer = encode::bytes_field(1, name.as_bytes());
     layer.extend(encode::bytes_field(2, b"Unrelated"));
     blobs.iter().for_each(|blob| layer.extend(encode::bytes_field(7, blob)));
@@ -42,7 +42,7 @@ pub(super) fn stored(name: &str, blobs: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// A layer of a weights file in the former format.
-pub(super) fn stored_former(name: &str, blobs: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn stored_former(name: &str, blobs: &[Vec<u8>]) -> Vec<u8> {
     let mut layer = encode::bytes_field(2, b"bottom");
     layer.extend(encode::bytes_field(4, name.as_bytes()));
     blobs.iter().for_each(|blob| layer.extend(encode::bytes_field(6, blob)));
@@ -54,7 +54,7 @@ pub(super) fn no_weights() -> Vec<u8> {
     stored("loss", &[])
 }
 
-pub(super) fn parse_with(text: &str, weights: Vec<u8>, options: &ReadOptions) -> Result<CaffeDocument, CaffeError> {
+pub(crate) fn parse_with(text: &str, weights: Vec<u8>, options: &ReadOptions) -> Result<CaffeDocument, CaffeError> {
     let prototxt = SourceFile::from_bytes("net.prototxt", text.as_bytes().to_vec());
     let caffemodel = SourceFile::from_bytes("net.caffemodel", weights);
     CaffeDocument::parse(prototxt, caffemodel, &Limits::default(), options)

@@ -171,6 +171,9 @@ pub(crate) struct CaffeRecipeArgs {
     /// Threshold of the network's input.
     #[arg(long = "input-threshold", alias = "input_threshold", value_name = "HOW")]
     input_threshold: Option<InputThreshold>,
+    /// Threshold of the network's results.
+    #[arg(long, value_name = "HOW", default_value = "headroom")]
+    results: Results,
     /// Threshold of what local response normalization computes.
     #[arg(long, value_name = "HOW", default_value = "pass")]
     lrn: Lrn,
@@ -254,6 +257,14 @@ pub(crate) enum InputThreshold {
     Range,
     /// The largest magnitude
     Max,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Results {
+    /// Room for images that were not seen, so that no score is cut off
+    Headroom,
+    /// By the range method, like any other
+    Range,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -380,7 +391,7 @@ impl QuantizeArgs {
             model: model.deploy.clone(),
             output: self.output(&model.deploy, extension),
             data,
-            recipe: RecipeOptions { range, weights: Granularity::PerChannel, skip },
+            recipe: RecipeOptions { range, result_headroom: true, weights: Granularity::PerChannel, skip },
             emit_plan: self.emit_plan.clone(),
             threads: self.run.threads,
         };
@@ -445,7 +456,12 @@ impl CaffeRecipeArgs {
             (false, BitWidth::Eight) => DEFAULT_RANGE,
         };
         let range = self.range.unwrap_or(default);
-        RecipeOptions { range, weights: Granularity::PerChannel, skip: self.skip.clone() }
+        RecipeOptions {
+            range,
+            result_headroom: self.results == Results::Headroom,
+            weights: Granularity::PerChannel,
+            skip: self.skip.clone(),
+        }
     }
 }
 
