@@ -148,6 +148,14 @@ pub enum DocumentError {
         /// The path as given.
         path: PathBuf,
     },
+    /// A folder that outputs go to cannot be made.
+    #[error("cannot make the folder {}: {source}", path.display())]
+    OutputFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The file to be replaced is write-protected.
     #[error("cannot write {}: the existing file is read-only", path.display())]
     OutputReadOnly {
@@ -201,6 +209,7 @@ impl DocumentError {
             | Self::OutOfMemory { .. }
             | Self::ChangedWhileRead { .. }
             | Self::OutputFolderMissing { .. }
+            | Self::OutputFolder { .. }
             | Self::OutputReadOnly { .. }
             | Self::Write { .. }
             | Self::Restore { .. } => ErrorKind::Environment,
@@ -225,6 +234,7 @@ impl DocumentError {
             | Self::OutputNotAFile { path, .. }
             | Self::OutputUnnamed { path }
             | Self::OutputFolderMissing { path }
+            | Self::OutputFolder { path, .. }
             | Self::OutputReadOnly { path }
             | Self::DuplicateOutput { path }
             | Self::Write { path, .. }
@@ -256,6 +266,7 @@ impl DocumentError {
             Self::NotAFile { found, .. } | Self::OutputNotAFile { found, .. } => file_hint(found),
             Self::OutputUnnamed { .. } => Some("add a file name to the output path".into()),
             Self::OutputFolderMissing { path } => write_hint(path, io::ErrorKind::NotFound),
+            Self::OutputFolder { .. } => Some("choose another output path, or make the folder yourself".into()),
             Self::OutputReadOnly { .. } => Some("choose another output path, or make the file writable".into()),
             Self::OutOfMemory { .. } => Some("use a machine with more free memory".into()),
             Self::ChangedWhileRead { .. } => Some("wait until nothing writes to the file, then run again".into()),

@@ -30,6 +30,7 @@ use temporary::Temporary;
 #[derive(Default)]
 pub struct OutputSet<'a> {
     outputs: Vec<Output<'a>>,
+    makes_folders: bool,
 }
 
 struct Output<'a> {
@@ -64,6 +65,11 @@ impl<'a> OutputSet<'a> {
         self.outputs.push(Output { path: path.into(), content: Content::Writer(Box::new(write)) });
     }
 
+    /// Lets [`OutputSet::commit`] make the folders that outputs go to where they are missing.
+    pub fn make_folders(&mut self) {
+        self.makes_folders = true;
+    }
+
     /// Writes all files and returns their paths in the order they were added.
     ///
     /// Temporaries that a killed process left beside these outputs are removed first.
@@ -75,6 +81,9 @@ impl<'a> OutputSet<'a> {
     pub fn commit(self) -> Result<Vec<PathBuf>, DocumentError> {
         let paths: Vec<PathBuf> = self.outputs.iter().map(|output| output.path.clone()).collect();
         check_distinct(&paths)?;
+        if self.makes_folders {
+            paths.iter().try_for_each(|path| make_folder(path))?;
+        }
         for path in &paths {
             check_target(path)?;
         }
@@ -111,6 +120,11 @@ impl Content<'_> {
             Self::Writer(write) => write(out),
         }
     }
+}
+
+fn make_folder(path: &Path) -> Result<(), DocumentError> {
+    let folder = folder_of(path);
+    fs::create_dir_all(folder).map_err(|source| DocumentError::OutputFolder { path: folder.into(), source })
 }
 
 fn check_distinct(paths: &[PathBuf]) -> Result<(), DocumentError> {

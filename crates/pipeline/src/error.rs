@@ -168,14 +168,6 @@ pub enum Error {
         /// Name and shape of each output.
         outputs: Vec<String>,
     },
-    /// A folder for an output cannot be made.
-    #[error("cannot make the folder {}: {source}", .path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
     /// The written file does not read back as what was meant.
     #[error("{}: the written model does not read back: {cause}", .path.display())]
     Verification {

@@ -86,8 +86,11 @@ pub(super) fn channel_layout(node: &Node, weight: &Tensor) -> Option<ChannelLayo
     ChannelLayout::of_shape(weight.shape(), resolve_axis(axis, weight.rank()).ok()?)
 }
 
+/// Factors and offsets of a channel-wise scale.
+type FactorsAndOffsets = (Vec<f32>, Vec<f32>);
+
 /// Factors and offsets of a batch normalization with mean 0 and variance 1, which a channel-wise scale is.
-pub(super) fn batch_norm_parameters(graph: &Graph, node: &Node) -> Result<Option<(Vec<f32>, Vec<f32>)>, GraphError> {
+pub(super) fn batch_norm_parameters(graph: &Graph, node: &Node) -> Result<Option<FactorsAndOffsets>, GraphError> {
     let read = |slot: usize| -> Result<Option<Vec<f32>>, GraphError> {
         let constant = node.input(slot).map(|v| graph.constant(v)).transpose()?.flatten();
         Ok(constant.as_ref().and_then(|t| t.as_slice::<f32>().ok()).map(<[f32]>::to_vec))

@@ -28,6 +28,25 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
+fn missing_folders_are_made_only_on_request() {
+    let folder = folder();
+    let path = folder.path().join("a/b/net.json");
+    let outputs = |make: bool, path: &Path| {
+        let mut outputs = OutputSet::new();
+        outputs.add_bytes(path, b"{}".to_vec());
+        if make {
+            outputs.make_folders();
+        }
+        outputs.commit()
+    };
+    assert!(matches!(outputs(false, &path), Err(DocumentError::OutputFolderMissing { .. })));
+    assert_eq!(outputs(true, &path).unwrap(), std::slice::from_ref(&path));
+    let blocked = path.join("c/net.json");
+    let error = outputs(true, &blocked).unwrap_err();
+    assert!(matches!(error, DocumentError::OutputFolder { .. }) && error.hint().is_some(), "{error}");
+}
+
+#[test]
 fn creates_and_replaces_one_file() {
     let folder = folder();
     let path = folder.path().join("net.onnx");

@@ -1,3 +1,5 @@
+//! What single nodes and short chains of them compute on codes.
+
 use super::*;
 use crate::testing::Network;
 use quantize_ir::op::{Binary, Concat, Conv, Flatten, Gemm, GlobalPool, Nary, Padding, Rounding, Softmax, Window};

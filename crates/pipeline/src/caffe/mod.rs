@@ -21,7 +21,6 @@ use quantize_caffe::{CaffeDocument, import};
 use quantize_document::{Limits, OutputSet, SourceFile};
 use quantize_exec::{Emulation, Emulator, Program};
 use quantize_ir::{Graph, Op, ValueId};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -155,6 +154,8 @@ fn write(
     let text = file.to_text(options.file.style);
     let text = text.map_err(|e| Error::Verification { path: options.output.clone(), cause: e.to_string() })?;
     verify(&text, file, &options.output)?;
+    let merged = options.emit_merged.as_ref().map(|_| quantize_caffe::merged(&caffe.document, &settled.graph));
+    let merged = merged.transpose()?;
     let mut outputs = OutputSet::new();
     outputs.add_bytes(&options.output, text.into_bytes());
     let mut written = vec![options.output.clone()];
@@ -162,7 +163,13 @@ fn write(
         outputs.add_bytes(path, plan_file::bytes(settled, &options.model.deploy, &options.recipe, path)?);
         written.push(path.clone());
     }
-    make_folders(&written)?;
+    if let (Some(prefix), Some(merged)) = (&options.emit_merged, &merged) {
+        let (prototxt, caffemodel) = (with_suffix(prefix, ".prototxt"), with_suffix(prefix, ".caffemodel"));
+        outputs.add_writer(&prototxt, |out| merged.prototxt().write_to(out));
+        outputs.add_writer(&caffemodel, |out| merged.caffemodel().write_to(out));
+        written.extend([prototxt, caffemodel]);
+    }
+    outputs.make_folders();
     outputs.commit()?;
     Ok(written)
 }
@@ -183,15 +190,4 @@ fn with_suffix(prefix: &Path, suffix: &str) -> PathBuf {
     let mut name = prefix.as_os_str().to_owned();
     name.push(suffix);
     name.into()
-}
-
-/// Makes the folders outputs go to, as the original does.
-fn make_folders(outputs: &[PathBuf]) -> Result<(), Error> {
-    for path in outputs {
-        let folder = path.parent().filter(|f| !f.as_os_str().is_empty());
-        if let Some(folder) = folder {
-            fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.to_owned(), source })?;
-        }
-    }
-    Ok(())
 }
