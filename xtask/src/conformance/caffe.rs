@@ -4,6 +4,7 @@ mod command;
 mod determinism;
 mod emulation;
 mod fp32;
+mod identity;
 mod int8;
 mod networks;
 mod onnx;
@@ -13,6 +14,7 @@ use super::Check;
 
 /// All checks, the quick ones first.
 pub(super) const CHECKS: &[Check] = &[
+    ("identity", identity::check),
     ("fp32", fp32::check),
     ("onnx", onnx::check),
     ("int8", int8::check),
