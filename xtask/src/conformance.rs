@@ -3,11 +3,15 @@
 //! Each format has a list of checks; a check records one or more verdicts with the figures it measured. A check that
 //! needs what is not there is skipped in plain sight. The runtime lives in a virtual environment of its own.
 
+mod caffe;
+mod compare;
 mod context;
-mod lite0;
+mod files;
 mod npy;
 mod onnx;
 mod report;
+mod structure;
+mod usage;
 mod venv;
 
 use std::fs;
@@ -23,6 +27,8 @@ use report::{Report, Verdict};
 pub(crate) enum Format {
     /// ONNX, against onnxruntime.
     Onnx,
+    /// Caffe, against OpenCV and, as ONNX, against onnxruntime.
+    Caffe,
 }
 
 /// A named check.
@@ -32,12 +38,22 @@ impl Format {
     fn name(self) -> &'static str {
         match self {
             Self::Onnx => "onnx",
+            Self::Caffe => "caffe",
+        }
+    }
+
+    /// The packages of its virtual environment, one a line.
+    fn requirements(self) -> &'static str {
+        match self {
+            Self::Onnx => include_str!("../conformance/onnx/requirements.txt"),
+            Self::Caffe => include_str!("../conformance/caffe/requirements.txt"),
         }
     }
 
     fn checks(self) -> &'static [Check] {
         match self {
             Self::Onnx => onnx::CHECKS,
+            Self::Caffe => caffe::CHECKS,
         }
     }
 }
@@ -50,7 +66,7 @@ impl Format {
 ///
 /// If a check fails, if no check is run, or if the virtual environment or the program cannot be made.
 pub(crate) fn run(format: Format, only: &[String]) -> Result<()> {
-    let context = Context::prepare(format.name())?;
+    let context = Context::prepare(format.name(), format.requirements())?;
     let mut report = Report::default();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|word| name.contains(word.as_str()));
     for (name, check) in format.checks().iter().filter(|(name, _)| wanted(name)) {

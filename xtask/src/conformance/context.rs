@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::report::{Report, Verdict};
 use super::venv::Venv;
-use crate::error::{Error, Result, at};
+use crate::error::{Result, at};
 use crate::workspace;
 
 /// Names the folder of large models, images and reference outputs.
@@ -22,17 +22,18 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Builds `quantize`, prepares the runtime and an empty work folder for a format.
+    /// Builds `quantize`, prepares an environment with the runtime and an empty work folder for a format.
     ///
     /// # Errors
     ///
     /// If the build, the virtual environment or the folder fails.
-    pub(super) fn prepare(format: &str) -> Result<Self> {
+    pub(super) fn prepare(format: &str, requirements: &str) -> Result<Self> {
         let target = workspace::metadata()?.target_directory;
-        let venv = Venv::prepare(&target.join("conformance/venv"))?;
+        let outputs = target.join("conformance");
+        let venv = Venv::prepare(&outputs.join(format!("venv-{format}")), requirements)?;
         workspace::output(workspace::cargo().args(["build", "--release", "--locked", "--package", "quantize-cli"]))?;
         let quantize = target.join("release/quantize");
-        let work = target.join("conformance").join(format);
+        let work = outputs.join(format);
         if work.exists() {
             fs::remove_dir_all(&work).map_err(at(&work))?;
         }
@@ -46,7 +47,7 @@ impl Context {
         Command::new(&self.quantize)
     }
 
-    /// A script of `xtask/conformance`.
+    /// A script, by its path in `xtask/conformance`.
     pub(super) fn script(&self, name: &str) -> Command {
         self.venv.script(name)
     }
@@ -82,42 +83,4 @@ impl Context {
         }
         self.shared.as_deref()
     }
-}
-
-/// The files of a folder whose names the filter takes, sorted.
-///
-/// # Errors
-///
-/// If the folder cannot be read.
-pub(super) fn files(folder: &Path, takes: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).map_err(at(folder))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(at(folder))?.path();
-        if path.is_file() && path.file_name().and_then(|name| name.to_str()).is_some_and(&takes) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// The small networks of the repository's tests.
-///
-/// # Errors
-///
-/// If there are none.
-pub(super) fn tiny_models() -> Result<Vec<PathBuf>> {
-    let folder = workspace::root().join("tests/fixtures/models");
-    let models = files(&folder, |name| name.starts_with("tiny_") && name.ends_with(".onnx"))?;
-    if models.is_empty() {
-        Err(Error::NothingToCheck { what: "tests/fixtures/models/tiny_*.onnx" })
-    } else {
-        Ok(models)
-    }
-}
-
-/// The file name without its extension.
-pub(super) fn stem(path: &Path) -> String {
-    path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Reads numpy's `.npy` files of float32 and int64 numbers.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use quantize_pipeline::Tensor;
 
@@ -18,6 +18,15 @@ const MAGIC: &[u8] = b"\x93NUMPY";
 pub(super) fn read(path: &Path) -> Result<Tensor> {
     let bytes = fs::read(path).map_err(at(path))?;
     parse(&bytes).map_err(|cause| Error::Array { path: path.to_owned(), cause })
+}
+
+/// Reads several arrays.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(super) fn read_all(files: &[PathBuf]) -> Result<Vec<Tensor>> {
+    files.iter().map(|file| read(file)).collect()
 }
 
 /// The rows `count` from the beginning of an array, each as an array with a first axis of 1.

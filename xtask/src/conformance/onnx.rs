@@ -5,10 +5,11 @@ mod demo;
 mod determinism;
 mod fp32;
 mod identity;
+mod lite0;
 mod memory;
+mod models;
 mod networks;
 mod simulation;
-mod structure;
 
 use super::Check;
 

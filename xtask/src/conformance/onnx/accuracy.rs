@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use super::structure::Structure;
+use super::lite0::{Judgement, Lite0};
 use crate::conformance::context::Context;
-use crate::conformance::lite0::{Judgement, Lite0};
 use crate::conformance::report::{Report, Verdict};
+use crate::conformance::structure::Structure;
 use crate::error::{Result, at};
 use crate::workspace;
 

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::structure::Structure;
 use crate::conformance::context::Context;
 use crate::conformance::report::{Report, Verdict};
+use crate::conformance::structure::Structure;
 use crate::error::Result;
 use crate::workspace;
 
@@ -47,7 +47,7 @@ pub(super) fn check(context: &Context, report: &mut Report) -> Result<()> {
 
 /// Counts the right answers of a model in onnxruntime.
 fn classify(context: &Context, folder: &Path, model: &str) -> Result<Count> {
-    let mut script = context.script("classify.py");
+    let mut script = context.script("onnx/classify.py");
     script.arg(folder.join(model)).arg("--images").arg(folder.join("val"));
     workspace::json(script.arg("--labels").arg(folder.join("labels.csv")))
 }

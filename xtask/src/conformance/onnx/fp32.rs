@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use quantize_pipeline::{Model, Tensor};
+use quantize_pipeline::Model;
 use serde::Deserialize;
 
-use super::identity::WheelModels;
-use crate::conformance::context::{Context, stem, tiny_models};
-use crate::conformance::lite0::Lite0;
-use crate::conformance::npy;
+use super::lite0::Lite0;
+use super::models::{WheelModels, tiny_models};
+use crate::conformance::compare::relative_difference;
+use crate::conformance::context::Context;
+use crate::conformance::files::stem;
+use crate::conformance::npy::read_all;
 use crate::conformance::report::{Report, Verdict};
 use crate::error::{Error, Result};
 use crate::workspace;
@@ -109,7 +111,7 @@ fn judge(context: &Context, case: &Case) -> Result<Verdict> {
         if ours.len() != theirs.len() {
             return Ok(Verdict::Failed(format!("{} outputs instead of {}", ours.len(), theirs.len())));
         }
-        worst = ours.iter().zip(&theirs).map(|(ours, theirs)| difference(ours, theirs)).fold(worst, f64::max);
+        worst = ours.iter().zip(&theirs).map(|(ours, theirs)| relative_difference(ours, theirs)).fold(worst, f64::max);
     }
     let figures = format!("{} samples, difference {worst:.1e} of the output's scale", reference.samples.len());
     let unmet = if worst <= TOLERANCE { Vec::new() } else { vec![format!("more than {TOLERANCE:.0e} apart")] };
@@ -118,7 +120,7 @@ fn judge(context: &Context, case: &Case) -> Result<Verdict> {
 
 fn reference(context: &Context, case: &Case) -> Result<Reference> {
     let folder = context.folder("fp32")?.join(case.name.replace(' ', "-"));
-    let mut script = context.script("reference.py");
+    let mut script = context.script("onnx/reference.py");
     script.arg(&case.model).arg("--out").arg(folder);
     if let Some(input) = &case.input {
         script.arg("--input").arg(input);
@@ -130,51 +132,4 @@ fn reference(context: &Context, case: &Case) -> Result<Reference> {
         script.arg("--outputs").args(case.outputs);
     }
     workspace::json(&mut script)
-}
-
-fn read_all(files: &[PathBuf]) -> Result<Vec<Tensor>> {
-    files.iter().map(|file| npy::read(file)).collect()
-}
-
-/// The largest difference as a part of the largest magnitude of `theirs`; infinite if shapes, types or integers
-/// differ or a number is NaN.
-fn difference(ours: &Tensor, theirs: &Tensor) -> f64 {
-    if ours.shape() != theirs.shape() {
-        return f64::INFINITY;
-    }
-    match (ours.as_slice::<f32>(), theirs.as_slice::<f32>()) {
-        (Ok(ours), Ok(theirs)) => relative(ours, theirs),
-        _ if ours == theirs => 0.0,
-        _ => f64::INFINITY,
-    }
-}
-
-fn relative(ours: &[f32], theirs: &[f32]) -> f64 {
-    let scale = theirs.iter().map(|value| f64::from(value.abs())).fold(0.0, f64::max);
-    let differences = ours.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
-    let largest = differences.fold(0.0, |largest, d| if d.is_nan() { f64::INFINITY } else { f64::max(largest, d) });
-    if largest == 0.0 { 0.0 } else { largest / scale }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn differences_are_relative_and_never_hide_anything() {
-        let vector = |values: &[f32]| Tensor::vector(values.to_vec());
-        let cases = [
-            ("equal", vector(&[1.0, -4.0]), vector(&[1.0, -4.0]), 0.0),
-            ("a part of the scale", vector(&[1.0, -4.0]), vector(&[2.0, -4.0]), 0.25),
-            ("another shape", vector(&[1.0]), vector(&[1.0, 1.0]), f64::INFINITY),
-            ("not a number", vector(&[f32::NAN]), vector(&[1.0]), f64::INFINITY),
-            ("beside zeros", vector(&[1.0]), vector(&[0.0]), f64::INFINITY),
-            ("equal integers", Tensor::vector(vec![3i64]), Tensor::vector(vec![3i64]), 0.0),
-            ("other integers", Tensor::vector(vec![3i64]), Tensor::vector(vec![4i64]), f64::INFINITY),
-            ("another type", Tensor::vector(vec![3i64]), vector(&[3.0]), f64::INFINITY),
-        ];
-        for (name, ours, theirs, expected) in cases {
-            assert_eq!(difference(&ours, &theirs), expected, "{name}");
-        }
-    }
 }

@@ -1,38 +1,14 @@
 //! A plan that quantizes nothing writes the very same bytes, whatever the model contains.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::Deserialize;
-
-use crate::conformance::context::{Context, stem};
+use super::models::WheelModels;
+use crate::conformance::context::Context;
+use crate::conformance::files::stem;
 use crate::conformance::report::{Report, Verdict};
-use crate::error::{Error, Result, at};
+use crate::error::{Result, at};
 use crate::workspace;
-
-/// What `wheel_models.py` prints.
-#[derive(Deserialize)]
-pub(super) struct WheelModels {
-    /// Every model in the onnx wheel.
-    pub(super) models: Vec<PathBuf>,
-    /// The whole networks among them.
-    pub(super) light: Vec<PathBuf>,
-}
-
-impl WheelModels {
-    /// Asks the onnx package for its models.
-    ///
-    /// # Errors
-    ///
-    /// If the script fails or a list is empty.
-    pub(super) fn find(context: &Context) -> Result<Self> {
-        let found: Self = workspace::json(&mut context.script("wheel_models.py"))?;
-        if found.models.is_empty() || found.light.is_empty() {
-            return Err(Error::NothingToCheck { what: "the models in the test data of the onnx package" });
-        }
-        Ok(found)
-    }
-}
 
 /// `--skip '*'` on every model of the onnx wheel, without calibration data.
 pub(super) fn check(context: &Context, report: &mut Report) -> Result<()> {

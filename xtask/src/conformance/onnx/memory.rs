@@ -1,15 +1,11 @@
 //! Peak memory does not grow with the number of calibration images.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
-
-use crate::conformance::context::{Context, files};
-use crate::conformance::lite0::Lite0;
+use super::lite0::Lite0;
+use crate::conformance::context::Context;
+use crate::conformance::files::{Choice, some_photos};
 use crate::conformance::report::{Report, Verdict};
-use crate::error::{Result, at};
-use crate::workspace;
+use crate::conformance::usage::Usage;
+use crate::error::Result;
 
 /// The most memory a calibration may use, in 10⁶ bytes.
 const MOST_MB: f64 = 300.0;
@@ -19,15 +15,6 @@ const GROWTH: f64 = 0.05;
 
 /// Numbers of images that are compared.
 const IMAGES: [usize; 2] = [10, 100];
-
-/// What `peak_memory.py` prints.
-#[derive(Deserialize)]
-struct Peak {
-    status: i32,
-    peak_mb: f64,
-    seconds: f64,
-    stderr: String,
-}
 
 /// Quantizes Lite0 with few and with many images.
 pub(super) fn check(context: &Context, report: &mut Report) -> Result<()> {
@@ -52,24 +39,13 @@ pub(super) fn check(context: &Context, report: &mut Report) -> Result<()> {
         unmet.push(format!("the peaks are more than {:.0} % apart", 100.0 * GROWTH));
     }
     let each = peaks.iter().zip(IMAGES);
-    let figures = each.map(|(peak, count)| format!("{count} images: {:.1} MB in {:.1} s", peak.peak_mb, peak.seconds));
+    let figures = each.map(|(peak, count)| format!("{count} images: {}", peak.describe()));
     report.record("memory", Verdict::of(figures.collect::<Vec<_>>().join(", "), &unmet));
     Ok(())
 }
 
-fn measure(context: &Context, lite0: &Lite0, count: usize) -> Result<Peak> {
+fn measure(context: &Context, lite0: &Lite0, count: usize) -> Result<Usage> {
     let folder = context.folder(&format!("memory-{count}"))?;
-    let images = first_images(&lite0.calib, &folder.join("images"), count)?;
-    let quantize = lite0.quantize(context, &images, &folder.join("lite0.onnx"));
-    let mut script = context.script("peak_memory.py");
-    workspace::json(script.arg(quantize.get_program()).args(quantize.get_args()))
-}
-
-/// Copies the first images of a folder to a new one.
-fn first_images(from: &Path, to: &Path, count: usize) -> Result<PathBuf> {
-    fs::create_dir_all(to).map_err(at(to))?;
-    for image in files(from, |name| name.ends_with(".jpg"))?.iter().take(count) {
-        fs::copy(image, to.join(image.file_name().unwrap_or_default())).map_err(at(image))?;
-    }
-    Ok(to.to_owned())
+    let images = some_photos(&lite0.calib, &folder.join("images"), Choice { first: 0, step: 1, count })?;
+    Usage::of(context, &lite0.quantize(context, &images, &folder.join("lite0.onnx")))
 }

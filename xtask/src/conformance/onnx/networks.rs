@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::identity::WheelModels;
-use super::structure::Structure;
-use crate::conformance::context::{Context, stem, tiny_models};
+use super::models::{WheelModels, tiny_models};
+use crate::conformance::context::Context;
+use crate::conformance::files::stem;
 use crate::conformance::report::{Report, Verdict};
+use crate::conformance::structure::Structure;
 use crate::error::Result;
 use crate::workspace;
 
@@ -67,7 +68,7 @@ fn judge(context: &Context, model: &Path, name: &str) -> Result<Verdict> {
 
 fn random_images(context: &Context, model: &Path, name: &str) -> Result<PathBuf> {
     let images = context.folder("networks")?.join(format!("{name}-images"));
-    workspace::output(context.script("random_images.py").arg(model).arg("--out").arg(&images))?;
+    workspace::output(context.script("onnx/random_images.py").arg(model).arg("--out").arg(&images))?;
     Ok(images)
 }
 

@@ -7,8 +7,8 @@ use quantize_pipeline::{
     Silent, simulate_onnx,
 };
 
+use super::lite0::Lite0;
 use crate::conformance::context::Context;
-use crate::conformance::lite0::Lite0;
 use crate::conformance::npy;
 use crate::conformance::report::{Report, Verdict};
 use crate::error::{Error, Result};

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use super::context::Context;
+use crate::conformance::context::Context;
 use crate::error::Result;
 use crate::workspace;
 
@@ -69,7 +69,7 @@ impl Lite0 {
     pub(super) fn prepare(context: &Context, shared: &Path) -> Result<Self> {
         let model = shared.join(MODEL);
         let data = context.cache("lite0");
-        let mut script = context.script("prepare_images.py");
+        let mut script = context.script("onnx/prepare_images.py");
         script.arg("--model").arg(&model).arg("--images").arg(shared.join("images/val")).arg("--out").arg(&data);
         let prepared: Prepared = workspace::json(&mut script)?;
         Ok(Self { model, calib: shared.join("images/calib"), data, top1: prepared.top1 })
@@ -89,7 +89,7 @@ impl Lite0 {
     ///
     /// If the script fails, for instance because the model does not load.
     pub(super) fn judge(&self, context: &Context, model: &Path, logits: &Path) -> Result<Judgement> {
-        let mut script = context.script("judge.py");
+        let mut script = context.script("onnx/judge.py");
         workspace::json(script.arg(model).arg("--data").arg(&self.data).arg("--logits").arg(logits))
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::conformance::context::Context;
+use super::context::Context;
 use crate::error::Result;
 use crate::workspace;
 
