@@ -466,7 +466,7 @@ impl CaffeRecipeArgs {
 }
 
 /// What did best over several networks; see `docs/decisions/0007-thresholds-of-xfdnn.md`.
-const DEFAULT_RANGE: RangeMethod = RangeMethod::Percentile(99.99);
+const DEFAULT_RANGE: RangeMethod = RangeMethod::Percentile(99.998);
 
 impl FileArgs {
     fn bits(&self) -> Result<BitWidth, String> {
