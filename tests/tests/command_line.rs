@@ -253,11 +253,12 @@ fn wrong_labels_lower_the_accuracy() {
 fn the_demo_quantizes_and_evaluates() {
     let sandbox = Sandbox::new();
     let said = sandbox.quantize("demo -o digits").succeeded();
-    assert_eq!(said.stdout, "digits/digits.int8.onnx\n");
+    assert_eq!(said.stdout, "digits/digits.int8.onnx\ndigits/digits.json\n");
     for part in [
         "int8: ",
         "\non 400 digits that were not used for calibration:\n  fp32  top-1 9",
         "\n  int8  top-1 9",
+        "\n  xfDNN top-1 9",
         "\n  quantize onnx digits/digits.onnx --calib digits/calib --channels gray --scale 0.003921569\n",
     ] {
         assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
@@ -267,6 +268,11 @@ fn the_demo_quantizes_and_evaluates() {
     );
     assert_eq!(by_hand, outcome("by_hand.onnx\n", ""));
     assert!(sandbox.read("by_hand.onnx") == sandbox.read("digits/digits.int8.onnx"), "the commands it names differ");
+    let network = "digits/digits.prototxt digits/digits.caffemodel";
+    assert!(said.stderr.contains(&format!("\n  quantize caffe {network} --calib digits/calib --raw_scale 1\n")));
+    let by_hand = sandbox.quantize(&format!("caffe {network} --calib digits/calib --raw_scale 1 -q -o by_hand.json"));
+    assert_eq!(by_hand, outcome("by_hand.json\n", ""));
+    assert!(sandbox.read("by_hand.json") == sandbox.read("digits/digits.json"), "the commands it names differ");
 }
 
 #[test]

@@ -5,8 +5,9 @@ use crate::report;
 use crate::terminal::{Bar, Failure, note, result};
 use image::{DynamicImage, ImageFormat};
 use quantize_pipeline::{
-    Channels, DataOptions, EvaluateOptions, Evaluation, OutputSet, PreparationOptions, PreprocessOptions,
-    QuantizeOptions, RecipeOptions, evaluate, quantize_onnx,
+    CaffeFiles, Channels, DataOptions, EmulateOptions, EvaluateOptions, Evaluation, FileOptions, OutputSet,
+    PreparationOptions, PreprocessOptions, QuantizeCaffeOptions, QuantizeOptions, RecipeOptions, TransformerOptions,
+    default_range, emulate_caffe, evaluate, quantize_caffe, quantize_onnx,
 };
 use std::fmt::Write;
 use std::fs;
@@ -16,6 +17,10 @@ use std::process::ExitCode;
 
 /// The fp32 classifier.
 static MODEL: &[u8] = include_bytes!("../demo/digits.onnx");
+/// The same network in Caffe's format: its description.
+static DEPLOY: &[u8] = include_bytes!("../demo/digits.prototxt");
+/// Its weights.
+static WEIGHTS: &[u8] = include_bytes!("../demo/digits.caffemodel");
 /// Calibration images, side by side.
 static CALIBRATION_SHEET: &[u8] = include_bytes!("../demo/calib.png");
 /// Validation images, side by side.
@@ -30,6 +35,8 @@ const TILE: u32 = 16;
 struct Example {
     model: PathBuf,
     quantized: PathBuf,
+    caffe: CaffeFiles,
+    quantcfg: PathBuf,
     calibration: PathBuf,
     validation: PathBuf,
     labels: PathBuf,
@@ -40,6 +47,12 @@ impl Example {
         Self {
             model: folder.join("digits.onnx"),
             quantized: folder.join("digits.int8.onnx"),
+            caffe: CaffeFiles {
+                deploy: folder.join("digits.prototxt"),
+                weights: folder.join("digits.caffemodel"),
+                read: Default::default(),
+            },
+            quantcfg: folder.join("digits.json"),
             calibration: folder.join("calib"),
             validation: folder.join("val"),
             labels: folder.join("labels.csv"),
@@ -63,6 +76,8 @@ impl Example {
         let mut outputs = OutputSet::new();
         outputs.add_bytes(&self.labels, labels.into_bytes());
         outputs.add_bytes(&self.model, MODEL);
+        outputs.add_bytes(&self.caffe.deploy, DEPLOY);
+        outputs.add_bytes(&self.caffe.weights, WEIGHTS);
         outputs.commit().map_err(quantize_pipeline::Error::from)?;
         Ok(())
     }
@@ -99,11 +114,15 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let summary = quantize_onnx(&quantization(&example, args), &bar)?;
     let fp32 = evaluate(&evaluation(&example, &example.model, args), &bar)?;
     let int8 = evaluate(&evaluation(&example, &example.quantized, args), &bar)?;
+    let file = quantize_caffe(&caffe_quantization(&example, args), &bar)?;
+    let emulated = emulate_caffe(&emulation(&example, args), &bar)?;
     if !args.run.quiet {
         note(&report::text(&summary, args.run.verbose));
-        note(&closing(&example, &fp32, &int8));
+        note(&format!("\nthe same network in Caffe's format, for the xfDNN runtime:\n{}", report::text(&file, false)));
+        note(&closing(&example, &fp32, &int8, emulated.labelled.as_ref().map(|(_, int8)| int8)));
     }
     result(&example.quantized.display().to_string())?;
+    result(&example.quantcfg.display().to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -122,6 +141,39 @@ fn quantization(example: &Example, args: &DemoArgs) -> QuantizeOptions {
     }
 }
 
+fn caffe_quantization(example: &Example, args: &DemoArgs) -> QuantizeCaffeOptions {
+    let file = FileOptions::default();
+    QuantizeCaffeOptions {
+        model: example.caffe.clone(),
+        output: example.quantcfg.clone(),
+        data: Some(caffe_data(&example.calibration)),
+        recipe: RecipeOptions { range: default_range(file.bits), ..RecipeOptions::default() },
+        file,
+        emit_merged: None,
+        emit_plan: None,
+        threads: args.run.threads,
+    }
+}
+
+fn emulation(example: &Example, args: &DemoArgs) -> EmulateOptions {
+    EmulateOptions {
+        model: example.caffe.clone(),
+        quantcfg: example.quantcfg.clone(),
+        data: caffe_data(&example.validation),
+        limit: None,
+        labels: Some(example.labels.clone()),
+        flavor: None,
+        threads: args.run.threads,
+    }
+}
+
+/// The example's images as [`data`] has them, in the words of Caffe's tools.
+fn caffe_data(folder: &Path) -> DataOptions {
+    let transformer = TransformerOptions { raw_scale: Some(1.0), ..Default::default() };
+    let preparation = PreparationOptions::Caffe(transformer);
+    DataOptions { path: folder.to_owned(), sampling: Default::default(), preparation }
+}
+
 /// The example's images, as the network was trained on them.
 fn data(folder: &Path) -> DataOptions {
     let preparation = PreparationOptions::Pillow(preprocess());
@@ -137,26 +189,38 @@ fn evaluation(example: &Example, model: &Path, args: &DemoArgs) -> EvaluateOptio
     }
 }
 
-fn closing(example: &Example, fp32: &Evaluation, int8: &Evaluation) -> String {
+fn closing(example: &Example, fp32: &Evaluation, int8: &Evaluation, emulated: Option<&Evaluation>) -> String {
     let (model, calibration) = (example.model.display(), example.calibration.display());
-    format!(
+    let (deploy, weights) = (example.caffe.deploy.display(), example.caffe.weights.display());
+    let mut text = format!(
         "
 on 400 digits that were not used for calibration:
   fp32  {}
   int8  {}
-
+",
+        report::evaluation(fp32),
+        report::evaluation(int8),
+    );
+    if let Some(xfdnn) = emulated {
+        let _ = writeln!(text, "  xfDNN {} (emulated)", report::evaluation(xfdnn));
+    }
+    let _ = write!(
+        text,
+        "
 fp32 model: {model}
 int8 model: {}
+Caffe:      {deploy}, {weights} (fp32), {} (quantization file)
 images:     {calibration} (calibration), {} with {}
 
 the same by hand:
-  quantize onnx {model} --calib {calibration} --channels gray --scale 0.003921569",
-        report::evaluation(fp32),
-        report::evaluation(int8),
+  quantize onnx {model} --calib {calibration} --channels gray --scale 0.003921569
+  quantize caffe {deploy} {weights} --calib {calibration} --raw_scale 1",
         example.quantized.display(),
+        example.quantcfg.display(),
         example.validation.display(),
         example.labels.display(),
-    )
+    );
+    text
 }
 
 #[cfg(test)]

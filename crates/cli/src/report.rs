@@ -15,7 +15,7 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
         out.push('\n');
     };
     if summary.quantized.is_empty() {
-        line("nothing was quantized; the output is a copy of the model".into());
+        line(format!("nothing was quantized; {}", untouched(summary)));
     } else {
         let total: usize = summary.quantized.iter().map(|(_, n)| n).sum();
         let ops: Vec<String> = summary.quantized.iter().map(|(op, n)| format!("{n} {op}")).collect();
@@ -24,7 +24,8 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
             line(format!("      {} nodes folded into them", summary.folded));
         }
     }
-    for kept in summary.kept.iter().filter(|k| k.notable || verbose) {
+    let only_exported = summary.exported && summary.quantized.is_empty();
+    for kept in summary.kept.iter().filter(|k| (k.notable && !only_exported) || verbose) {
         line(kept_line(kept, verbose));
     }
     summary.bytes_after.map(|after| size_line(summary.bytes_before, after)).into_iter().for_each(&mut line);
@@ -51,6 +52,15 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
     }
     out.truncate(out.trim_end().len());
     out
+}
+
+/// What was written if nothing was quantized.
+fn untouched(summary: &Summary) -> &'static str {
+    match (summary.exported, summary.bytes_after) {
+        (true, _) => "the output is the fp32 model",
+        (false, Some(_)) => "the output is a copy of the model",
+        (false, None) => "the output has no entries",
+    }
 }
 
 fn kept_line(kept: &Kept, verbose: bool) -> String {

@@ -86,6 +86,7 @@ pub(crate) fn quantize_graph(
     let bytes = export(model.graph(), &name)?;
     let exported = OnnxModel::from_source(SourceFile::from_bytes(model.path(), bytes))?;
     let mut summary = quantize(&exported, options, progress)?;
+    summary.exported = true;
     summary.warnings.splice(0..0, model.problems().iter().cloned());
     Ok(summary)
 }

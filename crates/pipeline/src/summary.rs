@@ -17,6 +17,8 @@ const WORST: usize = 5;
 pub struct Summary {
     /// Files written, the model first.
     pub written: Vec<PathBuf>,
+    /// Whether the model came from another format.
+    pub exported: bool,
     /// Bytes of the fp32 model.
     pub bytes_before: u64,
     /// Bytes of the written model; `None` if what was written is no model.
@@ -83,6 +85,7 @@ pub(crate) fn of(
     let left = plan.nodes.len() - plan.nodes.values().filter(absorbed).count();
     Summary {
         written,
+        exported: false,
         bytes_before: model.file_bytes(),
         bytes_after,
         images: data.as_ref().map_or(0, Data::len),

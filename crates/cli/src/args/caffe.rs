@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use quantize_pipeline::{
     BitWidth, CaffeFiles, DataOptions, EmulateOptions, FileOptions, Flavor, Granularity, PreparationOptions,
     QuantizeCaffeOptions, QuantizeOptions, RangeMethod, ReadOptions, RecipeOptions, Release, TextStyle, Thresholds,
-    TransformerOptions,
+    TransformerOptions, default_range,
 };
 use std::path::{Path, PathBuf};
 
@@ -449,12 +449,7 @@ const ORIGINAL_SIZE: usize = 8;
 
 impl CaffeRecipeArgs {
     fn options(&self, compat: bool, bits: BitWidth) -> RecipeOptions {
-        let default = match (compat, bits) {
-            (true, _) => RangeMethod::CdfKl,
-            // 16 bits have room for outliers.
-            (false, BitWidth::Sixteen) => RangeMethod::MinMax,
-            (false, BitWidth::Eight) => DEFAULT_RANGE,
-        };
+        let default = if compat { RangeMethod::CdfKl } else { default_range(bits) };
         let range = self.range.unwrap_or(default);
         RecipeOptions {
             range,
@@ -464,9 +459,6 @@ impl CaffeRecipeArgs {
         }
     }
 }
-
-/// What did best over several networks; see `docs/decisions/0007-thresholds-of-xfdnn.md`.
-const DEFAULT_RANGE: RangeMethod = RangeMethod::Percentile(99.998);
 
 impl FileArgs {
     fn bits(&self) -> Result<BitWidth, String> {

@@ -5,7 +5,7 @@ mod options;
 mod sequential;
 
 pub use emulation::{EmulatedLayer, EmulatedOutput, EmulationReport, emulate_caffe};
-pub use options::{CaffeFiles, EmulateOptions, FileOptions, QuantizeCaffeOptions, Release, Thresholds};
+pub use options::{CaffeFiles, EmulateOptions, FileOptions, QuantizeCaffeOptions, Release, Thresholds, default_range};
 
 use crate::accuracy::{Accuracy, compare};
 use crate::error::Error;

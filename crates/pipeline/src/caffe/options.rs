@@ -3,6 +3,7 @@
 use crate::options::{DataOptions, RecipeOptions};
 use quantize_caffe::ReadOptions;
 use quantize_caffe::xfdnn::{EntryKinds, FileFormat, TextStyle};
+use quantize_numerics::RangeMethod;
 use quantize_numerics::xfdnn::{BitWidth, Flavor};
 use std::path::PathBuf;
 
@@ -92,6 +93,15 @@ impl FileOptions {
     /// The form of the numbers.
     pub(crate) fn format(&self) -> FileFormat {
         FileFormat { flavor: self.flavor, bits: self.bits }
+    }
+}
+
+/// The range method that did best over several networks; see `docs/decisions/0007-thresholds-of-xfdnn.md`. 16 bits
+/// have room for outliers.
+pub fn default_range(bits: BitWidth) -> RangeMethod {
+    match bits {
+        BitWidth::Eight => RangeMethod::Percentile(99.998),
+        BitWidth::Sixteen => RangeMethod::MinMax,
     }
 }
 
