@@ -13,7 +13,6 @@ pub mod caffe;
 pub mod fixtures;
 pub mod graphs;
 pub mod models;
-pub mod npz;
 pub mod pictures;
 pub mod quantcfg;
 pub mod sandbox;

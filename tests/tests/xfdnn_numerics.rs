@@ -1,13 +1,14 @@
 //! The arithmetic of xfDNN against thresholds, integers and published quantization files of the original.
 #![allow(clippy::unwrap_used)]
 
+use quantize_ir::Tensor;
 use quantize_numerics::TensorStats;
 use quantize_numerics::xfdnn::multiplier::{average_factor, eltwise_factor, product_factor};
 use quantize_numerics::xfdnn::{
     BiasGrid, BitWidth, Flavor, Limits, Multiplier, Rescaler, Stage, SymmetricGrid, average_pool, kl_threshold,
     kl_threshold_of, power_of_two_threshold, scale_factor, weight_scale_factor,
 };
-use quantize_tests::npz;
+use quantize_tests::arrays::{npy, npz};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -69,14 +70,18 @@ fn multiplier(value: &Value) -> Multiplier {
 
 const WIDTHS: [(BitWidth, &str); 2] = [(BitWidth::Eight, "bw8"), (BitWidth::Sixteen, "bw16")];
 
+fn floats(array: &Tensor) -> &[f32] {
+    array.as_slice().unwrap()
+}
+
 #[test]
 fn thresholds_equal_those_of_the_original() {
     let Some(golden) = golden() else { return };
     let expected = json(&golden.join("vectors/kl_threshold_expected.json"));
-    let inputs = npz::read(&golden.join("vectors/kl_threshold_inputs.npz"));
+    let inputs = npz(&golden.join("vectors/kl_threshold_inputs.npz"));
     for (name, input) in &inputs {
         // In several parts, as a batch of images is.
-        let parts: Vec<&[f32]> = input.data.chunks(7001).collect();
+        let parts: Vec<&[f32]> = floats(input).chunks(7001).collect();
         for (bits, key) in WIDTHS {
             let (found, expected) = (kl_threshold(&parts, bits), real(&expected[name], key));
             assert!((found - expected).abs() <= 1e-12 * expected, "{name} {key}: {found} {expected}");
@@ -88,15 +93,15 @@ fn thresholds_equal_those_of_the_original() {
 #[test]
 fn thresholds_of_whole_input_batches_equal_those_of_the_reference_pass() {
     let Some(golden) = golden() else { return };
-    let images = npz::read_npy(&golden.join("e2e_open_nsfw/input4.npy"));
+    let images = npy(&golden.join("e2e_open_nsfw/input4.npy"));
     let pass = json(&golden.join("e2e_open_nsfw/pass_log.json"));
-    let synthetic = &npz::read(&golden.join("tiny_mix/fp32.npz"))["input"];
+    let synthetic = &npz(&golden.join("tiny_mix/fp32.npz"))["input"];
     let tiny = &json(&golden.join("tiny_mix/fp32_and_log.json"))["threshold_log_faithful"];
     for (bits, key) in WIDTHS {
         let first_of_pass = real(&pass[key]["log"][0], "th_layer_out");
         for (batch, expected) in [(&images, first_of_pass), (synthetic, real(&tiny[key][0], "th"))] {
-            let found = kl_threshold(&[&batch.data], bits);
-            assert!((found - expected).abs() <= 1e-12 * expected, "{:?} {key}: {found} {expected}", batch.shape);
+            let found = kl_threshold(&[floats(batch)], bits);
+            assert!((found - expected).abs() <= 1e-12 * expected, "{:?} {key}: {found} {expected}", batch.shape());
         }
     }
 }
@@ -108,9 +113,9 @@ fn thresholds_from_one_pass_are_near_those_of_the_original() {
     let Some(golden) = golden() else { return };
     let expected = json(&golden.join("vectors/kl_threshold_expected.json"));
     let mut same = 0;
-    for (name, input) in npz::read(&golden.join("vectors/kl_threshold_inputs.npz")) {
+    for (name, input) in npz(&golden.join("vectors/kl_threshold_inputs.npz")) {
         let mut stats = TensorStats::new();
-        for (image, part) in (0..).zip(input.data.chunks(7001)) {
+        for (image, part) in (0..).zip(floats(&input).chunks(7001)) {
             stats.observe(image, None, part).unwrap();
         }
         for (bits, key) in WIDTHS {
