@@ -70,7 +70,7 @@ fn multiplier(value: &Value) -> Multiplier {
 
 const WIDTHS: [(BitWidth, &str); 2] = [(BitWidth::Eight, "bw8"), (BitWidth::Sixteen, "bw16")];
 
-fn floats(array: &Tensor) -> &[f32] {
+fn elements(array: &Tensor) -> &[f32] {
     array.as_slice().unwrap()
 }
 
@@ -81,7 +81,7 @@ fn thresholds_equal_those_of_the_original() {
     let inputs = npz(&golden.join("vectors/kl_threshold_inputs.npz"));
     for (name, input) in &inputs {
         // In several parts, as a batch of images is.
-        let parts: Vec<&[f32]> = floats(input).chunks(7001).collect();
+        let parts: Vec<&[f32]> = elements(input).chunks(7001).collect();
         for (bits, key) in WIDTHS {
             let (found, expected) = (kl_threshold(&parts, bits), real(&expected[name], key));
             assert!((found - expected).abs() <= 1e-12 * expected, "{name} {key}: {found} {expected}");
@@ -100,7 +100,7 @@ fn thresholds_of_whole_input_batches_equal_those_of_the_reference_pass() {
     for (bits, key) in WIDTHS {
         let first_of_pass = real(&pass[key]["log"][0], "th_layer_out");
         for (batch, expected) in [(&images, first_of_pass), (synthetic, real(&tiny[key][0], "th"))] {
-            let found = kl_threshold(&[floats(batch)], bits);
+            let found = kl_threshold(&[elements(batch)], bits);
             assert!((found - expected).abs() <= 1e-12 * expected, "{:?} {key}: {found} {expected}", batch.shape());
         }
     }
@@ -115,7 +115,7 @@ fn thresholds_from_one_pass_are_near_those_of_the_original() {
     let mut same = 0;
     for (name, input) in npz(&golden.join("vectors/kl_threshold_inputs.npz")) {
         let mut stats = TensorStats::new();
-        for (image, part) in (0..).zip(floats(&input).chunks(7001)) {
+        for (image, part) in (0..).zip(elements(&input).chunks(7001)) {
             stats.observe(image, None, part).unwrap();
         }
         for (bits, key) in WIDTHS {
