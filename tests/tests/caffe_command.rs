@@ -197,6 +197,31 @@ fn releases_of_the_original_have_their_entries() {
 }
 
 #[test]
+fn a_scale_behind_a_convolution_folds_unless_release_1_3_keeps_it() {
+    // `bottom` of the gain becomes the second convolution; the sum is gone.
+    let sandbox = SmallNet::new()
+        .with(
+            "layer { name: \"sum\" type: \"Eltwise\" bottom: \"conv1\" bottom: \"conv2\" top: \"sum\" \
+             eltwise_param { operation: SUM } }\n",
+            "",
+        )
+        .with("bottom: \"sum\"", "bottom: \"conv2\"")
+        .sandbox();
+    for (options, layers) in [
+        ("--preset compat", ["conv1", "conv2", "gain"].as_slice()),
+        ("--preset compat --compat-release 1.2", &["conv1", "conv2"]),
+        ("", &["conv1", "conv2", "pool", "fc"]),
+    ] {
+        let file = quantized(&sandbox, options);
+        assert_eq!(names(&file), layers, "{options}");
+        let line =
+            "caffe emulate net.prototxt net.caffemodel --quantcfg out.json --data images --output-format json -q";
+        let report: Json = serde_json::from_str(&sandbox.quantize(line).succeeded().stdout).unwrap();
+        assert!(report["output"]["sqnr_db"].as_f64().unwrap() > 15.0, "{options}: {}", report["output"]);
+    }
+}
+
+#[test]
 fn steps_are_powers_of_two_on_request() {
     let sandbox = net();
     let file = quantized(&sandbox, "--power-of-two");

@@ -48,7 +48,13 @@ fn graph(document: &Arc<CaffeDocument>) -> Graph {
 /// What quantization for the xfDNN runtime folds.
 fn folded(document: &Arc<CaffeDocument>) -> Graph {
     let entries = EntryKinds { inner_product: true, eltwise: true, average_pool: true, scale: true };
-    let recipe = XfdnnRecipe { document: Arc::clone(document), bits: BitWidth::Eight, entries, float_lrn: false };
+    let recipe = XfdnnRecipe {
+        document: Arc::clone(document),
+        bits: BitWidth::Eight,
+        entries,
+        keeps_lone_scale: false,
+        float_lrn: false,
+    };
     prepare(&graph(document), &recipe, &BTreeSet::new()).unwrap().graph
 }
 

@@ -70,6 +70,11 @@ pub trait Recipe {
     /// What the target can do with `node`.
     fn support(&self, graph: &Graph, node: NodeId) -> Support;
 
+    /// Whether `node` may vanish into the weights of the node before it.
+    fn may_fold(&self, _graph: &Graph, _node: NodeId) -> bool {
+        true
+    }
+
     /// Whether what only leads to the network's results stays real; otherwise results are rounded like any value.
     fn results_stay_real(&self) -> bool {
         true

@@ -28,7 +28,8 @@ pub fn prepare(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> R
     let mut kept: BTreeSet<NodeId> = skip.clone();
     loop {
         let mut prepared = Preparation { graph: graph.clone(), selection: Selection::default(), log: Vec::new() };
-        let folded_into = prepared.fold(&kept, skip)?;
+        let may_vanish = |id: NodeId| !skip.contains(&id) && recipe.may_fold(graph, id);
+        let folded_into = prepared.fold(&kept, &may_vanish)?;
         prepared.selection = select(&prepared.graph, recipe, skip)?;
         let in_vain: Vec<NodeId> = folded_into.into_iter().filter(|id| !prepared.selection.quantizes(*id)).collect();
         if in_vain.is_empty() {
@@ -39,7 +40,7 @@ pub fn prepare(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> R
 }
 
 impl Preparation {
-    fn fold(&mut self, kept: &BTreeSet<NodeId>, skip: &BTreeSet<NodeId>) -> Result<Vec<NodeId>, PassError> {
+    fn fold(&mut self, kept: &BTreeSet<NodeId>, may_vanish: &dyn Fn(NodeId) -> bool) -> Result<Vec<NodeId>, PassError> {
         let mut folded_into = Vec::new();
         for id in self.graph.topological_order()? {
             if kept.contains(&id) {
@@ -47,7 +48,7 @@ impl Preparation {
             }
             let changed = self.apply(sum_to_add(&self.graph, id))?
                 | self.apply(fold_factors(&self.graph, id)?)?
-                | self.apply(fold_followers(&self.graph, id, &|n| !skip.contains(&n))?)?;
+                | self.apply(fold_followers(&self.graph, id, may_vanish)?)?;
             if changed {
                 folded_into.push(id);
             }

@@ -36,6 +36,9 @@ pub struct XfdnnRecipe {
     pub bits: BitWidth,
     /// What has entries.
     pub entries: EntryKinds,
+    /// Whether a `Scale` folds only together with the `BatchNorm` before it, and has an entry otherwise, as the original
+    /// has it.
+    pub keeps_lone_scale: bool,
     /// Whether local response normalization runs in float on its own ranges rather than passing its input's threshold
     /// on.
     pub float_lrn: bool,
@@ -68,6 +71,11 @@ impl Recipe for XfdnnRecipe {
             Op::Clip if clip_limits(graph, node).is_some_and(|(lo, hi)| lo == 0.0 && hi > 0.0) => Support::Absorbed,
             _ => Support::Keep(KeepReason::NoIntegerKernel),
         }
+    }
+
+    fn may_fold(&self, graph: &Graph, id: NodeId) -> bool {
+        let lone = |node: &Node| self.kind(node) == Some("Scale") && !self.follows_batch_norm(graph, node);
+        !self.keeps_lone_scale || !graph.node(id).is_some_and(lone)
     }
 
     fn results_stay_real(&self) -> bool {
@@ -121,6 +129,11 @@ impl XfdnnRecipe {
     /// The type of the layer whose main operator `node` is.
     pub(super) fn kind(&self, node: &Node) -> Option<&str> {
         self.document.layer(node.origin.source()?).map(|layer| layer.kind.as_str())
+    }
+
+    fn follows_batch_norm(&self, graph: &Graph, node: &Node) -> bool {
+        let before = node.input(0).and_then(|x| graph.producer(x));
+        before.is_some_and(|(_, before)| self.kind(before) == Some("BatchNorm"))
     }
 
     fn eltwise(&self, graph: &Graph, node: &Node) -> Support {

@@ -63,6 +63,7 @@ pub fn quantize_caffe(options: &QuantizeCaffeOptions, progress: &dyn Progress) -
         document: Arc::clone(&caffe.document),
         bits: options.file.bits,
         entries: options.file.entries(),
+        keeps_lone_scale: options.file.release.is_some() && options.file.entries().scale,
         float_lrn: options.file.float_lrn,
     };
     let job = Job {
