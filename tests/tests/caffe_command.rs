@@ -212,12 +212,7 @@ fn a_scale_behind_a_convolution_folds_unless_release_1_3_keeps_it() {
         ("--preset compat --compat-release 1.2", &["conv1", "conv2"]),
         ("", &["conv1", "conv2", "pool", "fc"]),
     ] {
-        let file = quantized(&sandbox, options);
-        assert_eq!(names(&file), layers, "{options}");
-        let line =
-            "caffe emulate net.prototxt net.caffemodel --quantcfg out.json --data images --output-format json -q";
-        let report: Json = serde_json::from_str(&sandbox.quantize(line).succeeded().stdout).unwrap();
-        assert!(report["output"]["sqnr_db"].as_f64().unwrap() > 15.0, "{options}: {}", report["output"]);
+        assert_eq!(names(&quantized(&sandbox, options)), layers, "{options}");
     }
 }
 

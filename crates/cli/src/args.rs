@@ -6,8 +6,8 @@ use crate::list::List;
 use caffe::CaffeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
-    Channels, DataOptions, Granularity, Interpolation, Layout, PRESETS, PreparationOptions, PreprocessOptions,
-    QuantizeOptions, RangeMethod, RecipeOptions, Sampling,
+    Channels, DataOptions, Granularity, InputRange, Interpolation, Layout, PRESETS, PreparationOptions,
+    PreprocessOptions, QuantizeOptions, RangeMethod, RecipeOptions, Sampling,
 };
 use std::path::PathBuf;
 
@@ -102,7 +102,7 @@ pub(crate) struct RecipeArgs {
     /// Set of choices below.
     #[arg(long, default_value = "fast")]
     pub(crate) preset: RecipePreset,
-    /// How activation ranges follow from statistics: minmax, percentile, percentile=99.99, mse, cdf-kl
+    /// How activation ranges follow from statistics: minmax, percentile, percentile=99.99, mse, cdf-kl, headroom
     /// [default: of the preset].
     #[arg(long, value_name = "METHOD", value_parser = parse_range)]
     pub(crate) range: Option<RangeMethod>,
@@ -233,6 +233,7 @@ impl RecipeArgs {
         }
         RecipeOptions {
             range: self.range.unwrap_or(range),
+            input: InputRange::Possible,
             result_headroom: true,
             weights: match self.weights.unwrap_or(weights) {
                 WeightScales::PerChannel => Granularity::PerChannel,

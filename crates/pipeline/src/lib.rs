@@ -35,7 +35,8 @@ pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use model::Model;
 pub use onnx::{Simulation, quantize_onnx, simulate_onnx};
 pub use options::{
-    DataOptions, Granularity, PreparationOptions, PreprocessOptions, QuantizeOptions, RecipeOptions, TransformerOptions,
+    DataOptions, Granularity, InputRange, PreparationOptions, PreprocessOptions, QuantizeOptions, RecipeOptions,
+    TransformerOptions,
 };
 pub use progress::{Progress, Silent};
 pub use summary::{Kept, Summary, WorstTensor};

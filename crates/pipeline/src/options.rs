@@ -14,11 +14,25 @@ pub enum Granularity {
     PerTensor,
 }
 
+/// How the range of the network's input is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InputRange {
+    /// What pixels can give, whatever the samples show; by the range method where samples are arrays.
+    #[default]
+    Possible,
+    /// By the range method, like any other.
+    Method,
+    /// Smallest and largest value of the samples.
+    Observed,
+}
+
 /// Which parameters are chosen, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecipeOptions {
     /// How activation ranges follow from statistics.
     pub range: RangeMethod,
+    /// How the range of the network's input is found.
+    pub input: InputRange,
     /// Whether the network's results, where they are rounded, get room for images that were not seen, whatever the
     /// range method.
     pub result_headroom: bool,
@@ -30,7 +44,13 @@ pub struct RecipeOptions {
 
 impl Default for RecipeOptions {
     fn default() -> Self {
-        Self { range: RangeMethod::MinMax, result_headroom: true, weights: Granularity::PerChannel, skip: Vec::new() }
+        Self {
+            range: RangeMethod::MinMax,
+            input: InputRange::Possible,
+            result_headroom: true,
+            weights: Granularity::PerChannel,
+            skip: Vec::new(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! From statistics to a plan: parameters of activations, then of the constants that depend on them.
 
 use crate::error::Error;
-use crate::options::{Granularity, RecipeOptions};
+use crate::options::{Granularity, InputRange, RecipeOptions};
 use quantize_calib::Statistics;
 use quantize_ir::op::behaviour::result_bound;
 use quantize_ir::shape::resolve_axis;
@@ -119,9 +119,7 @@ impl Planner<'_> {
             return Ok(ActivationPlan { params, shares: value, method: "possible input range".into(), sqnr_db });
         }
         let bound = self.bound(value);
-        let is_result = self.options.result_headroom && self.selection.results.contains(&value);
-        let method = if is_result { RangeMethod::Headroom } else { self.options.range };
-        let found = estimate(stats, qtype, symmetric, method, bound).map_err(failed)?;
+        let found = estimate(stats, qtype, symmetric, self.method(value), bound).map_err(failed)?;
         let sqnr_db = Some(sqnr_db_of(stats.second_moment(), found.expected_mse));
         let remarkable = |n: &&RangeNote| matches!(n, RangeNote::FarFromZero | RangeNote::ConstantZero);
         for note in found.notes.iter().filter(remarkable) {
@@ -129,6 +127,18 @@ impl Planner<'_> {
         }
         let params = QuantParams::from(found.params.params).with_range(found.range);
         Ok(ActivationPlan { params, shares: value, method: found.method_used.to_string(), sqnr_db })
+    }
+
+    /// How the range of `value` follows from its statistics.
+    fn method(&self, value: ValueId) -> RangeMethod {
+        let is_input = self.graph.inputs().contains(&value);
+        if self.options.result_headroom && self.selection.results.contains(&value) {
+            RangeMethod::Headroom
+        } else if is_input && self.options.input == InputRange::Observed {
+            RangeMethod::MinMax
+        } else {
+            self.options.range
+        }
     }
 
     /// The interval the producer confines `value` to.

@@ -4,7 +4,7 @@ use crate::calibrate::calibrate;
 use crate::data::Data;
 use crate::error::Error;
 use crate::model::{ConstantEvaluator, Model};
-use crate::options::{DataOptions, RecipeOptions};
+use crate::options::{DataOptions, InputRange, RecipeOptions};
 use crate::planning::{Planned, make_plan};
 use crate::progress::Progress;
 use crate::selection::matching;
@@ -106,7 +106,8 @@ fn planned(job: &Job<'_>, ready: Ready, progress: &dyn Progress) -> Result<Settl
     let path = job.model.path();
     let observed: BTreeSet<ValueId> = selection.observed().collect();
     let statistics = calibrate(&graph, path, &observed, &data, job.threads, progress)?;
-    let input_range = data.possible_range()?.map(|range| (data.input(), range));
+    let possible = if job.options.input == InputRange::Possible { data.possible_range()? } else { None };
+    let input_range = possible.map(|range| (data.input(), range));
     let Planned { plan, remarks } =
         make_plan(&graph, path, &selection, &statistics, job.recipe, job.options, input_range)?;
     log.extend(absorbed(&graph, &plan));

@@ -7,9 +7,9 @@ use super::{OutputFormat, PreprocessArgs, RunArgs, sampling};
 use crate::list::List;
 use clap::{Args, Subcommand, ValueEnum};
 use quantize_pipeline::{
-    BitWidth, CaffeFiles, DataOptions, EmulateOptions, FileOptions, Flavor, Granularity, PreparationOptions,
-    QuantizeCaffeOptions, QuantizeOptions, RangeMethod, ReadOptions, RecipeOptions, Release, TextStyle, Thresholds,
-    TransformerOptions, default_range,
+    BitWidth, CaffeFiles, DataOptions, EmulateOptions, FileOptions, Flavor, Granularity, InputRange,
+    PreparationOptions, QuantizeCaffeOptions, QuantizeOptions, RangeMethod, ReadOptions, RecipeOptions, Release,
+    TextStyle, Thresholds, TransformerOptions, default_range,
 };
 use std::path::{Path, PathBuf};
 
@@ -168,7 +168,8 @@ pub(crate) struct CaffeRecipeArgs {
     /// The original's pass: thresholds of a network that is rounded on the way, not shared.
     #[arg(long)]
     sequential: bool,
-    /// Threshold of the network's input.
+    /// Threshold of the network's input [default: what pixels can give; by the range method for arrays and in the
+    /// original's pass].
     #[arg(long = "input-threshold", alias = "input_threshold", value_name = "HOW")]
     input_threshold: Option<InputThreshold>,
     /// Threshold of the network's results.
@@ -255,7 +256,7 @@ pub(crate) enum CompatRelease {
 pub(crate) enum InputThreshold {
     /// By the range method
     Range,
-    /// The largest magnitude
+    /// The largest magnitude of the samples
     Max,
 }
 
@@ -379,8 +380,9 @@ impl QuantizeArgs {
     }
 
     fn onnx(&self, model: CaffeFiles, data: Option<DataOptions>, emit: Emit) -> Result<CaffeJob, String> {
-        if self.emit_merged.is_some() {
-            return Err("--emit-merged belongs to the quantization file; --emit onnx folds by itself".to_owned());
+        let given = self.file_only();
+        if !given.is_empty() {
+            return Err(format!("{}: only for the quantization file, not with --emit", given.join(", ")));
         }
         let (extension, skip) = match emit {
             Emit::Onnx => ("int8.onnx", self.recipe.skip.clone()),
@@ -391,11 +393,34 @@ impl QuantizeArgs {
             model: model.deploy.clone(),
             output: self.output(&model.deploy, extension),
             data,
-            recipe: RecipeOptions { range, result_headroom: true, weights: Granularity::PerChannel, skip },
+            recipe: RecipeOptions {
+                range,
+                input: self.recipe.input(),
+                result_headroom: true,
+                weights: Granularity::PerChannel,
+                skip,
+            },
             emit_plan: self.emit_plan.clone(),
             threads: self.run.threads,
         };
         Ok(CaffeJob::Onnx(model, Box::new(options)))
+    }
+
+    /// Options given that speak of the quantization file alone.
+    fn file_only(&self) -> Vec<&'static str> {
+        let options = [
+            ("--emit-merged", self.emit_merged.is_some()),
+            ("--preset compat", self.is_compat()),
+            ("--sequential", self.recipe.sequential),
+            ("--lrn", self.recipe.lrn == Lrn::Float),
+            ("--results", self.recipe.results == Results::Range),
+            ("--bitwidths other than 8", self.file.bits().is_ok_and(|bits| bits != BitWidth::Eight)),
+            ("--flavor", self.file.flavor.is_some()),
+            ("--emit-fc", self.file.emit_fc.is_some()),
+            ("--power-of-two", self.file.power_of_two),
+            ("--json-style", self.file.json_style.is_some()),
+        ];
+        options.into_iter().filter(|(_, given)| *given).map(|(name, _)| name).collect()
     }
 
     fn output(&self, deploy: &Path, extension: &str) -> PathBuf {
@@ -430,7 +455,6 @@ impl QuantizeArgs {
             inner_product: args.emit_fc.unwrap_or(!compat),
             power_of_two: args.power_of_two,
             float_lrn: self.recipe.lrn == Lrn::Float,
-            input_maximum: self.recipe.input_threshold == Some(InputThreshold::Max),
             style: match style {
                 JsonStyle::Plain => TextStyle::Plain,
                 JsonStyle::Py2 => TextStyle::Py2,
@@ -448,11 +472,20 @@ impl QuantizeArgs {
 const ORIGINAL_SIZE: usize = 8;
 
 impl CaffeRecipeArgs {
+    fn input(&self) -> InputRange {
+        match self.input_threshold {
+            None => InputRange::Possible,
+            Some(InputThreshold::Range) => InputRange::Method,
+            Some(InputThreshold::Max) => InputRange::Observed,
+        }
+    }
+
     fn options(&self, compat: bool, bits: BitWidth) -> RecipeOptions {
         let default = if compat { RangeMethod::CdfKl } else { default_range(bits) };
         let range = self.range.unwrap_or(default);
         RecipeOptions {
             range,
+            input: self.input(),
             result_headroom: self.results == Results::Headroom,
             weights: Granularity::PerChannel,
             skip: self.skip.clone(),

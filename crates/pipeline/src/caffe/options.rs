@@ -55,8 +55,6 @@ pub struct FileOptions {
     pub power_of_two: bool,
     /// Whether local response normalization has a threshold of its own rather than its input's.
     pub float_lrn: bool,
-    /// Whether the threshold of the network's input is its largest magnitude whatever the range method.
-    pub input_maximum: bool,
     /// How lines end.
     pub style: TextStyle,
 }
@@ -71,7 +69,6 @@ impl Default for FileOptions {
             inner_product: true,
             power_of_two: false,
             float_lrn: false,
-            input_maximum: false,
             style: TextStyle::Plain,
         }
     }

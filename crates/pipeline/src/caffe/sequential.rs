@@ -9,6 +9,7 @@
 use super::options::FileOptions;
 use crate::data::Data;
 use crate::error::Error;
+use crate::options::InputRange;
 use crate::parallel::for_each;
 use crate::progress::Progress;
 use crate::settle::{Job, Prepared, Ready, Settled, prepared};
@@ -44,6 +45,7 @@ pub(crate) fn run(
         recipe,
         options,
         method: job.options.range,
+        input: job.options.input,
         threads: job.threads,
         blobs: BTreeMap::new(),
         thresholds: BTreeMap::new(),
@@ -104,6 +106,7 @@ struct Pass<'a> {
     recipe: &'a XfdnnRecipe,
     options: &'a FileOptions,
     method: RangeMethod,
+    input: InputRange,
     threads: usize,
     blobs: BTreeMap<ValueId, Blob>,
     /// By name of the blob.
@@ -117,8 +120,8 @@ impl Pass<'_> {
         progress.begin("reading samples", data.len());
         let samples = each(data.len(), self.threads, progress, |index| data.sample(index))?;
         progress.end();
-        let maximum = self.options.input_maximum.then_some(RangeMethod::MinMax);
-        let threshold = self.threshold(&samples, maximum.unwrap_or(self.method), data.input())?;
+        let method = if self.input == InputRange::Observed { RangeMethod::MinMax } else { self.method };
+        let threshold = self.threshold(&samples, method, data.input())?;
         let blob = self.rounded(samples, threshold)?;
         self.thresholds.insert(self.graph.value(data.input()).name.clone(), threshold);
         self.blobs.insert(data.input(), blob);
