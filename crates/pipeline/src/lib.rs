@@ -1,6 +1,6 @@
 //! The facade: everything from files to files in one place, with one error type and progress.
 //!
-//! One function for each job of the command line: [`quantize_onnx()`], [`quantize_caffe`], [`caffe_to_onnx`],
+//! One function for each job of the command line: [`quantize_onnx()`], [`quantize_caffe()`], [`caffe_to_onnx`],
 //! [`emulate_caffe`] and [`evaluate`]; [`Model`] runs a model as it is.
 //! The steps are those of `docs/architecture.md`: open, import, fold, select, calibrate, plan, write, verify. What
 //! lives here is their order and what a caller sees of them; the steps themselves live in the crates below. Nothing
