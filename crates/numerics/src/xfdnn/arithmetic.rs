@@ -14,6 +14,8 @@ pub(super) const DEAD_THRESHOLD: f64 = 1e-8;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SymmetricGrid {
     threshold: f32,
+    /// Width of one step while calibrating: of the threshold as it was given, not as f32 holds it.
+    step: f32,
     bits: BitWidth,
 }
 
@@ -25,7 +27,12 @@ impl SymmetricGrid {
     pub fn new(threshold: f64, bits: BitWidth) -> Result<Self, NumericsError> {
         let rounded = threshold as f32;
         let valid = rounded >= 0.0 && rounded.is_finite();
-        if valid { Ok(Self { threshold: rounded, bits }) } else { Err(NumericsError::InvalidThreshold { threshold }) }
+        let step = (threshold / f64::from(bits.largest())) as f32;
+        if valid {
+            Ok(Self { threshold: rounded, step, bits })
+        } else {
+            Err(NumericsError::InvalidThreshold { threshold })
+        }
     }
 
     fn largest(self) -> f32 {
@@ -66,9 +73,8 @@ impl SymmetricGrid {
             values.fill(0.0);
             return;
         }
-        let step = self.threshold / self.largest();
         for x in values {
-            *x = (x.clamp(-self.threshold, self.threshold) / step).round_ties_even() * step;
+            *x = (x.clamp(-self.threshold, self.threshold) / self.step).round_ties_even() * self.step;
         }
     }
 
