@@ -24,11 +24,11 @@ const WEIGHTS: f64 = 1e-5;
 /// moves all that follow. So near is what follows from the same bins.
 const NEAR: f64 = 0.02;
 /// Layers that are as near as [`NEAR`], at least.
-const LEAST_NEAR: usize = 28;
+const LEAST_NEAR: usize = 22;
 /// Of bins nearby.
 const FAR: f64 = 0.15;
 /// Layers that are as near as [`FAR`], at least.
-const LEAST_FAR: usize = 60;
+const LEAST_FAR: usize = 55;
 /// Largest deviation of all.
 const FARTHEST: f64 = 0.35;
 /// The first layers, whose sums are short enough for every matrix product to add them in the same order, have the same
