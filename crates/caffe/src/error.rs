@@ -61,6 +61,14 @@ pub enum CaffeError {
         /// What to do about it, if anything.
         hint: Option<&'static str>,
     },
+    /// A quantization file is no JSON of the expected form.
+    #[error("{}: {source}", .file.display())]
+    QuantizationText {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong, with line and column.
+        source: serde_json::Error,
+    },
     /// A quantization file makes no sense, or does not fit the network.
     #[error("{}{}: {cause}", .file.display(), .entry.as_ref().map(|e| format!(", entry `{e}`")).unwrap_or_default())]
     Quantization {
@@ -87,6 +95,9 @@ impl CaffeError {
         match self {
             Self::Document(error) => error.hint(),
             Self::Invalid { hint, .. } | Self::Unsupported { hint, .. } => hint.map(str::to_owned),
+            Self::QuantizationText { .. } => {
+                Some("the file is cut off or of another kind; write it again with `quantize caffe`".into())
+            }
             Self::Quantization { .. } => Some("use a file that was made for this network".into()),
             Self::Graph { .. } => None,
         }

@@ -206,7 +206,7 @@ impl Entry {
             [self.th_layer_in, self.th_layer_out].into_iter().chain(self.th_params.iter().flatten().copied());
         let bad = thresholds.clone().find(|th| !(th.is_finite() && *th >= 0.0 && *th <= f64::from(f32::MAX)));
         match bad {
-            Some(th) => Err(format!("the threshold {th} is not a finite positive number")),
+            Some(th) => Err(format!("the threshold {th} is negative or not finite")),
             None => Ok(()),
         }
     }
@@ -223,7 +223,8 @@ impl QuantizationFile {
             entry: entry.map(str::to_owned),
             cause,
         };
-        let file: Self = serde_json::from_slice(source.bytes()).map_err(|e| refuse(None, e.to_string()))?;
+        let broken = |error| CaffeError::QuantizationText { file: source.path().to_owned(), source: error };
+        let file: Self = serde_json::from_slice(source.bytes()).map_err(broken)?;
         if file.network.is_empty() {
             return Err(refuse(None, "`network` has no entries".into()));
         }
