@@ -8,6 +8,8 @@
 //! The only crate of the workspace with `unsafe` code: one call of the matrix product, calls of functions compiled for
 //! an instruction set, and loads and stores of vector registers.
 
+pub mod blocked;
+mod buffer;
 mod conv;
 mod conv_transpose;
 mod depthwise;
@@ -17,15 +19,18 @@ mod im2col;
 pub mod integer;
 mod matrix;
 mod pool;
+mod simd;
 mod strided;
 mod tap_sum;
 
 #[cfg(test)]
 mod testing;
 
+pub use buffer::{Buffer, Number};
 pub use conv::conv;
 pub use conv_transpose::conv_transpose;
 pub use error::KernelError;
 pub use geometry::{Axis, ConvGeometry, PoolGeometry};
 pub use matrix::{Matrix, MatrixMut, gemm};
 pub use pool::{average_pool, lp_pool, max_pool, max_pool_with_indices};
+pub use simd::Isa;

@@ -1,0 +1,12 @@
+//! Kernels on activations in blocks of channels.
+//!
+//! Layout: `[batch][channels / lanes, rounded up][height][width][lanes]`, in which `lanes` neighbouring channels of a
+//! pixel fill a vector. What the lanes beyond the last channel hold is unspecified; no kernel reads it into another
+//! lane. What lives here: loops over such activations, for every instruction set, and the way there and back from
+//! planes. What does not: operators, shape rules, threads.
+
+mod activation;
+mod shape;
+
+pub use activation::Activation;
+pub use shape::{Blocked, Shape};

@@ -1,0 +1,181 @@
+//! NEON: a vector is a pair of quads.
+
+use super::{Kernel, Simd};
+use std::arch::aarch64::*;
+
+/// Lanes of a pair.
+const LANES: usize = 8;
+
+#[derive(Clone, Copy)]
+pub(super) struct Neon(());
+
+#[target_feature(enable = "neon")]
+pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Neon(()))
+}
+
+/// Applies an instruction to both quads.
+#[inline(always)]
+fn both<A: Copy, B: Copy, C>(a: (A, A), b: (B, B), f: impl Fn(A, B) -> C) -> (C, C) {
+    (f(a.0, b.0), f(a.1, b.1))
+}
+
+// SAFETY (of every block): the value `self` exists only where the processor has the instructions; pointers are as the
+// caller promises.
+#[allow(unsafe_code)]
+impl Simd for Neon {
+    const LANES: usize = LANES;
+    const PIXELS: usize = 6;
+    type F32 = (float32x4_t, float32x4_t);
+    type I32 = (int32x4_t, int32x4_t);
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F32 {
+        let quad = unsafe { vdupq_n_f32(x) };
+        (quad, quad)
+    }
+    #[inline(always)]
+    unsafe fn load(self, from: *const f32) -> Self::F32 {
+        unsafe { (vld1q_f32(from), vld1q_f32(from.add(4))) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32, x: Self::F32) {
+        unsafe {
+            vst1q_f32(to, x.0);
+            vst1q_f32(to.add(4), x.1);
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both(a, b, |a, b| unsafe { vaddq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both(a, b, |a, b| unsafe { vsubq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both(a, b, |a, b| unsafe { vmulq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both(a, b, |a, b| unsafe { vdivq_f32(a, b) })
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        unsafe { (vfmaq_f32(c.0, a.0, b.0), vfmaq_f32(c.1, a.1, b.1)) }
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both(a, b, |a, b| unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) })
+    }
+    #[inline(always)]
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both(a, b, |a, b| unsafe { vbslq_f32(vcltq_f32(a, b), a, b) })
+    }
+    #[inline(always)]
+    fn select_less(self, a: Self::F32, b: Self::F32, x: Self::F32, y: Self::F32) -> Self::F32 {
+        let mask = both(a, b, |a, b| unsafe { vcltq_f32(a, b) });
+        unsafe { (vbslq_f32(mask.0, x.0, y.0), vbslq_f32(mask.1, x.1, y.1)) }
+    }
+    #[inline(always)]
+    fn round(self, x: Self::F32) -> Self::F32 {
+        unsafe { (vrndnq_f32(x.0), vrndnq_f32(x.1)) }
+    }
+    #[inline(always)]
+    fn to_i32(self, x: Self::F32) -> Self::I32 {
+        unsafe { (vcvtnq_s32_f32(x.0), vcvtnq_s32_f32(x.1)) }
+    }
+    #[inline(always)]
+    fn to_f32(self, x: Self::I32) -> Self::F32 {
+        unsafe { (vcvtq_f32_s32(x.0), vcvtq_f32_s32(x.1)) }
+    }
+    #[inline(always)]
+    fn bits(self, x: Self::F32) -> Self::I32 {
+        unsafe { (vreinterpretq_s32_f32(x.0), vreinterpretq_s32_f32(x.1)) }
+    }
+    #[inline(always)]
+    fn from_bits(self, x: Self::I32) -> Self::F32 {
+        unsafe { (vreinterpretq_f32_s32(x.0), vreinterpretq_f32_s32(x.1)) }
+    }
+
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> Self::I32 {
+        let quad = unsafe { vdupq_n_s32(x) };
+        (quad, quad)
+    }
+    #[inline(always)]
+    unsafe fn load_i32(self, from: *const i32) -> Self::I32 {
+        unsafe { (vld1q_s32(from), vld1q_s32(from.add(4))) }
+    }
+    #[inline(always)]
+    unsafe fn store_i32(self, to: *mut i32, x: Self::I32) {
+        unsafe {
+            vst1q_s32(to, x.0);
+            vst1q_s32(to.add(4), x.1);
+        }
+    }
+    #[inline(always)]
+    fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both(a, b, |a, b| unsafe { vaddq_s32(a, b) })
+    }
+    #[inline(always)]
+    fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both(a, b, |a, b| unsafe { vsubq_s32(a, b) })
+    }
+    #[inline(always)]
+    fn mul_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both(a, b, |a, b| unsafe { vmulq_s32(a, b) })
+    }
+    #[inline(always)]
+    fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both(a, b, |a, b| unsafe { vmaxq_s32(a, b) })
+    }
+    #[inline(always)]
+    fn min_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both(a, b, |a, b| unsafe { vminq_s32(a, b) })
+    }
+    #[inline(always)]
+    fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32 {
+        let by = unsafe { vdupq_n_s32(N as i32) };
+        both(x, (by, by), |x, by| unsafe { vshlq_s32(x, by) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_u8(self, from: *const u8) -> Self::I32 {
+        unsafe {
+            let wide = vmovl_u8(vld1_u8(from));
+            let quad = |half| vreinterpretq_s32_u32(vmovl_u16(half));
+            (quad(vget_low_u16(wide)), quad(vget_high_u16(wide)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, from: *const i8) -> Self::I32 {
+        unsafe {
+            let wide = vmovl_s8(vld1_s8(from));
+            (vmovl_s16(vget_low_s16(wide)), vmovl_s16(vget_high_s16(wide)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_low_bytes(self, to: *mut u8, x: Self::I32) {
+        unsafe {
+            let half = |quad| vmovn_u32(vreinterpretq_u32_s32(quad));
+            vst1_u8(to, vmovn_u16(vcombine_u16(half(x.0), half(x.1))));
+        }
+    }
+    #[inline(always)]
+    fn dot_u8_i8(self, sum: Self::I32, x: Self::I32, w: Self::I32) -> Self::I32 {
+        // Bytes widened to 16 bits: no product saturates. Neighbouring sums are added twice, four products to a lane.
+        let quad = |sum: int32x4_t, x: int32x4_t, w: int32x4_t| unsafe {
+            let (x, w) = (vreinterpretq_u8_s32(x), vreinterpretq_s8_s32(w));
+            let wide = |x: uint8x8_t| vreinterpretq_s16_u16(vmovl_u8(x));
+            let products = |x: int16x8_t, w: int16x8_t| {
+                vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(w)), vmull_s16(vget_high_s16(x), vget_high_s16(w)))
+            };
+            let low = products(wide(vget_low_u8(x)), vmovl_s8(vget_low_s8(w)));
+            let high = products(wide(vget_high_u8(x)), vmovl_s8(vget_high_s8(w)));
+            vaddq_s32(sum, vpaddq_s32(low, high))
+        };
+        (quad(sum.0, x.0, w.0), quad(sum.1, x.1, w.1))
+    }
+}
