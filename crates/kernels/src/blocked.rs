@@ -6,7 +6,16 @@
 //! planes. What does not: operators, shape rules, threads.
 
 mod activation;
+mod border;
+mod conv;
+mod filter;
+mod pack;
+mod rows;
 mod shape;
+mod tile;
+mod winograd;
 
-pub use activation::Activation;
+pub use activation::{Activation, activate};
+pub use conv::PackedConv;
+pub use filter::Filter;
 pub use shape::{Blocked, Shape};

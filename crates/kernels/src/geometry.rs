@@ -31,7 +31,7 @@ impl Axis {
     pub(crate) const UNIT: Self =
         Self { input: 1, kernel: 1, stride: 1, dilation: 1, pad_begin: 0, pad_end: 0, output: 1 };
 
-    fn check(&self) -> Result<(), KernelError> {
+    pub(crate) fn check(&self) -> Result<(), KernelError> {
         for (what, size) in [("kernel size", self.kernel), ("stride", self.stride), ("dilation", self.dilation)] {
             if size == 0 {
                 return Err(KernelError::Zero(what));
@@ -73,7 +73,7 @@ impl Axis {
     }
 
     /// Whether each output reads exactly the input of its own index.
-    fn is_identity(&self) -> bool {
+    pub(crate) fn is_identity(&self) -> bool {
         self.kernel == 1 && self.stride == 1 && self.pad_begin == 0 && self.input == self.output
     }
 }

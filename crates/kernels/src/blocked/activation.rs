@@ -1,12 +1,14 @@
 //! Functions of single elements that follow a convolution or an addition.
 
+use crate::simd::{Isa, Kernel, Simd};
+
 /// A function applied to every element of a result while it is in the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Activation {
     /// `x`
     #[default]
     Identity,
-    /// `max(lo, min(hi, x))`; NaN stays NaN. An end may be infinite.
+    /// `min(hi, max(lo, x))`; NaN stays NaN. An end may be infinite.
     Clamp {
         /// Lower end.
         lo: f32,
@@ -33,4 +35,204 @@ pub enum Activation {
     HardSwish,
     /// Hyperbolic tangent.
     Tanh,
+}
+
+impl Activation {
+    /// Ends of the interval it cuts to; infinite for those that do something else or nothing.
+    pub(super) fn limits(self) -> (f32, f32) {
+        match self {
+            Self::Clamp { lo, hi } => (lo, hi),
+            _ => (f32::NEG_INFINITY, f32::INFINITY),
+        }
+    }
+}
+
+/// Applies what a kernel that keeps to [`Activation::limits`] has not done already.
+pub(super) fn finish(isa: Isa, activation: Activation, y: &mut [f32]) {
+    if !matches!(activation, Activation::Identity | Activation::Clamp { .. }) {
+        activate(isa, activation, y);
+    }
+}
+
+/// Applies `activation` to every element. NaN stays NaN; infinities give the limits of the functions.
+pub fn activate(isa: Isa, activation: Activation, y: &mut [f32]) {
+    isa.run_float(Activate { activation, y });
+}
+
+struct Activate<'a> {
+    activation: Activation,
+    y: &'a mut [f32],
+}
+
+impl Kernel for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        apply(s, self.activation, self.y);
+    }
+}
+
+/// [`activate`] for code that is compiled for an instruction set already.
+#[inline(always)]
+pub(super) fn apply<S: Simd>(s: S, activation: Activation, y: &mut [f32]) {
+    let (zero, one) = (s.splat(0.0), s.splat(1.0));
+    match activation {
+        Activation::Identity => {}
+        Activation::Clamp { lo, hi } => {
+            let (lo, hi) = (s.splat(lo), s.splat(hi));
+            each(s, y, |x| s.min(hi, s.max(lo, x)));
+        }
+        Activation::LeakyRelu { alpha } => {
+            let alpha = s.splat(alpha);
+            each(s, y, |x| s.select_less(x, zero, s.mul(alpha, x), x));
+        }
+        Activation::Sigmoid => each(s, y, |x| sigmoid(s, x)),
+        Activation::Silu => each(s, y, |x| s.mul(x, sigmoid(s, x))),
+        Activation::HardSigmoid { alpha, beta } => {
+            let (alpha, beta) = (s.splat(alpha), s.splat(beta));
+            each(s, y, |x| s.min(one, s.max(zero, s.add(s.mul(alpha, x), beta))));
+        }
+        Activation::HardSwish => {
+            let (six, half) = (s.splat(6.0), s.splat(0.5));
+            each(s, y, |x| s.mul(x, s.min(one, s.max(zero, s.add(s.div(x, six), half)))));
+        }
+        Activation::Tanh => each(s, y, |x| tanh(s, x)),
+    }
+}
+
+/// Replaces every element; what is left after whole vectors is padded to one.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn each<S: Simd>(s: S, y: &mut [f32], f: impl Fn(S::F32) -> S::F32) {
+    let mut vectors = y.chunks_exact_mut(S::LANES);
+    for vector in &mut vectors {
+        // SAFETY: the chunk has `LANES` elements.
+        unsafe { s.store(vector.as_mut_ptr(), f(s.load(vector.as_ptr()))) };
+    }
+    let rest = vectors.into_remainder();
+    let mut padded = [0.0; MOST_LANES];
+    padded[..rest.len()].copy_from_slice(rest);
+    // SAFETY: the array has at least `LANES` elements.
+    unsafe { s.store(padded.as_mut_ptr(), f(s.load(padded.as_ptr()))) };
+    rest.copy_from_slice(&padded[..rest.len()]);
+}
+
+/// Lanes of the widest vector.
+const MOST_LANES: usize = 16;
+
+/// `exp(x)` to about 1 ulp: `2^n * p(r)` with `x = n ln 2 + r` and |r| at most half of ln 2, p the Taylor polynomial of
+/// degree 7. Results below the smallest normal number are 0, above the largest infinite.
+#[inline(always)]
+fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    const LARGEST: f32 = 88.722_84;
+    const SMALLEST: f32 = -87.336_54;
+    /// ln 2 in two parts, the first with few enough bits that its multiples are exact.
+    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const TAYLOR: [f32; 6] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0];
+    let (smallest, largest) = (s.splat(SMALLEST), s.splat(LARGEST));
+    let clamped = s.min(largest, s.max(smallest, x));
+    let n = s.round(s.mul(clamped, s.splat(std::f32::consts::LOG2_E)));
+    let r = s.sub(clamped, s.mul(n, s.splat(LN_2[0])));
+    let r = s.sub(r, s.mul(n, s.splat(LN_2[1])));
+    let polynomial = TAYLOR.iter().fold(s.splat(1.0 / 5040.0), |p, c| s.mul_add(p, r, s.splat(*c)));
+    let polynomial = s.mul_add(polynomial, r, s.splat(1.0));
+    // 2^n in two factors, because 2^128 is no number but the product may be one.
+    let half = s.round(s.mul(n, s.splat(0.5)));
+    let result = s.mul(s.mul(polynomial, power_of_two(s, half)), power_of_two(s, s.sub(n, half)));
+    let result = s.select_less(x, smallest, s.splat(0.0), result);
+    s.select_less(largest, x, s.splat(f32::INFINITY), result)
+}
+
+/// `2^n` for an integer n between -126 and 127.
+#[inline(always)]
+fn power_of_two<S: Simd>(s: S, n: S::F32) -> S::F32 {
+    s.from_bits(s.shift_left::<23>(s.add_i32(s.to_i32(n), s.splat_i32(127))))
+}
+
+#[inline(always)]
+fn sigmoid<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    let one = s.splat(1.0);
+    s.div(one, s.add(one, exp(s, s.sub(s.splat(0.0), x))))
+}
+
+/// `1 - 2 / (exp(2x) + 1)`, and near 0, where that cancels, a polynomial of x².
+#[inline(always)]
+fn tanh<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    /// Below this magnitude the polynomial is exact to the last bits.
+    const NEAR: f32 = 0.25;
+    /// Taylor coefficients of x³, x⁵, … from the last to the first.
+    const TAYLOR: [f32; 4] = [62.0 / 2835.0, -17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0];
+    let one = s.splat(1.0);
+    let squared = s.mul(x, x);
+    let series = TAYLOR[1..].iter().fold(s.splat(TAYLOR[0]), |p, c| s.mul_add(p, squared, s.splat(*c)));
+    let near = s.mul_add(s.mul(series, squared), x, x);
+    let far = s.sub(one, s.div(s.splat(2.0), s.add(exp(s, s.add(x, x)), one)));
+    s.select_less(squared, s.splat(NEAR * NEAR), near, far)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on(isa: Isa, activation: Activation, x: &[f32]) -> Vec<f32> {
+        let mut y = x.to_vec();
+        activate(isa, activation, &mut y);
+        y
+    }
+
+    fn sweep() -> Vec<f32> {
+        let steps = (-40_000..40_000).map(|i| i as f32 / 400.0);
+        steps.chain((-1000..1000).map(|i| i as f32 * 1e-5)).chain([0.0, -0.0, 1e-30, -1e30, 1e30]).collect()
+    }
+
+    #[test]
+    fn every_function_is_close_to_its_definition() {
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        type Definition<'a> = &'a dyn Fn(f64) -> f64;
+        let cases: [(Activation, Definition<'_>); 8] = [
+            (Activation::Identity, &|x| x),
+            (Activation::Clamp { lo: -1.0, hi: 6.0 }, &|x| x.clamp(-1.0, 6.0)),
+            (Activation::LeakyRelu { alpha: 0.1 }, &|x| if x < 0.0 { f64::from(0.1f32) * x } else { x }),
+            (Activation::Sigmoid, &sigmoid),
+            (Activation::Silu, &|x| x * sigmoid(x)),
+            (Activation::HardSigmoid { alpha: 0.2, beta: 0.5 }, &|x| (f64::from(0.2f32) * x + 0.5).clamp(0.0, 1.0)),
+            (Activation::HardSwish, &|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
+            (Activation::Tanh, &f64::tanh),
+        ];
+        let x = sweep();
+        for isa in Isa::all() {
+            for (activation, definition) in cases {
+                for (x, found) in x.iter().zip(on(isa, activation, &x)) {
+                    let expected = definition(f64::from(*x));
+                    let error = (f64::from(found) - expected).abs();
+                    let allowed = expected.abs() * 4e-7 + 1e-37;
+                    assert!(
+                        error <= allowed || error <= 1e-7 && expected.abs() < 0.3 && activation != Activation::Tanh,
+                        "{} {activation:?}({x}): {found} instead of {expected}",
+                        isa.name()
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nan_stays_and_infinities_give_limits() {
+        let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+        for isa in Isa::all() {
+            for (activation, limits) in [
+                (Activation::Clamp { lo: 0.0, hi: 6.0 }, [6.0, 0.0]),
+                (Activation::Clamp { lo: 0.0, hi: f32::INFINITY }, [f32::INFINITY, 0.0]),
+                (Activation::LeakyRelu { alpha: 0.5 }, [f32::INFINITY, f32::NEG_INFINITY]),
+                (Activation::Sigmoid, [1.0, 0.0]),
+                (Activation::HardSigmoid { alpha: 1.0, beta: 0.0 }, [1.0, 0.0]),
+                (Activation::Tanh, [1.0, -1.0]),
+            ] {
+                let y = on(isa, activation, &x);
+                assert!(y[0].is_nan(), "{} {activation:?}", isa.name());
+                assert_eq!(y[1..], limits, "{} {activation:?}", isa.name());
+            }
+        }
+    }
 }

@@ -1,0 +1,235 @@
+//! The convolution against its definition, on every instruction set.
+
+use super::*;
+use crate::blocked::activate;
+use crate::testing::{any_axis, noise, tap_input};
+use proptest::prelude::*;
+
+/// A case in numbers: everything else is noise.
+#[derive(Clone, Debug)]
+struct Case {
+    batch: usize,
+    filter: Filter,
+    window: [Axis; 2],
+    narrow: bool,
+    bias: bool,
+    residual: bool,
+    activation: Activation,
+}
+
+impl Case {
+    fn new(filter: Filter, window: [Axis; 2]) -> Self {
+        let activation = Activation::Identity;
+        Self { batch: 1, filter, window, narrow: false, bias: true, residual: false, activation }
+    }
+
+    /// The definition, on planes, in f64.
+    fn expected(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, residual: Option<&[f32]>) -> Vec<f64> {
+        let f = &self.filter;
+        let (group_in, group_out) = (f.in_channels / f.group, f.out_channels / f.group);
+        let [v, h] = self.window;
+        let (inputs, outputs, taps) = (v.input * h.input, v.output * h.output, f.taps());
+        let mut y = Vec::new();
+        for (n, oc) in (0..self.batch).flat_map(|n| (0..f.out_channels).map(move |oc| (n, oc))) {
+            for position in 0..outputs {
+                let mut sum = f64::from(bias.map_or(0.0, |b| b[oc]));
+                for (ic, tap) in (0..group_in).flat_map(|ic| (0..taps).map(move |t| (ic, t))) {
+                    let plane = n * f.in_channels + oc / group_out * group_in + ic;
+                    let x = tap_input(&self.window, position, tap).map_or(0.0, |i| x[plane * inputs + i]);
+                    sum += f64::from(weight[(oc * group_in + ic) * taps + tap]) * f64::from(x);
+                }
+                sum += residual.map_or(0.0, |r| f64::from(r[y.len()]));
+                let mut sum = [sum as f32];
+                activate(Isa::best_from("scalar"), self.activation, &mut sum);
+                y.push(f64::from(sum[0]));
+            }
+        }
+        y
+    }
+
+    fn check(&self, isa: Isa, seed: u64, winograd: bool) {
+        let f = &self.filter;
+        let [v, h] = self.window;
+        let x_lanes = if self.narrow && f.in_channels <= 4 { 4 } else { isa.lanes() };
+        let x_shape = Shape::new(self.batch, f.in_channels, v.input, h.input, x_lanes).unwrap();
+        let y_shape = Shape::new(self.batch, f.out_channels, v.output, h.output, isa.lanes()).unwrap();
+        let depth = f.in_channels / f.group * f.taps();
+        let planes = noise(seed, self.batch * f.in_channels * v.input * h.input);
+        let weight = noise(seed + 1, f.out_channels * depth);
+        let bias = self.bias.then(|| noise(seed + 2, f.out_channels));
+        let outputs = self.batch * f.out_channels * v.output * h.output;
+        let residual = self.residual.then(|| noise(seed + 3, outputs));
+        let packed = PackedConv::new(isa, f, &weight, bias.as_deref()).unwrap().expect("blocks suit the filter");
+        let packed = if winograd { packed } else { packed.without_winograd() };
+        let blocks = |shape: &Shape, planes: &[f32]| spread(shape, planes);
+        let x = blocks(&x_shape, &planes);
+        let added = residual.as_ref().map(|r| blocks(&y_shape, r));
+        let mut y = Buffer::from(&vec![f32::NAN; y_shape.len()][..]);
+        let operand = Blocked { shape: x_shape, data: &x };
+        let mut scratch = Buffer::from(&[9.0; 5][..]);
+        packed.run(operand, self.window, added.as_deref(), self.activation, &mut y, &mut scratch).unwrap();
+        let expected = self.expected(&planes, &weight, bias.as_deref(), residual.as_deref());
+        let tolerance = if winograd { 4e-6 } else { 2e-7 } * (depth as f64 + 4.0);
+        for (i, (found, expected)) in gather(&y_shape, &y).into_iter().zip(expected).enumerate() {
+            let close = (f64::from(found) - expected).abs() <= tolerance;
+            assert!(close, "{} {self:?}: element {i} is {found} instead of {expected}", isa.name());
+        }
+    }
+}
+
+/// Blocks of planes; lanes beyond the channels are NaN, so that whoever reads them is found out.
+fn spread(shape: &Shape, planes: &[f32]) -> Buffer<f32> {
+    let mut blocks = Buffer::from(&vec![f32::NAN; shape.len()][..]);
+    for (i, value) in planes.iter().enumerate() {
+        let (plane, position) = (i / shape.positions(), i % shape.positions());
+        blocks[place(shape, plane / shape.channels, plane % shape.channels, position)] = *value;
+    }
+    blocks
+}
+
+fn gather(shape: &Shape, blocks: &[f32]) -> Vec<f32> {
+    let planes = (0..shape.batch).flat_map(|n| (0..shape.channels).map(move |c| (n, c)));
+    planes.flat_map(|(n, c)| (0..shape.positions()).map(move |p| blocks[place(shape, n, c, p)])).collect()
+}
+
+fn place(shape: &Shape, image: usize, channel: usize, position: usize) -> usize {
+    image * shape.image() + channel / shape.lanes * shape.plane() + position * shape.lanes + channel % shape.lanes
+}
+
+fn same(input: usize, kernel: usize, stride: usize) -> Axis {
+    let pad = kernel / 2;
+    let output = (input + 2 * pad - kernel) / stride + 1;
+    Axis { input, kernel, stride, dilation: 1, pad_begin: pad, pad_end: pad, output }
+}
+
+fn filter(in_channels: usize, out_channels: usize, group: usize, window: [Axis; 2]) -> Filter {
+    Filter {
+        in_channels,
+        out_channels,
+        group,
+        kernel: window.map(|a| a.kernel),
+        stride: window.map(|a| a.stride),
+        dilation: window.map(|a| a.dilation),
+    }
+}
+
+fn everywhere(case: &Case, seed: u64, winograd: bool) {
+    Isa::all().for_each(|isa| case.check(isa, seed, winograd));
+}
+
+#[test]
+fn typical_layers() {
+    let square = |input, kernel, stride| [same(input, kernel, stride); 2];
+    let cases = [
+        (24, 40, 1, square(14, 1, 1)),
+        (64, 48, 1, square(15, 1, 2)),
+        (3, 32, 1, square(33, 3, 2)),
+        (3, 20, 1, square(29, 7, 2)),
+        (40, 17, 1, [same(30, 3, 1), same(31, 3, 1)]),
+        (32, 64, 1, square(7, 3, 1)),
+        (33, 16, 1, square(6, 5, 3)),
+        (128, 1000, 1, square(1, 1, 1)),
+        (16, 16, 1, [Axis::UNIT, same(70, 9, 1)]),
+    ];
+    for (i, (inputs, outputs, group, window)) in cases.into_iter().enumerate() {
+        for (residual, narrow) in [(false, true), (true, false)] {
+            let activation = Activation::Clamp { lo: 0.0, hi: 6.0 };
+            let filter = filter(inputs, outputs, group, window);
+            everywhere(&Case { residual, narrow, activation, batch: 2, ..Case::new(filter, window) }, i as u64, false);
+        }
+    }
+}
+
+#[test]
+fn groups_are_slices_of_blocks_or_share_some() {
+    let window = [same(9, 3, 1), same(10, 3, 2)];
+    for (inputs, outputs, group) in [(32, 64, 2), (128, 128, 32), (12, 9, 3), (64, 32, 4), (10, 20, 5)] {
+        everywhere(&Case::new(filter(inputs, outputs, group, window), window), 5, false);
+    }
+    let apart = filter(90, 90, 9, window);
+    let weight = vec![0.0; 90 * 10 * 9];
+    assert!(PackedConv::new(Isa::best_from("scalar"), &apart, &weight, None).unwrap().is_none());
+}
+
+#[test]
+fn winograd_computes_the_same() {
+    for (inputs, outputs, size, pad) in
+        [(32, 16, [8, 8], 1), (40, 24, [13, 9], 1), (64, 64, [14, 23], 0), (33, 20, [11, 12], 2)]
+    {
+        let window = size.map(|input| {
+            let output = input + 2 * pad - 2;
+            Axis { input, kernel: 3, stride: 1, dilation: 1, pad_begin: pad, pad_end: pad, output }
+        });
+        let case = Case {
+            residual: true,
+            batch: 2,
+            activation: Activation::Clamp { lo: -1.0, hi: 4.0 },
+            ..Case::new(filter(inputs, outputs, 1, window), window)
+        };
+        let packed =
+            PackedConv::new(Isa::active(), &case.filter, &vec![0.0; inputs * outputs * 9], None).unwrap().unwrap();
+        assert_eq!(packed.uses_winograd(&window), window.iter().all(|a| a.output >= 8));
+        everywhere(&case, 11, true);
+    }
+}
+
+#[test]
+fn nothing_to_sum_leaves_the_bias() {
+    let window = [same(3, 3, 1), same(2, 3, 1)];
+    everywhere(&Case::new(filter(0, 5, 1, window), window), 1, false);
+    everywhere(&Case { batch: 0, ..Case::new(filter(4, 5, 1, window), window) }, 1, false);
+}
+
+#[test]
+fn what_does_not_belong_together_is_refused() {
+    let window = [same(5, 3, 1); 2];
+    let f = filter(8, 8, 1, window);
+    let isa = Isa::active();
+    assert!(PackedConv::new(isa, &f, &[0.0; 5], None).is_err());
+    assert!(PackedConv::new(isa, &f, &[0.0; 576], Some(&[0.0; 7])).is_err());
+    assert!(PackedConv::new(isa, &Filter { stride: [0, 1], ..f }, &[0.0; 576], None).is_err());
+    assert!(PackedConv::new(isa, &Filter { group: 3, ..f }, &[0.0; 576], None).is_err());
+    let packed = PackedConv::new(isa, &f, &[0.0; 576], None).unwrap().unwrap();
+    let shape = Shape::new(1, 8, 5, 5, isa.lanes()).unwrap();
+    let (x, mut y) = (Buffer::new(shape.len()), Buffer::new(shape.len()));
+    let mut run = |shape: Shape, window, x: &[f32], residual: Option<&[f32]>, y: &mut [f32]| {
+        packed.run(Blocked { shape, data: x }, window, residual, Activation::Identity, y, &mut Buffer::default())
+    };
+    assert!(run(shape, window, &x, None, &mut y).is_ok());
+    assert!(run(shape, window, &x[1..], None, &mut y).is_err());
+    assert!(run(shape, window, &x, None, &mut y[1..]).is_err());
+    assert!(run(shape, window, &x, Some(&[0.0; 3]), &mut y).is_err());
+    assert!(run(shape, [same(5, 5, 1); 2], &x, None, &mut y).is_err());
+    assert!(run(Shape { channels: 7, ..shape }, window, &x, None, &mut y).is_err());
+    assert!(run(Shape { lanes: 4, ..shape }, window, &x, None, &mut y).is_err());
+}
+
+fn any_activation() -> impl Strategy<Value = Activation> {
+    prop_oneof![
+        Just(Activation::Identity),
+        Just(Activation::Clamp { lo: 0.0, hi: f32::INFINITY }),
+        Just(Activation::HardSwish),
+        Just(Activation::Silu),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #[test]
+    fn convolutions_match_the_definition(
+        batch in 1usize..3, channels in (1usize..40, 1usize..40), window in [any_axis(), any_axis()],
+        flags: [bool; 3], activation in any_activation(), seed: u64,
+    ) {
+        let [narrow, bias, residual] = flags;
+        let filter = filter(channels.0, channels.1, 1, window);
+        everywhere(&Case { batch, filter, window, narrow, bias, residual, activation }, seed, false);
+    }
+
+    #[test]
+    fn grouped_convolutions_match_the_definition(
+        group in 1usize..9, channels in (1usize..9, 1usize..9), window in [any_axis(), any_axis()], seed: u64,
+    ) {
+        let filter = filter(group * channels.0, group * channels.1, group, window);
+        everywhere(&Case { bias: false, ..Case::new(filter, window) }, seed, false);
+    }
+}
