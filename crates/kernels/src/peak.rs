@@ -39,7 +39,9 @@ impl Kernel for Loop {
                 let (a, b) = (black_box(s.splat(0.5)), black_box(s.splat(0.25)));
                 let mut sums = [black_box(s.splat(1.0)); SUMS];
                 for _ in 0..self.iterations {
-                    sums = sums.map(|sum| s.mul_add(sum, a, b));
+                    for sum in &mut sums {
+                        *sum = s.mul_add(*sum, a, b);
+                    }
                 }
                 black_box(sums);
                 2
@@ -48,7 +50,9 @@ impl Kernel for Loop {
                 let (a, b) = (black_box(s.splat_i32(0x0102_0304)), black_box(s.splat_i32(0x0203_0405)));
                 let mut sums = [black_box(s.splat_i32(1)); SUMS];
                 for _ in 0..self.iterations {
-                    sums = sums.map(|sum| s.dot_u8_i8(sum, a, b));
+                    for sum in &mut sums {
+                        *sum = s.dot_u8_i8(*sum, a, b);
+                    }
                 }
                 black_box(sums);
                 8

@@ -187,11 +187,15 @@ impl Kernel for TransformInput<'_> {
                 let corner = grid.corner(tile);
                 let origin = [0, 1].map(|i| corner[i] as isize - image.window[i].pad_begin as isize);
                 let patch = load_patch(s, plane, [shape.height, shape.width], origin);
-                let columns: [[S::F32; IN]; IN] = std::array::from_fn(|j| input_column(s, patch.map(|row| row[j])));
+                let mut half = [[s.splat(0.0); IN]; IN];
+                for j in 0..IN {
+                    let column = [patch[0][j], patch[1][j], patch[2][j], patch[3][j], patch[4][j], patch[5][j]];
+                    half[j] = input_column(s, column);
+                }
                 let at = (block * grid.count + tile) * S::LANES;
                 for i in 0..IN {
-                    let row = input_column(s, columns.map(|column| column[i]));
-                    for (j, value) in row.into_iter().enumerate() {
+                    let row = [half[0][i], half[1][i], half[2][i], half[3][i], half[4][i], half[5][i]];
+                    for (j, value) in input_column(s, row).into_iter().enumerate() {
                         // SAFETY: the place, block and tile lie inside `inputs`, whose length was checked.
                         unsafe { s.store(inputs.as_mut_ptr().add((i * IN + j) * pitch + at), value) };
                     }
@@ -205,15 +209,22 @@ impl Kernel for TransformInput<'_> {
 #[inline(always)]
 #[allow(unsafe_code)]
 fn load_patch<S: Simd>(s: S, plane: &[f32], size: [usize; 2], origin: [isize; 2]) -> [[S::F32; IN]; IN] {
-    let inside = |i: isize, n: usize| usize::try_from(i).ok().filter(|i| *i < n);
-    std::array::from_fn(|i| {
-        let row = inside(origin[0] + i as isize, size[0]);
-        std::array::from_fn(|j| match (row, inside(origin[1] + j as isize, size[1])) {
-            // SAFETY: row and column are inside the plane, which has as many pixels as `size` says.
-            (Some(row), Some(column)) => unsafe { s.load(plane.as_ptr().add((row * size[1] + column) * S::LANES)) },
-            _ => s.splat(0.0),
-        })
-    })
+    let mut patch = [[s.splat(0.0); IN]; IN];
+    let inside = |i: isize, n: usize| i >= 0 && i < n as isize;
+    let whole = |i: isize, n: usize| i >= 0 && i + IN as isize <= n as isize;
+    let all_inside = whole(origin[0], size[0]) && whole(origin[1], size[1]);
+    for (i, row) in patch.iter_mut().enumerate() {
+        let y = origin[0] + i as isize;
+        for (j, pixel) in row.iter_mut().enumerate() {
+            let x = origin[1] + j as isize;
+            if all_inside || (inside(y, size[0]) && inside(x, size[1])) {
+                let at = (y as usize * size[1] + x as usize) * S::LANES;
+                // SAFETY: row and column are inside the plane, which has as many pixels as `size` says.
+                *pixel = unsafe { s.load(plane.as_ptr().add(at)) };
+            }
+        }
+    }
+    patch
 }
 
 /// One row or column of the input's transform.
@@ -263,14 +274,19 @@ impl Kernel for TransformOutput<'_> {
             let start = unsafe { s.load(bias.as_ptr().add(block * S::LANES)) };
             for tile in 0..grid.count {
                 let at = (block * grid.count + tile) * S::LANES;
-                // SAFETY: the place, block and tile lie inside `products`, whose length was checked.
-                let place = |i: usize, j: usize| unsafe { s.load(products.as_ptr().add((i * IN + j) * pitch + at)) };
-                let columns: [[S::F32; OUT]; IN] =
-                    std::array::from_fn(|j| output_column(s, std::array::from_fn(|i| place(i, j))));
+                let mut half = [[s.splat(0.0); OUT]; IN];
+                for j in 0..IN {
+                    let mut column = [s.splat(0.0); IN];
+                    for (i, value) in column.iter_mut().enumerate() {
+                        // SAFETY: the place, block and tile lie inside `products`, whose length was checked.
+                        *value = unsafe { s.load(products.as_ptr().add((i * IN + j) * pitch + at)) };
+                    }
+                    half[j] = output_column(s, column);
+                }
                 let [top, left] = grid.corner(tile);
                 for i in 0..OUT.min(shape.height - top) {
-                    let row = output_column(s, columns.map(|column| column[i]));
-                    for (j, sum) in row.into_iter().enumerate().take(shape.width - left) {
+                    let row = [half[0][i], half[1][i], half[2][i], half[3][i], half[4][i], half[5][i]];
+                    for (j, sum) in output_column(s, row).into_iter().enumerate().take(shape.width - left) {
                         let at = block * shape.plane() + ((top + i) * shape.width + left + j) * S::LANES;
                         let sum = s.add(sum, start);
                         // SAFETY: the pixel is inside the plane; the lengths of `y` and of the residual were checked.
