@@ -8,8 +8,12 @@
 mod activation;
 mod border;
 mod conv;
+mod depthwise;
+mod elementwise;
 mod filter;
+mod layout;
 mod pack;
+mod pool;
 mod rows;
 mod shape;
 mod tile;
@@ -17,5 +21,9 @@ mod winograd;
 
 pub use activation::{Activation, activate};
 pub use conv::PackedConv;
+pub use depthwise::PackedDepthwise;
+pub use elementwise::{Arithmetic, affine_channels, combine, combine_channels, combine_scalar};
 pub use filter::Filter;
+pub use layout::{concat_channels, from_channels_last, to_blocked, to_channels_last, to_planes};
+pub use pool::{average_pool, global_average_pool, global_max_pool, max_pool};
 pub use shape::{Blocked, Shape};

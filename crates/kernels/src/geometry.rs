@@ -28,8 +28,7 @@ pub struct Axis {
 
 impl Axis {
     /// An axis of size 1 without padding, which changes nothing.
-    pub(crate) const UNIT: Self =
-        Self { input: 1, kernel: 1, stride: 1, dilation: 1, pad_begin: 0, pad_end: 0, output: 1 };
+    pub const UNIT: Self = Self { input: 1, kernel: 1, stride: 1, dilation: 1, pad_begin: 0, pad_end: 0, output: 1 };
 
     pub(crate) fn check(&self) -> Result<(), KernelError> {
         for (what, size) in [("kernel size", self.kernel), ("stride", self.stride), ("dilation", self.dilation)] {
@@ -64,6 +63,22 @@ impl Axis {
         let shift = tap * self.dilation;
         let first = self.pad_begin.saturating_sub(shift).div_ceil(self.stride).min(self.output);
         let end = (self.input + self.pad_begin).saturating_sub(shift).div_ceil(self.stride).min(self.output);
+        first..end.max(first)
+    }
+
+    /// Taps of window `output` that lie inside the input.
+    pub(crate) fn taps_inside(&self, output: usize) -> Range<usize> {
+        let start = output * self.stride;
+        let first = self.pad_begin.saturating_sub(start).div_ceil(self.dilation).min(self.kernel);
+        let end = (self.input + self.pad_begin).saturating_sub(start).div_ceil(self.dilation).min(self.kernel);
+        first..end.max(first)
+    }
+
+    /// Windows that lie inside the input with all their taps.
+    pub(crate) fn all_inside(&self) -> Range<usize> {
+        let first = self.pad_begin.div_ceil(self.stride).min(self.output);
+        let reach = (self.kernel - 1) * self.dilation;
+        let end = (self.input + self.pad_begin).saturating_sub(reach).div_ceil(self.stride).min(self.output);
         first..end.max(first)
     }
 

@@ -187,7 +187,7 @@ fn fold_run(to: &mut [f32], from: &[f32], fold: impl Fn(f32, f32) -> f32) {
 }
 
 /// Number of elements that count in each window of a plane.
-fn window_counts(axes: &[Axis], count_include_pad: bool) -> Vec<f32> {
+pub(crate) fn window_counts(axes: &[Axis], count_include_pad: bool) -> Vec<f32> {
     let mut counts = vec![1.0];
     for axis in axes {
         let along = axis_counts(axis, count_include_pad);
