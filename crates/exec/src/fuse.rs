@@ -34,7 +34,13 @@ impl Chains {
     /// The chains of the needed nodes, given in topological order.
     ///
     /// A value is passed over only if exactly one node reads it, nobody asks for it, and no plan rounds it.
-    pub(crate) fn find(graph: &Graph, order: &[NodeId], needed: &Needed, targets: &[ValueId], plan: &QuantPlan) -> Self {
+    pub(crate) fn find(
+        graph: &Graph,
+        order: &[NodeId],
+        needed: &Needed,
+        targets: &[ValueId],
+        plan: &QuantPlan,
+    ) -> Self {
         let mut search = Search { graph, needed, targets, plan, open: BTreeMap::new(), chains: Self::default() };
         for (place, id) in order.iter().enumerate() {
             if let Some(node) = graph.node(*id) {
@@ -176,12 +182,8 @@ mod tests {
     const RELU: Op = Op::Unary(Unary::Relu);
 
     fn conv(net: &mut Network, name: &str, x: ValueId) -> ValueId {
-        let window = Window {
-            strides: vec![],
-            dilations: vec![],
-            padding: Padding::Valid,
-            rounding: Default::default(),
-        };
+        let window =
+            Window { strides: vec![], dilations: vec![], padding: Padding::Valid, rounding: Default::default() };
         let weight = net.constant("w", Tensor::new([1, 1, 1, 1], vec![1f32]).unwrap());
         let conv = Conv { window, group: 1, layout: Default::default(), filter: Default::default() };
         net.node(name, Op::Conv(conv), &[x, weight])
