@@ -81,9 +81,7 @@ pub(crate) fn evaluate(step: &Step, inputs: Inputs<'_, '_>, cx: &mut Context<'_>
         (Some(Ready::Product { kernel, depth, columns }), op) => {
             conv::product(op, kernel, [*depth, *columns], step.activation, inputs, cx).map(Some)
         }
-        (Some(Ready::Affine { channels, scale, shift }), _) => {
-            elementwise::affine(*channels, scale, shift, step.activation, inputs, cx)
-        }
+        (Some(Ready::Affine(affine)), _) => elementwise::affine(affine, step.activation, inputs, cx),
         (Some(Ready::Activation(activation)), _) => elementwise::activation(*activation, inputs, cx),
         (_, Op::Binary(f)) => elementwise::binary(*f, step.activation, inputs, cx),
         (_, Op::MaxPool(attrs)) => window::max_pool(attrs, inputs, cx),

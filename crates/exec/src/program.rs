@@ -2,9 +2,9 @@
 
 use crate::error::{ExecError, OpError};
 use crate::fuse::{self, Chain, Chains};
-use crate::ready::Ready;
+use crate::ready::{ChannelAffine, Ready};
 use crate::simulate;
-use quantize_ir::{DType, Graph, Node, NodeId, Op, QuantPlan, Tensor, ValueId};
+use quantize_ir::{Graph, GraphError, Node, NodeId, Op, QuantPlan, Tensor, ValueId};
 use quantize_kernels::Isa;
 use quantize_kernels::blocked::Activation;
 use quantize_numerics::AffineParams;
@@ -199,7 +199,7 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn node(&mut self, id: NodeId) -> Result<Option<Step>, ExecError> {
         let Some(node) = self.graph.node(id) else { return Ok(None) };
-        let step = self.step(id, node)?;
+        let step = self.step(id, node, None)?;
         let outputs = node.outputs.iter().map(|value| self.result(*value)).collect::<Result<_, _>>()?;
         Ok(Some(Step { outputs, ..step }))
     }
@@ -208,15 +208,16 @@ impl Builder<'_> {
         let (Some(first), Some(last)) = (self.graph.node(chain.first), self.graph.node(chain.last)) else {
             return Ok(None);
         };
-        let step = self.step(chain.first, first)?;
+        let step = self.step(chain.first, first, chain.norm)?;
         let addend = chain.addend.map(|value| self.slot(value)).transpose()?;
         let outputs = last.outputs.iter().map(|value| self.result(*value)).collect::<Result<_, _>>()?;
         Ok(Some(Step { addend, activation: chain.activation, outputs, ..step }))
     }
 
-    /// The node as a step without results.
-    fn step(&mut self, id: NodeId, node: &Node) -> Result<Step, ExecError> {
-        let ready = self.ready(id, node)?;
+    /// The node as a step without results, its weights scaled by a normalization.
+    fn step(&mut self, id: NodeId, node: &Node, norm: Option<NodeId>) -> Result<Step, ExecError> {
+        let norm = norm.map(|norm| self.norm(norm)).transpose()?;
+        let ready = self.ready(id, node, norm.as_ref())?;
         // What is packed is no operand any more.
         let packed = ready.as_ref().is_some_and(Ready::replaces_operands);
         let read = if packed { 1 } else { node.inputs.len() };
@@ -235,39 +236,51 @@ impl Builder<'_> {
         })
     }
 
-    fn ready(&self, id: NodeId, node: &Node) -> Result<Option<Ready>, ExecError> {
+    fn ready(&self, id: NodeId, node: &Node, norm: Option<&ChannelAffine>) -> Result<Option<Ready>, ExecError> {
         if self.form == Form::NodeByNode {
             return Ok(None);
         }
         if let Some(activation) = fuse::activation(self.graph, node) {
             return Ok(Some(Ready::Activation(activation)));
         }
-        if !Ready::packs(&node.op) || node.inputs.iter().skip(1).flatten().any(|v| !self.is_constant(id, node, *v)) {
+        let constant = |slot: usize, value: ValueId| self.is_constant(id, slot, value);
+        let mut others = node.inputs.iter().enumerate().skip(1).filter_map(|(slot, value)| Some((slot, (*value)?)));
+        if !Ready::packs(&node.op) || !others.all(|(slot, value)| constant(slot, value)) {
             return Ok(None);
         }
+        let constants = self.constants(id, node)?;
+        let operands: Vec<Option<&Tensor>> = constants.iter().map(Option::as_deref).collect();
+        Ready::of(&node.op, &operands, norm, Isa::active()).map_err(|cause| self.failed(id, node, cause))
+    }
+
+    /// What a normalization by constants comes to.
+    fn norm(&self, id: NodeId) -> Result<ChannelAffine, ExecError> {
+        let Some((node, Op::BatchNorm(norm))) = self.graph.node(id).map(|node| (node, &node.op)) else {
+            return Err(GraphError::Stale { pass: "compilation" }.into());
+        };
+        let constants = self.constants(id, node)?;
+        let operands: Vec<Option<&Tensor>> = constants.iter().map(Option::as_deref).collect();
+        let affine = ChannelAffine::of(norm, &operands).map_err(|cause| self.failed(id, node, cause))?;
+        let lengths = || OpError::shape("its parameters differ in length");
+        affine.ok_or_else(|| self.failed(id, node, lengths()))
+    }
+
+    /// The constant operands of a node by slot, the first one left out.
+    fn constants(&self, id: NodeId, node: &Node) -> Result<Vec<Option<Arc<Tensor>>>, ExecError> {
         let constant = |(slot, value): (usize, &Option<ValueId>)| match value {
             Some(value) if slot > 0 => self.constant(id, slot, *value),
             _ => Ok(None),
         };
-        let constants = node.inputs.iter().enumerate().map(constant);
-        let constants: Vec<Option<Arc<Tensor>>> = constants.collect::<Result<_, _>>()?;
-        let operands: Vec<Option<&Tensor>> = constants.iter().map(Option::as_deref).collect();
-        let failed = |cause: OpError| ExecError::Node {
-            node: self.graph.label(id),
-            op: node.op.name().to_owned(),
-            cause: cause.naming(|slot| Some(self.graph.value(node.input(slot)?).name.clone())),
-        };
-        // A constant that does not fit is found out when the step runs, where operands are checked.
-        if operands.iter().flatten().any(|tensor| tensor.dtype() != DType::F32) {
-            return Ok(None);
-        }
-        Ready::of(&node.op, &operands, Isa::active()).map_err(failed)
+        node.inputs.iter().enumerate().map(constant).collect()
     }
 
-    fn is_constant(&self, id: NodeId, node: &Node, value: ValueId) -> bool {
-        let planned = |slot: usize| self.plan.weights.contains_key(&(id, slot));
-        let slot = node.inputs.iter().position(|input| *input == Some(value));
-        self.graph.value(value).constant.is_some() || slot.is_some_and(planned)
+    fn failed(&self, id: NodeId, node: &Node, cause: OpError) -> ExecError {
+        let cause = cause.naming(|slot| Some(self.graph.value(node.input(slot)?).name.clone()));
+        ExecError::Node { node: self.graph.label(id), op: node.op.name().to_owned(), cause }
+    }
+
+    fn is_constant(&self, id: NodeId, slot: usize, value: ValueId) -> bool {
+        self.graph.value(value).constant.is_some() || self.plan.weights.contains_key(&(id, slot))
     }
 
     /// The constant operand in `slot`, with what the plan makes of it.

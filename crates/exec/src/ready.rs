@@ -7,7 +7,7 @@ use crate::ops::norm::channel_affine;
 use crate::ops::window::output_first;
 use crate::pool::Pool;
 use quantize_ir::op::{BatchNorm, Conv, Gemm};
-use quantize_ir::{Op, Tensor};
+use quantize_ir::{DType, Op, Tensor};
 use quantize_kernels::blocked::{Activation, Filter, PackedConv, PackedDepthwise};
 use quantize_kernels::{Buffer, Isa};
 
@@ -22,10 +22,18 @@ pub(crate) enum Ready {
     },
     /// Product with a constant matrix of `depth` rows and `columns` columns, as a pointwise convolution over rows.
     Product { kernel: PackedConv, depth: usize, columns: usize },
-    /// `x * scale + shift` for each channel along axis 1.
-    Affine { channels: usize, scale: Buffer<f32>, shift: Buffer<f32> },
+    /// A factor and an offset for each channel along axis 1.
+    Affine(ChannelAffine),
     /// A function of single elements.
     Activation(Activation),
+}
+
+/// `x * scale + shift` for each channel, both filled up with zeros to whole vectors.
+#[derive(Debug)]
+pub(crate) struct ChannelAffine {
+    pub(crate) channels: usize,
+    pub(crate) scale: Buffer<f32>,
+    pub(crate) shift: Buffer<f32>,
 }
 
 /// The kernels for convolution.
@@ -41,27 +49,29 @@ impl Ready {
         matches!(op, Op::Conv(_) | Op::Gemm(_) | Op::MatMul | Op::BatchNorm(_))
     }
 
-    /// Packs what `op` does with constant operands, given by slot: `None` where an operand it needs is not constant, or
-    /// no kernel suits it.
+    /// Packs what `op` does with constant operands, given by slot, and for a convolution with a normalization of its
+    /// result: `None` where an operand it needs is not constant or not `float32`, or no kernel suits it.
     ///
     /// # Errors
     /// If constants do not fit the operator.
-    pub(crate) fn of(op: &Op, constants: &[Option<&Tensor>], isa: Isa) -> Result<Option<Self>, OpError> {
+    pub(crate) fn of(
+        op: &Op,
+        constants: &[Option<&Tensor>],
+        norm: Option<&ChannelAffine>,
+        isa: Isa,
+    ) -> Result<Option<Self>, OpError> {
+        if constants.iter().flatten().any(|tensor| tensor.dtype() != DType::F32) {
+            return Ok(None);
+        }
         let constant = |slot: usize| constants.get(slot).copied().flatten();
-        match op {
-            Op::Conv(conv) => match constant(1) {
-                Some(weight) => Self::conv(conv, weight, constant(2), isa),
-                None => Ok(None),
-            },
-            Op::Gemm(gemm) if !gemm.trans_a => match constant(1) {
-                Some(b) => Self::gemm(gemm, b, constant(2), isa),
-                None => Ok(None),
-            },
-            Op::MatMul => match constant(1).map(|b| (b, b.shape())) {
-                Some((b, &[depth, columns])) => Self::product(depth, columns, &transposed(b)?, None, isa),
+        match (op, constant(1)) {
+            (Op::Conv(conv), Some(weight)) => Self::conv(conv, weight, constant(2), norm, isa),
+            (Op::Gemm(gemm), Some(b)) if !gemm.trans_a => Self::gemm(gemm, b, constant(2), isa),
+            (Op::MatMul, Some(b)) => match *b.shape() {
+                [depth, columns] => Self::product(depth, columns, &transposed(b)?, None, isa),
                 _ => Ok(None),
             },
-            Op::BatchNorm(norm) if norm.axis == 1 => Self::batch_norm(norm, constants, isa),
+            (Op::BatchNorm(norm), _) if norm.axis == 1 => Ok(ChannelAffine::of(norm, constants)?.map(Self::Affine)),
             _ => Ok(None),
         }
     }
@@ -71,7 +81,13 @@ impl Ready {
         matches!(self, Self::Conv { .. } | Self::Product { .. })
     }
 
-    fn conv(conv: &Conv, weight: &Tensor, bias: Option<&Tensor>, isa: Isa) -> Result<Option<Self>, OpError> {
+    fn conv(
+        conv: &Conv,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        norm: Option<&ChannelAffine>,
+        isa: Isa,
+    ) -> Result<Option<Self>, OpError> {
         let weight = output_first(weight, conv.filter, &mut Pool::default())?;
         let weight_shape = weight.shape().to_vec();
         let [out_channels, group_in, kernel @ ..] = weight.shape() else { return Ok(None) };
@@ -82,7 +98,9 @@ impl Ready {
         };
         let Some(in_channels) = group_in.checked_mul(conv.group) else { return Ok(None) };
         let filter = Filter { in_channels, out_channels: *out_channels, group: conv.group, kernel, stride, dilation };
-        let (weight, bias) = (weight.as_slice()?, bias.map(Tensor::as_slice).transpose()?);
+        let (weight, bias) = (weight.as_slice::<f32>()?, bias.map(Tensor::as_slice).transpose()?);
+        let scaled = norm.map(|norm| norm.applied(weight, bias, *out_channels)).transpose()?;
+        let (weight, bias) = scaled.as_ref().map_or((weight, bias), |(w, b)| (w, Some(b)));
         let depthwise = conv.group > 1 && conv.group == in_channels && in_channels == *out_channels;
         let kernel = if depthwise {
             Some(ConvKernel::Depthwise(Box::new(PackedDepthwise::new(isa, &filter, weight, bias)?)))
@@ -123,22 +141,38 @@ impl Ready {
         let packed = PackedConv::new(isa, &filter, weight, bias)?;
         Ok(packed.map(|kernel| Self::Product { kernel, depth, columns }))
     }
+}
 
-    fn batch_norm(norm: &BatchNorm, constants: &[Option<&Tensor>], isa: Isa) -> Result<Option<Self>, OpError> {
-        let &[_, Some(scale), Some(bias), Some(mean), Some(variance)] = constants else { return Ok(None) };
-        let [gamma, beta, mean, variance] =
-            [scale.as_slice::<f32>()?, bias.as_slice()?, mean.as_slice()?, variance.as_slice()?];
+impl ChannelAffine {
+    /// What a normalization by constants comes to, if it has all of them in one length.
+    ///
+    /// # Errors
+    /// If they are not `float32`.
+    pub(crate) fn of(norm: &BatchNorm, constants: &[Option<&Tensor>]) -> Result<Option<Self>, OpError> {
+        let &[_, Some(gamma), Some(beta), Some(mean), Some(variance)] = constants else { return Ok(None) };
+        let (gamma, beta) = (gamma.as_slice::<f32>()?, beta.as_slice::<f32>()?);
+        let (mean, variance) = (mean.as_slice::<f32>()?, variance.as_slice::<f32>()?);
         let channels = gamma.len();
         if [beta.len(), mean.len(), variance.len()] != [channels; 3] {
             return Ok(None);
         }
-        let len = channels.next_multiple_of(isa.lanes());
+        let len = channels.next_multiple_of(Isa::active().lanes());
         let (mut scale, mut shift) = (Buffer::new(len), Buffer::new(len));
         for c in 0..channels {
-            let (factor, offset) = channel_affine(norm, gamma[c], beta[c], mean[c], variance[c]);
-            (scale[c], shift[c]) = (factor, offset);
+            (scale[c], shift[c]) = channel_affine(norm, gamma[c], beta[c], mean[c], variance[c]);
         }
-        Ok(Some(Self::Affine { channels, scale, shift }))
+        Ok(Some(Self { channels, scale, shift }))
+    }
+
+    /// Weights, outputs first, and bias of a convolution whose result is scaled and shifted.
+    fn applied(&self, weight: &[f32], bias: Option<&[f32]>, outputs: usize) -> Result<(Vec<f32>, Vec<f32>), OpError> {
+        if self.channels != outputs || bias.is_some_and(|b| b.len() != outputs) {
+            return Err(OpError::Channels { slot: 1, name: None, found: self.channels, channels: outputs });
+        }
+        let rows = weight.chunks((weight.len() / outputs.max(1)).max(1)).zip(self.scale.iter());
+        let scaled = rows.flat_map(|(row, scale)| row.iter().map(move |w| w * scale)).collect();
+        let bias = |c: usize| bias.map_or(0.0, |b| b[c]);
+        Ok((scaled, (0..outputs).map(|c| bias(c) * self.scale[c] + self.shift[c]).collect()))
     }
 }
 

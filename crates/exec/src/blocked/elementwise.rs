@@ -2,6 +2,7 @@
 
 use super::{Context, Done, Inputs};
 use crate::error::OpError;
+use crate::ready::ChannelAffine;
 use crate::value::{Activations, Value};
 use quantize_ir::op::{Binary, Layout};
 use quantize_ir::{DType, Tensor};
@@ -54,19 +55,17 @@ fn on_tensor(activation: Activation, x: &Tensor, cx: &mut Context<'_>) -> Result
 /// # Errors
 /// If the operand is missing or has other channels.
 pub(super) fn affine(
-    channels: usize,
-    scale: &[f32],
-    shift: &[f32],
+    affine: &ChannelAffine,
     activation: Activation,
     inputs: Inputs<'_, '_>,
     cx: &mut Context<'_>,
 ) -> Result<Option<Done>, OpError> {
     let x = inputs.required(0)?.blocked().filter(|x| x.form.layout == Layout::ChannelsFirst || x.form.rank == 2);
-    let Some(x) = x.filter(|x| x.shape.channels == channels && x.shape.lanes == cx.isa.lanes()) else {
+    let Some(x) = x.filter(|x| x.shape.channels == affine.channels && x.shape.lanes == cx.isa.lanes()) else {
         return Ok(None);
     };
     let mut y = cx.pool.take_blocks(x.shape.len());
-    blocked::affine_channels(cx.isa, x.view(), scale, shift, activation, &mut y)?;
+    blocked::affine_channels(cx.isa, x.view(), &affine.scale, &affine.shift, activation, &mut y)?;
     Ok(Some(Done::finished(Activations { shape: x.shape, form: x.form, data: y }, KERNEL)))
 }
 
