@@ -29,6 +29,6 @@ mod testing;
 pub use emulate::{Emulation, Emulator};
 pub use error::{ExecError, OpError};
 pub use fold::{evaluate_constant, evaluate_node};
-pub use observe::{Finished, Observer, View};
+pub use observe::{Elements, Finished, Observer, View};
 pub use program::Program;
 pub use session::Session;

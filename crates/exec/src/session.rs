@@ -13,7 +13,9 @@ use quantize_ir::op::Binary;
 use quantize_ir::{Op, Tensor, ValueId};
 use quantize_kernels::Isa;
 use quantize_kernels::blocked::{Activation, activate};
+use quantize_kernels::stats::Counters;
 use std::borrow::Cow;
+use std::cell::RefCell;
 
 /// Runs a program again and again, reusing its buffers. One session belongs to one thread.
 #[derive(Debug)]
@@ -21,12 +23,13 @@ pub struct Session<'p> {
     program: &'p Program,
     isa: Isa,
     pool: Pool,
+    counters: RefCell<Counters>,
 }
 
 impl<'p> Session<'p> {
     /// A session without buffers; the first run allocates them.
     pub fn new(program: &'p Program) -> Self {
-        Self { program, isa: Isa::active(), pool: Pool::default() }
+        Self { program, isa: Isa::active(), pool: Pool::default(), counters: RefCell::default() }
     }
 
     /// Computes the program's targets, in the order they were asked for. `inputs` gives the values to be fed; those
@@ -39,7 +42,7 @@ impl<'p> Session<'p> {
         let mut values = self.feed(inputs)?;
         for (slot, value) in self.program.slots.iter().zip(&values) {
             if let (Source::Fed, Some(value)) = (&slot.source, value) {
-                observer.observe(slot.value, &View::new(value, self.isa));
+                observer.observe(slot.value, &View::new(value, self.isa, &self.counters));
             }
         }
         for step in &self.program.steps {
@@ -99,7 +102,7 @@ impl<'p> Session<'p> {
             let slot = &self.program.slots[at];
             let result = quantized(slot, result)?;
             if slot.watched {
-                observer.observe(slot.value, &View::new(&result, self.isa));
+                observer.observe(slot.value, &View::new(&result, self.isa, &self.counters));
             }
             values[at] = Some(result);
         }

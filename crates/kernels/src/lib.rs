@@ -21,6 +21,7 @@ mod matrix;
 mod peak;
 mod pool;
 mod simd;
+pub mod stats;
 mod strided;
 mod tap_sum;
 

@@ -26,8 +26,8 @@ struct Recorder<'s> {
 
 impl Observer for Recorder<'_> {
     fn observe(&mut self, value: ValueId, view: &View<'_>) {
-        let Ok(tensor) = view.tensor() else { return };
-        let seen = self.statistics.observe(self.image, value, &tensor);
+        let Some(values) = view.values() else { return };
+        let seen = self.statistics.observe(self.image, value, &values);
         if let (Err(error), None) = (seen, &self.error) {
             self.error = Some((value, error));
         }

@@ -128,6 +128,32 @@ impl Simd for Portable {
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32 {
         x.map(|x| x << N)
     }
+    #[inline(always)]
+    fn shift_right<const N: u32>(self, x: Self::I32) -> Self::I32 {
+        x.map(|x| (x as u32 >> N) as i32)
+    }
+    #[inline(always)]
+    fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        zip(a, b, |a, b| a & b)
+    }
+    #[inline(always)]
+    fn xor_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        zip(a, b, |a, b| a ^ b)
+    }
+    #[inline(always)]
+    fn truncate(self, x: Self::F32) -> Self::I32 {
+        x.map(|x| x as i32)
+    }
+    #[inline(always)]
+    unsafe fn store_where_normal(self, to: *mut i32, index: Self::I32, x: Self::F32) -> usize {
+        let mut len = 0;
+        for i in 0..LANES {
+            // SAFETY: `len` is at most `i`, and the caller promises room for `LANES`.
+            unsafe { to.add(len).write(index[i]) };
+            len += usize::from(x[i].is_normal());
+        }
+        len
+    }
 
     #[inline(always)]
     unsafe fn load_u8(self, from: *const u8) -> Self::I32 {
