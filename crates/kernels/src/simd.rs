@@ -65,6 +65,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a * b + c`, rounded once where the processor can.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `a * b + c`, rounded once everywhere.
+    #[inline(always)]
+    fn fused_mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        self.mul_add(a, b, c)
+    }
     /// `a > b ? a : b`: with NaN on either side, `b`.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a < b ? a : b`: with NaN on either side, `b`.
