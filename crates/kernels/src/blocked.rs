@@ -19,3 +19,8 @@ pub use activation::{Activation, activate};
 pub use conv::PackedConv;
 pub use filter::Filter;
 pub use shape::{Blocked, Shape};
+
+pub(crate) use border::Band;
+pub(crate) use filter::Units;
+pub(crate) use rows::split;
+pub(crate) use tile::{Input, NARROW};

@@ -38,6 +38,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// Most pixels of a register tile of two vectors each: accumulators, two weights and an input fill the registers.
     const PIXELS: usize;
+    /// The same for tiles of byte products, which need more registers where one instruction does not do all.
+    const CODE_PIXELS: usize;
     /// A vector of `f32`.
     type F32: Copy;
     /// A vector of `i32`.

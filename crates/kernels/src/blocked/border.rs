@@ -3,7 +3,7 @@
 //!
 //! Layout of a band: `[blocks][rows][stride][pixels][lanes]`: a padded column j is pixel j / stride of phase j % stride.
 
-use super::Shape;
+use super::{Shape, split};
 use crate::buffer::{Buffer, Number};
 use crate::geometry::Axis;
 use std::ops::Range;
@@ -52,17 +52,30 @@ impl Band {
         self.vertical.stride * self.row_pitch
     }
 
+    /// All output rows in ranges for which the rows of `blocks` blocks have at most `most` elements, or that are at most
+    /// two rows; `None` if not even the input of one row can be addressed.
+    pub(crate) fn cut(&self, blocks: usize, most: usize) -> Option<Vec<Range<usize>>> {
+        let height = self.vertical.output;
+        let elements = |rows: usize| self.block_pitch(&(0..rows))?.checked_mul(blocks);
+        elements(1)?.checked_mul(size_of::<f32>()).filter(|n| *n <= isize::MAX as usize)?;
+        let mut rows = height;
+        while rows > 2 && elements(rows).is_none_or(|n| n > most) {
+            rows = rows.div_ceil(2);
+        }
+        Some(split(height, height.div_ceil(rows)).collect())
+    }
+
     /// Copies what `outputs` rows read of `blocks` planes of an image; `border` stands for what lies outside.
     pub(crate) fn fill<T: Number>(
         &self,
         shape: &Shape,
+        blocks: usize,
         planes: &[T],
         outputs: &Range<usize>,
         border: T,
         band: &mut Buffer<T>,
     ) {
         let rows = self.rows(outputs);
-        let blocks = planes.len() / shape.plane().max(1);
         band.resize(blocks * rows * self.row_pitch);
         let first = outputs.start * self.vertical.stride;
         for (block, to) in band.chunks_exact_mut(rows * self.row_pitch).enumerate() {

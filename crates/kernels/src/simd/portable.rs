@@ -20,6 +20,7 @@ fn zip<T: Copy, U>(a: [T; LANES], b: [T; LANES], f: impl Fn(T, T) -> U) -> [U; L
 impl Simd for Portable {
     const LANES: usize = LANES;
     const PIXELS: usize = 2;
+    const CODE_PIXELS: usize = 2;
     type F32 = [f32; LANES];
     type I32 = [i32; LANES];
 
