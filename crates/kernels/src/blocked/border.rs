@@ -98,9 +98,18 @@ impl Band {
         (0..v.kernel).any(|tap| i.checked_sub(tap * v.dilation).is_some_and(|at| at % v.stride == 0))
     }
 
+    /// Whether some tap reads a phase of the rows.
+    fn is_phase_read(&self, phase: usize) -> bool {
+        let h = &self.horizontal;
+        (0..h.kernel).any(|tap| tap * h.dilation % h.stride == phase)
+    }
+
     fn fill_row<T: Number>(&self, x: &[T], border: T, to: &mut [T]) {
         let (h, lanes) = (&self.horizontal, self.lanes);
         for (phase, to) in to.chunks_exact_mut(self.phase_pitch).enumerate() {
+            if !self.is_phase_read(phase) {
+                continue;
+            }
             // Pixels of the phase before the input, and the first one of the input it holds.
             let skipped = h.pad_begin.saturating_sub(phase).div_ceil(h.stride).min(to.len() / lanes);
             let (before, to) = to.split_at_mut(skipped * lanes);
@@ -113,10 +122,28 @@ impl Band {
             if h.stride == 1 {
                 inside.copy_from_slice(&x[..held * lanes]);
             } else {
-                for (to, from) in inside.chunks_exact_mut(lanes).zip(x.chunks(h.stride * lanes)) {
-                    to.copy_from_slice(&from[..lanes]);
-                }
+                copy_pixels(x, h.stride, lanes, inside);
             }
         }
     }
+}
+
+/// Copies every `stride`-th pixel.
+fn copy_pixels<T: Number>(x: &[T], stride: usize, lanes: usize, to: &mut [T]) {
+    // Sizes known to the compiler, so that a pixel is one move and not a call.
+    match lanes {
+        4 => copy_arrays::<T, 4>(x, stride, to),
+        8 => copy_arrays::<T, 8>(x, stride, to),
+        16 => copy_arrays::<T, 16>(x, stride, to),
+        _ => {
+            for (to, from) in to.chunks_exact_mut(lanes).zip(x.chunks(stride * lanes)) {
+                to.copy_from_slice(&from[..lanes]);
+            }
+        }
+    }
+}
+
+fn copy_arrays<T: Number, const LANES: usize>(x: &[T], stride: usize, to: &mut [T]) {
+    let (to, from) = (to.as_chunks_mut::<LANES>().0, x.as_chunks::<LANES>().0);
+    to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, from)| *to = *from);
 }

@@ -200,6 +200,7 @@ impl Job<'_, '_> {
         assert!(input.blocks == 0 || read <= rows.x.len(), "tiles read {read} of {} elements", rows.x.len());
         assert!(written <= self.output.len(), "tiles write {written} of {} elements", self.output.len());
         let tiles = Tiles {
+            isa: self.conv.isa,
             input,
             x: rows.x[x.min(rows.x.len())..].as_ptr(),
             zero_point: self.x_zero_point,
@@ -218,7 +219,7 @@ impl Job<'_, '_> {
         };
         // SAFETY: the ends of what is read and written have just been compared with the slices; a group holds the weights
         // of its blocks and their sums; parameters of channels fill whole vectors.
-        unsafe { tile::run(self.conv.isa, &tiles) };
+        unsafe { tile::run(&tiles) };
     }
 }
 

@@ -1,6 +1,6 @@
 //! What becomes of the exact sums of a kernel.
 
-use super::requantize::{Addition, Dequantize, Requantize, RequantizeVector};
+use super::requantize::{Addition, AdditionVector, Dequantize, FloatVector, Requantize, RequantizeVector};
 use crate::error::{KernelError, check_len};
 use crate::simd::Simd;
 
@@ -83,26 +83,52 @@ impl Sink<'_> {
         }
     }
 
+    /// The parameters, what is added, and the result, if it is codes rounded as floats.
+    #[inline(always)]
+    pub(super) fn float_codes<S: Simd>(&self, s: S, channel: usize) -> Option<FloatCodes<S>> {
+        match *self {
+            Self::Codes { requantize, added, y } => match requantize.vector(s, channel) {
+                RequantizeVector::Float(requantize) => Some((requantize, vector_of(s, added), y)),
+                RequantizeVector::Fixed(_) => None,
+            },
+            Self::Reals { .. } => None,
+        }
+    }
+
     /// The parameters of the vector of channels from `channel`, loaded once for many pixels.
     #[inline(always)]
-    pub(crate) fn vector<S: Simd>(&self, s: S, channel: usize) -> SinkVector<'_, S> {
+    pub(crate) fn vector<S: Simd>(&self, s: S, channel: usize) -> SinkVector<S> {
         match *self {
             Self::Codes { requantize, added, y } => {
-                SinkVector::Codes { requantize: requantize.vector(s, channel), added, y }
+                SinkVector::Codes { requantize: requantize.vector(s, channel), added: vector_of(s, added), y }
             }
             Self::Reals { dequantize, y } => SinkVector::Reals { scales: dequantize.scales(s, channel), y },
         }
     }
 }
 
+/// For one vector of channels: parameters, the addition and the codes that are added, and the result.
+type FloatCodes<S> = (FloatVector<S>, Added<S>, *mut u8);
+
+/// An addition and the codes that are added.
+type Added<S> = Option<(AdditionVector<S>, *const u8)>;
+
+#[inline(always)]
+fn vector_of<S: Simd>(s: S, added: Option<(&Addition, *const u8)>) -> Added<S> {
+    match added {
+        Some((addition, codes)) => Some((addition.vector(s), codes)),
+        None => None,
+    }
+}
+
 /// A [`Sink`] for one vector of channels.
 #[derive(Clone, Copy)]
-pub(crate) enum SinkVector<'a, S: Simd> {
-    Codes { requantize: RequantizeVector<S>, added: Option<(&'a Addition, *const u8)>, y: *mut u8 },
+pub(crate) enum SinkVector<S: Simd> {
+    Codes { requantize: RequantizeVector<S>, added: Added<S>, y: *mut u8 },
     Reals { scales: S::F32, y: *mut f32 },
 }
 
-impl<S: Simd> SinkVector<'_, S> {
+impl<S: Simd> SinkVector<S> {
     /// Writes what becomes of sums that include the bias to the result, from its element `at` on.
     ///
     /// # Safety

@@ -23,6 +23,9 @@ pub enum Rounding {
     FixedPoint,
 }
 
+/// The first `f32` from which on neighbours are 1 apart, up to its double: 2²³.
+const UNIT_STEP: f32 = 8_388_608.0;
+
 /// Codes a result may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeRange {
@@ -44,12 +47,6 @@ impl CodeRange {
     pub(super) fn code(self, distance: i64) -> u8 {
         let code = distance + i64::from(self.zero_point);
         code.max(self.lowest.into()).min(self.highest.into()) as u8
-    }
-
-    /// Ends as distances from `origin`.
-    fn ends<S: Simd>(self, s: S, origin: i32) -> (S::F32, S::F32) {
-        let end = |code: u8| s.splat((i32::from(code) - origin) as f32);
-        (end(self.lowest), end(self.highest))
     }
 }
 
@@ -103,13 +100,23 @@ impl Requantize {
     /// Parameters of the vector of channels from `channel`.
     #[inline(always)]
     pub(crate) fn vector<S: Simd>(&self, s: S, channel: usize) -> RequantizeVector<S> {
-        let multiplier = match &self.multipliers {
-            Multipliers::Float(scales) => MultiplierVector::Float(load(s, scales, channel)),
-            Multipliers::Fixed { mantissas, shifts } => {
-                MultiplierVector::Fixed(load_i32(s, mantissas, channel), load_i32(s, shifts, channel))
+        match &self.multipliers {
+            Multipliers::Float(multipliers) => {
+                let zero_point = i32::from(self.range.zero_point);
+                let end = |code: u8| (i32::from(code) - zero_point) as f32;
+                RequantizeVector::Float(FloatVector {
+                    multiplier: load(s, multipliers, channel),
+                    lowest: s.splat(end(self.range.lowest)),
+                    highest: s.splat(end(self.range.highest)),
+                    zero_point: s.splat_i32(zero_point),
+                })
             }
-        };
-        RequantizeVector { multiplier, range: self.range }
+            Multipliers::Fixed { mantissas, shifts } => RequantizeVector::Fixed(FixedVector {
+                mantissas: load_i32(s, mantissas, channel),
+                shifts: load_i32(s, shifts, channel),
+                range: self.range,
+            }),
+        }
     }
 
     /// The definition, for one sum that includes the bias.
@@ -126,40 +133,66 @@ impl Requantize {
     }
 }
 
-/// Parameters of a requantization for one vector of channels.
+/// Parameters of a requantization for one vector of channels, in registers: what is written to a result might change
+/// those in memory, as far as the compiler knows.
 #[derive(Clone, Copy)]
-pub(crate) struct RequantizeVector<S: Simd> {
-    multiplier: MultiplierVector<S>,
-    range: CodeRange,
-}
-
-#[derive(Clone, Copy)]
-enum MultiplierVector<S: Simd> {
-    Float(S::F32),
-    Fixed(S::I32, S::I32),
+pub(crate) enum RequantizeVector<S: Simd> {
+    Float(FloatVector<S>),
+    Fixed(FixedVector<S>),
 }
 
 impl<S: Simd> RequantizeVector<S> {
     /// Codes of sums that include the bias, each in a lane of 32 bits.
     #[inline(always)]
-    pub(crate) fn codes(&self, s: S, sums: S::I32) -> S::I32 {
-        let zero_point = i32::from(self.range.zero_point);
-        match self.multiplier {
-            MultiplierVector::Float(multiplier) => {
-                // The ends are integers, so it is the same before the rounding as after; and the rest fits an i32.
-                let (lowest, highest) = self.range.ends(s, zero_point);
-                let product = s.min(s.max(s.mul(s.to_f32(sums), multiplier), lowest), highest);
-                s.add_i32(s.to_i32(product), s.splat_i32(zero_point))
-            }
-            MultiplierVector::Fixed(mantissas, shifts) => {
-                let (mut sums, mantissas, shifts) = (lanes(s, sums), lanes(s, mantissas), lanes(s, shifts));
-                for i in 0..S::LANES {
-                    let product = FixedPoint { mantissa: mantissas[i], shift: shifts[i] }.multiply(sums[i]);
-                    sums[i] = self.range.code(product.into()).into();
-                }
-                load_i32(s, &sums, 0)
-            }
+    pub(crate) fn codes(self, s: S, sums: S::I32) -> S::I32 {
+        match self {
+            Self::Float(vector) => vector.codes(s, sums),
+            Self::Fixed(vector) => vector.codes(s, sums),
         }
+    }
+}
+
+/// Parameters of [`Rounding::FloatHalfEven`] for one vector of channels.
+#[derive(Clone, Copy)]
+pub(crate) struct FloatVector<S: Simd> {
+    multiplier: S::F32,
+    lowest: S::F32,
+    highest: S::F32,
+    zero_point: S::I32,
+}
+
+impl<S: Simd> FloatVector<S> {
+    /// Distances from the zero point before rounding.
+    #[inline(always)]
+    fn distances(self, s: S, sums: S::I32) -> S::F32 {
+        // The ends are integers, so it is the same before the rounding as after; and the rest fits an i32.
+        s.min(s.max(s.mul(s.to_f32(sums), self.multiplier), self.lowest), self.highest)
+    }
+
+    /// Codes of sums that include the bias, each in a lane of 32 bits.
+    #[inline(always)]
+    pub(crate) fn codes(self, s: S, sums: S::I32) -> S::I32 {
+        s.add_i32(s.to_i32(self.distances(s, sums)), self.zero_point)
+    }
+}
+
+/// Parameters of [`Rounding::FixedPoint`] for one vector of channels.
+#[derive(Clone, Copy)]
+pub(crate) struct FixedVector<S: Simd> {
+    mantissas: S::I32,
+    shifts: S::I32,
+    range: CodeRange,
+}
+
+impl<S: Simd> FixedVector<S> {
+    #[inline(always)]
+    fn codes(self, s: S, sums: S::I32) -> S::I32 {
+        let (mut sums, mantissas, shifts) = (lanes(s, sums), lanes(s, self.mantissas), lanes(s, self.shifts));
+        for i in 0..S::LANES {
+            let product = FixedPoint { mantissa: mantissas[i], shift: shifts[i] }.multiply(sums[i]);
+            sums[i] = self.range.code(product.into()).into();
+        }
+        load_i32(s, &sums, 0)
     }
 }
 
@@ -230,9 +263,10 @@ pub struct Addition {
     b: f32,
     constant: f32,
     /// What a byte of 0 stands for is minus this.
-    origin: i32,
-    lowest: u8,
-    highest: u8,
+    origin: f32,
+    /// Ends of the result, as what their bytes stand for.
+    lowest: f32,
+    highest: f32,
 }
 
 impl Addition {
@@ -245,33 +279,68 @@ impl Addition {
         if let Some(channel) = ratios.iter().position(|r| !(0.0..2f32.powi(31)).contains(r)) {
             return Err(KernelError::Multiplier { channel });
         }
-        let origin = if sign == Sign::Signed { 128 } else { 0 };
-        let real = |code: u8| (i32::from(code) - origin) as f32;
+        let origin = if sign == Sign::Signed { 128.0 } else { 0.0 };
+        let real = |code: u8| f32::from(code) - origin;
         let zero_points = ratios[0].mul_add(real(a.zero_point), ratios[1] * real(b.zero_point));
-        let constant = real(range.zero_point) - zero_points;
-        let CodeRange { lowest, highest, .. } = range;
-        Ok(Self { a: ratios[0], b: ratios[1], constant, origin, lowest, highest })
+        Ok(Self {
+            a: ratios[0],
+            b: ratios[1],
+            constant: real(range.zero_point) - zero_points,
+            origin,
+            lowest: real(range.lowest),
+            highest: real(range.highest),
+        })
     }
 
-    /// Sums of codes, each in a lane of 32 bits.
+    /// The parameters in registers.
     #[inline(always)]
-    pub(crate) fn codes<S: Simd>(&self, s: S, a: S::I32, b: S::I32) -> S::I32 {
-        let origin = s.splat_i32(self.origin);
-        let real = |codes| s.to_f32(s.sub_i32(codes, origin));
-        let sum = s.fused_mul_add(real(b), s.splat(self.b), s.splat(self.constant));
-        let sum = s.fused_mul_add(real(a), s.splat(self.a), sum);
-        let range = CodeRange { zero_point: 0, lowest: self.lowest, highest: self.highest };
-        let (lowest, highest) = range.ends(s, self.origin);
-        s.add_i32(s.to_i32(s.min(s.max(sum, lowest), highest)), origin)
+    pub(crate) fn vector<S: Simd>(&self, s: S) -> AdditionVector<S> {
+        AdditionVector {
+            a: s.splat(self.a),
+            b: s.splat(self.b),
+            constant: s.splat(self.constant),
+            origin: s.splat(UNIT_STEP + self.origin),
+            lowest: s.splat(self.lowest),
+            highest: s.splat(self.highest),
+        }
     }
 
     /// The definition, for single codes.
     #[cfg(test)]
     pub(crate) fn code(&self, a: u8, b: u8) -> u8 {
-        let real = |code: u8| (i32::from(code) - self.origin) as f32;
+        let real = |code: u8| f32::from(code) - self.origin;
         let sum = real(a).mul_add(self.a, real(b).mul_add(self.b, self.constant));
-        let code = sum.round_ties_even() as i64 + i64::from(self.origin);
-        code.max(self.lowest.into()).min(self.highest.into()) as u8
+        (sum.round_ties_even().max(self.lowest).min(self.highest) + self.origin) as u8
+    }
+}
+
+/// Parameters of an [`Addition`] in registers.
+#[derive(Clone, Copy)]
+pub(crate) struct AdditionVector<S: Simd> {
+    a: S::F32,
+    b: S::F32,
+    constant: S::F32,
+    /// With the first number whose neighbours are 1 apart.
+    origin: S::F32,
+    lowest: S::F32,
+    highest: S::F32,
+}
+
+impl<S: Simd> AdditionVector<S> {
+    /// Sums of codes that are in lanes of 32 bits, in the low bytes of lanes.
+    #[inline(always)]
+    pub(crate) fn codes(self, s: S, a: S::I32, b: S::I32) -> S::I32 {
+        let sum = s.fused_mul_add(self.real(s, b), self.b, self.constant);
+        let sum = s.fused_mul_add(self.real(s, a), self.a, sum);
+        // Where floats are 1 apart, an addition rounds to integers, half to even, because the origin is even.
+        s.bits(s.add(s.min(s.max(sum, self.lowest), self.highest), self.origin))
+    }
+
+    /// What bytes stand for, as integers in `f32`.
+    #[inline(always)]
+    fn real(self, s: S, bytes: S::I32) -> S::F32 {
+        // Bytes added to the bits of 2²³ are added to the number, and taking it off again takes the origin off too.
+        s.sub(s.from_bits(s.add_i32(bytes, s.bits(s.splat(UNIT_STEP)))), self.origin)
     }
 }
 

@@ -6,12 +6,14 @@
 
 use super::output::Sink;
 use super::pack::QUAD;
+use super::requantize::MOST_LANES;
 use crate::blocked::{Input, NARROW};
 use crate::simd::{Isa, Kernel, Simd};
 
 /// Tiles of the same size: `down` rows of `across` tiles, each of `rows` by `pixels` outputs of `outputs` blocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tiles<'a> {
+    pub(super) isa: Isa,
     pub(super) input: &'a Input<'a>,
     /// The first pixel's first channel in the input.
     pub(super) x: *const u8,
@@ -59,7 +61,8 @@ pub(super) fn pixels(isa: Isa) -> usize {
 /// Every input pixel under every tap, the weights, their sums, the result and what is added to it lie in memory that may
 /// be read, or for the result written.
 #[allow(unsafe_code)]
-pub(super) unsafe fn run(isa: Isa, tiles: &Tiles<'_>) {
+pub(super) unsafe fn run(tiles: &Tiles<'_>) {
+    let isa = tiles.isa;
     match (tiles.input.narrow, tiles.outputs, tiles.rows) {
         (false, 2, 1) => row::<false, 2>(isa, tiles),
         (false, _, 1) => row::<false, 1>(isa, tiles),
@@ -192,12 +195,64 @@ unsafe fn write<S: Simd, const O: usize, const R: usize, const P: usize>(
     sums: &[[[S::I32; P]; R]; O],
 ) {
     for (o, rows) in sums.iter().enumerate() {
-        let sink = tiles.sink.vector(s, tiles.channel + o * S::LANES);
-        for (r, row) in rows.iter().enumerate() {
-            for (p, sum) in row.iter().enumerate() {
-                // SAFETY: the caller promises that the result is there, and what is added to it.
-                unsafe { sink.write(s, at + o * tiles.y_block + r * tiles.y_row + p * S::LANES, *sum) };
+        let channel = tiles.channel + o * S::LANES;
+        let place = |r: usize, p: usize| at + o * tiles.y_block + r * tiles.y_row + p * S::LANES;
+        // SAFETY: the caller promises that the result is there, and what is added to it.
+        unsafe {
+            match tiles.sink.float_codes(s, channel) {
+                Some((requantize, None, y)) => {
+                    for (r, row) in rows.iter().enumerate() {
+                        for (p, sum) in row.iter().enumerate() {
+                            s.store_low_bytes(y.add(place(r, p)), requantize.codes(s, *sum));
+                        }
+                    }
+                }
+                Some((requantize, Some((addition, added)), y)) => {
+                    for (r, row) in rows.iter().enumerate() {
+                        for (p, sum) in row.iter().enumerate() {
+                            let added = s.load_u8(added.add(place(r, p)));
+                            s.store_low_bytes(y.add(place(r, p)), addition.codes(s, requantize.codes(s, *sum), added));
+                        }
+                    }
+                }
+                None => {
+                    let mut spilled = [[[0; MOST_LANES]; P]; R];
+                    for (r, row) in rows.iter().enumerate() {
+                        for (p, sum) in row.iter().enumerate() {
+                            s.store_i32(spilled[r][p].as_mut_ptr(), *sum);
+                        }
+                    }
+                    let (y_row, sums) = (tiles.y_row, spilled.as_flattened());
+                    tiles.isa.run(Spilled { sink: tiles.sink, channel, at: place(0, 0), y_row, pixels: P, sums });
+                }
             }
+        }
+    }
+}
+
+/// Sums of a tile's output block in memory: what becomes of them is code that all forms of tiles share.
+struct Spilled<'a> {
+    sink: Sink<'a>,
+    channel: usize,
+    /// Where the first pixel is in the result.
+    at: usize,
+    y_row: usize,
+    /// Pixels of a row.
+    pixels: usize,
+    sums: &'a [[i32; MOST_LANES]],
+}
+
+impl Kernel for Spilled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn run<S: Simd>(self, s: S) {
+        let sink = self.sink.vector(s, self.channel);
+        for (i, sums) in self.sums.iter().enumerate() {
+            let at = self.at + i / self.pixels * self.y_row + i % self.pixels * S::LANES;
+            // SAFETY: no vector has more lanes; the caller of `run` promises that the result is there, and what is added.
+            unsafe { sink.write(s, at, s.load_i32(sums.as_ptr())) };
         }
     }
 }

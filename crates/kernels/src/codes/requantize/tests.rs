@@ -38,7 +38,7 @@ impl Kernel for Sums<'_> {
         for (to, b) in codes.chunks_exact_mut(S::LANES).zip(self.2.chunks_exact(S::LANES)) {
             // SAFETY: the chunks have that many elements.
             let b = unsafe { s.load_u8(b.as_ptr()) };
-            let found = self.0.codes(s, s.splat_i32(self.1.into()), b);
+            let found = self.0.vector(s).codes(s, s.splat_i32(self.1.into()), b);
             // SAFETY: as above.
             unsafe { s.store_low_bytes(to.as_mut_ptr(), found) };
         }
