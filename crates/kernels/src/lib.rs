@@ -10,6 +10,7 @@
 
 pub mod blocked;
 mod buffer;
+pub mod codes;
 mod conv;
 mod conv_transpose;
 mod depthwise;

@@ -38,6 +38,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// Most pixels of a register tile of two vectors each: accumulators, two weights and an input fill the registers.
     const PIXELS: usize;
+    /// The same for tiles of byte products, which need more registers where one instruction does not do all.
+    const CODE_PIXELS: usize;
     /// A vector of `f32`.
     type F32: Copy;
     /// A vector of `i32`.
@@ -65,6 +67,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a * b + c`, rounded once where the processor can.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `a * b + c`, rounded once everywhere.
+    #[inline(always)]
+    fn fused_mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        self.mul_add(a, b, c)
+    }
     /// `a > b ? a : b`: with NaN on either side, `b`.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a < b ? a : b`: with NaN on either side, `b`.

@@ -24,6 +24,7 @@ pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
 impl Simd for Avx2 {
     const LANES: usize = LANES;
     const PIXELS: usize = 6;
+    const CODE_PIXELS: usize = 4;
     type F32 = __m256;
     type I32 = __m256i;
 

@@ -34,6 +34,7 @@ pub(super) fn run_vnni<K: Kernel>(kernel: K) -> K::Output {
 impl<const VNNI: bool> Simd for Avx512<VNNI> {
     const LANES: usize = LANES;
     const PIXELS: usize = 14;
+    const CODE_PIXELS: usize = 14;
     type F32 = __m512;
     type I32 = __m512i;
 

@@ -26,6 +26,7 @@ fn both<A: Copy, B: Copy, C>(a: (A, A), b: (B, B), f: impl Fn(A, B) -> C) -> (C,
 impl Simd for Neon {
     const LANES: usize = LANES;
     const PIXELS: usize = 6;
+    const CODE_PIXELS: usize = 4;
     type F32 = (float32x4_t, float32x4_t);
     type I32 = (int32x4_t, int32x4_t);
 

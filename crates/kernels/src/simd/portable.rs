@@ -20,6 +20,7 @@ fn zip<T: Copy, U>(a: [T; LANES], b: [T; LANES], f: impl Fn(T, T) -> U) -> [U; L
 impl Simd for Portable {
     const LANES: usize = LANES;
     const PIXELS: usize = 2;
+    const CODE_PIXELS: usize = 2;
     type F32 = [f32; LANES];
     type I32 = [i32; LANES];
 
@@ -56,6 +57,10 @@ impl Simd for Portable {
     #[inline(always)]
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
         self.add(self.mul(a, b), c)
+    }
+    #[inline(always)]
+    fn fused_mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
     }
     #[inline(always)]
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {

@@ -43,6 +43,7 @@ impl Kernel for Operations<'_> {
             s.round(s.mul(a, k)),
             s.to_f32(x),
             s.from_bits(s.bits(a)),
+            s.fused_mul_add(a, b, third),
         ];
         let bytes = self.x.map(|x| x as u8);
         // SAFETY: as above.
@@ -101,6 +102,7 @@ fn expected(o: &Operations<'_>, lanes: usize) -> Results {
             float(&|a, _, _| (a * 3.0).round_ties_even()),
             float(&|_, _, x| x as f32),
             float(&|a, _, _| a),
+            float(&|a, b, _| a.mul_add(b, 1.0 / 3.0)),
         ],
         integers: vec![
             integer(&|x, w, _| x.wrapping_add(w)),
