@@ -113,6 +113,8 @@ type FloatCodes<S> = (FloatVector<S>, Added<S>, *mut u8);
 /// An addition and the codes that are added.
 type Added<S> = Option<(AdditionVector<S>, *const u8)>;
 
+// A closure would not be compiled for the instruction set.
+#[allow(clippy::manual_map)]
 #[inline(always)]
 fn vector_of<S: Simd>(s: S, added: Option<(&Addition, *const u8)>) -> Added<S> {
     match added {
