@@ -60,7 +60,7 @@ impl Kernel for Floats<'_> {
             for tap in self.taps {
                 let weight = s.splat(tap.weight);
                 for (v, sum) in sums[..BLOCK / S::LANES].iter_mut().enumerate() {
-                    // SAFETY: `check_reach` has compared the end of what a tap reads for all whole blocks with the source.
+                    // SAFETY: `check_reach` has compared what taps read for all whole blocks with the source.
                     let x = unsafe { s.load(self.source.as_ptr().add(i * BLOCK + tap.offset + v * S::LANES)) };
                     *sum = s.mul_add(x, weight, *sum);
                 }
@@ -90,7 +90,7 @@ impl Kernel for Integers<'_> {
             for tap in self.taps {
                 let weight = s.splat_i32(tap.weight);
                 for (v, sum) in sums[..BLOCK / S::LANES].iter_mut().enumerate() {
-                    // SAFETY: `check_reach` has compared the end of what a tap reads for all whole blocks with the source.
+                    // SAFETY: `check_reach` has compared what taps read for all whole blocks with the source.
                     let x = unsafe { s.load_i32(self.source.as_ptr().add(i * BLOCK + tap.offset + v * S::LANES)) };
                     *sum = s.add_i32(*sum, s.mul_i32(x, weight));
                 }

@@ -1,6 +1,7 @@
 //! What becomes of the exact sums of a kernel.
 
-use super::requantize::{Addition, AdditionVector, Dequantize, FloatVector, Requantize, RequantizeVector};
+use super::addition::{Addition, AdditionVector};
+use super::requantize::{Dequantize, FloatVector, Requantize, RequantizeVector};
 use crate::error::{KernelError, check_len};
 use crate::simd::Simd;
 
