@@ -3,6 +3,7 @@
 //! Codes are `u8`: signed ones are stored with the top bit flipped, their zero points likewise. Weights are `i8`. What
 //! lives here: loops over codes, requantization. What does not: the choice of parameters, operators, threads.
 
+mod addition;
 mod conv;
 mod fixed_point;
 mod output;
@@ -10,6 +11,7 @@ mod pack;
 mod requantize;
 mod tile;
 
+pub use addition::{Addition, Grid, Sign};
 pub use conv::PackedCodesConv;
 pub use output::{Output, Residual};
-pub use requantize::{Addition, CodeRange, Dequantize, Grid, Requantize, Rounding, Sign};
+pub use requantize::{CodeRange, Dequantize, Requantize, Rounding};

@@ -129,6 +129,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `to` points to `LANES` writable elements.
     unsafe fn store_low_bytes(self, to: *mut u8, x: Self::I32);
+    /// In each lane, the sum and the exact two products of signed halves of `a` and `b`, wrapping.
+    fn dot_i16(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32;
     /// In each lane, the sum and the exact four products of unsigned bytes of `x` and signed bytes of `w`.
     fn dot_u8_i8(self, sum: Self::I32, x: Self::I32, w: Self::I32) -> Self::I32;
 }

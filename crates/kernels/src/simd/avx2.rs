@@ -149,6 +149,10 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn dot_i16(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)) }
+    }
+    #[inline(always)]
     fn dot_u8_i8(self, sum: __m256i, x: __m256i, w: __m256i) -> __m256i {
         // Bytes widened to 16 bits, those at even and at odd places apart: no product saturates.
         unsafe {

@@ -153,6 +153,13 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(x)) }
     }
     #[inline(always)]
+    fn dot_i16(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        if VNNI {
+            return unsafe { _mm512_dpwssd_epi32(sum, a, b) };
+        }
+        unsafe { _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)) }
+    }
+    #[inline(always)]
     fn dot_u8_i8(self, sum: __m512i, x: __m512i, w: __m512i) -> __m512i {
         if VNNI {
             return unsafe { _mm512_dpbusd_epi32(sum, x, w) };

@@ -165,6 +165,16 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    fn dot_i16(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32 {
+        let quad = |sum: int32x4_t, a: int32x4_t, b: int32x4_t| unsafe {
+            let (a, b) = (vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b));
+            let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
+            let high = vmull_s16(vget_high_s16(a), vget_high_s16(b));
+            vaddq_s32(sum, vpaddq_s32(low, high))
+        };
+        (quad(sum.0, a.0, b.0), quad(sum.1, a.1, b.1))
+    }
+    #[inline(always)]
     fn dot_u8_i8(self, sum: Self::I32, x: Self::I32, w: Self::I32) -> Self::I32 {
         // Bytes widened to 16 bits: no product saturates. Neighbouring sums are added twice, four products to a lane.
         let quad = |sum: int32x4_t, x: int32x4_t, w: int32x4_t| unsafe {

@@ -150,6 +150,11 @@ impl Simd for Portable {
         unsafe { to.cast::<[u8; LANES]>().write(x.map(|x| x as u8)) }
     }
     #[inline(always)]
+    fn dot_i16(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32 {
+        let products = |a: i32, b: i32| (i32::from(a as i16) * i32::from(b as i16)).wrapping_add((a >> 16) * (b >> 16));
+        zip(sum, zip(a, b, products), i32::wrapping_add)
+    }
+    #[inline(always)]
     fn dot_u8_i8(self, sum: Self::I32, x: Self::I32, w: Self::I32) -> Self::I32 {
         let products = |x: i32, w: i32| -> i32 {
             let (x, w) = (x.to_le_bytes(), w.to_le_bytes());

@@ -58,6 +58,7 @@ impl Kernel for Operations<'_> {
             s.to_i32(s.mul(a, k)),
             s.splat_i32(-7),
             s.dot_u8_i8(x, w, x),
+            s.dot_i16(x, w, x),
             unsigned,
             signed,
         ];
@@ -114,6 +115,10 @@ fn expected(o: &Operations<'_>, lanes: usize) -> Results {
             integer(&|_, _, a| (a * 3.0).round_ties_even() as i32),
             integer(&|_, _, _| -7),
             integer(&|x, w, _| dot(x, w)),
+            integer(&|x, w, _| {
+                let half = |v: i32, i: u32| i32::from((v >> (16 * i)) as i16);
+                (0..2).fold(x, |sum, i| sum.wrapping_add(half(w, i).wrapping_mul(half(x, i))))
+            }),
             integer(&|x, _, _| i32::from(x as u8)),
             integer(&|x, _, _| i32::from(x as i8)),
         ],
