@@ -34,5 +34,6 @@ pub use shape::{Blocked, Shape};
 
 pub(crate) use border::Band;
 pub(crate) use filter::Units;
+pub(crate) use pool::{Reach, check_pixels, check_windows, reaches};
 pub(crate) use rows::split;
 pub(crate) use tile::{Input, NARROW};

@@ -5,13 +5,19 @@
 
 mod addition;
 mod conv;
+mod depthwise;
+mod elementwise;
 mod fixed_point;
 mod output;
 mod pack;
+mod pool;
 mod requantize;
 mod tile;
 
 pub use addition::{Addition, Grid, Sign};
 pub use conv::PackedCodesConv;
+pub use depthwise::PackedCodesDepthwise;
+pub use elementwise::{add, dequantize, quantize};
 pub use output::{Output, Residual};
+pub use pool::{Mean, average_pool, global_average_pool, global_max_pool, max_pool};
 pub use requantize::{CodeRange, Dequantize, Requantize, Rounding};

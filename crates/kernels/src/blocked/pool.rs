@@ -59,7 +59,7 @@ pub fn global_max_pool(isa: Isa, x: Blocked<'_, f32>, y: &mut [f32]) -> Result<(
 }
 
 /// Checks that windows fit `x`, and the length of the result.
-fn check_windows<T>(isa: Isa, x: &Blocked<'_, T>, window: &[Axis; 2], y: usize) -> Result<(), KernelError> {
+pub(crate) fn check_windows<T>(isa: Isa, x: &Blocked<'_, T>, window: &[Axis; 2], y: usize) -> Result<(), KernelError> {
     check_len("lanes", isa.lanes(), x.shape.lanes)?;
     check_len("operand", x.shape.len(), x.data.len())?;
     for (axis, input) in window.iter().zip([x.shape.height, x.shape.width]) {
@@ -71,7 +71,7 @@ fn check_windows<T>(isa: Isa, x: &Blocked<'_, T>, window: &[Axis; 2], y: usize) 
 }
 
 /// Checks that there are pixels, and the length of a result of one for each image.
-fn check_pixels<T>(isa: Isa, x: &Blocked<'_, T>, y: usize) -> Result<(), KernelError> {
+pub(crate) fn check_pixels<T>(isa: Isa, x: &Blocked<'_, T>, y: usize) -> Result<(), KernelError> {
     check_len("lanes", isa.lanes(), x.shape.lanes)?;
     check_len("operand", x.shape.len(), x.data.len())?;
     if x.shape.positions() == 0 {
@@ -82,13 +82,13 @@ fn check_pixels<T>(isa: Isa, x: &Blocked<'_, T>, y: usize) -> Result<(), KernelE
 
 /// Inputs under the taps of a window along an axis: the first one, and how many, a dilation apart.
 #[derive(Clone, Copy)]
-struct Reach {
-    first: usize,
-    count: usize,
+pub(crate) struct Reach {
+    pub(crate) first: usize,
+    pub(crate) count: usize,
 }
 
 /// What each window along an axis reads of the input.
-fn reaches(axis: &Axis) -> Vec<Reach> {
+pub(crate) fn reaches(axis: &Axis) -> Vec<Reach> {
     let reach = |output: usize| {
         let taps = axis.taps_inside(output);
         let first = (output * axis.stride + taps.start * axis.dilation).saturating_sub(axis.pad_begin);

@@ -38,6 +38,17 @@ impl CodeRange {
         Self { zero_point, lowest: 0, highest: 255 }
     }
 
+    /// The range in registers.
+    #[inline(always)]
+    pub(crate) fn vector<S: Simd>(self, s: S) -> RangeVector<S> {
+        let zero_point = i32::from(self.zero_point);
+        RangeVector {
+            lowest: s.splat((i32::from(self.lowest) - zero_point) as f32),
+            highest: s.splat((i32::from(self.highest) - zero_point) as f32),
+            zero_point: s.splat_i32(zero_point),
+        }
+    }
+
     /// A code from its distance to the zero point.
     pub(super) fn code(self, distance: i64) -> u8 {
         let code = distance + i64::from(self.zero_point);
@@ -96,16 +107,10 @@ impl Requantize {
     #[inline(always)]
     pub(crate) fn vector<S: Simd>(&self, s: S, channel: usize) -> RequantizeVector<S> {
         match &self.multipliers {
-            Multipliers::Float(multipliers) => {
-                let zero_point = i32::from(self.range.zero_point);
-                let end = |code: u8| (i32::from(code) - zero_point) as f32;
-                RequantizeVector::Float(FloatVector {
-                    multiplier: load(s, multipliers, channel),
-                    lowest: s.splat(end(self.range.lowest)),
-                    highest: s.splat(end(self.range.highest)),
-                    zero_point: s.splat_i32(zero_point),
-                })
-            }
+            Multipliers::Float(multipliers) => RequantizeVector::Float(FloatVector {
+                multiplier: load(s, multipliers, channel),
+                range: self.range.vector(s),
+            }),
             Multipliers::Fixed { mantissas, shifts } => RequantizeVector::Fixed(FixedVector {
                 mantissas: load_i32(s, mantissas, channel),
                 shifts: load_i32(s, shifts, channel),
@@ -150,24 +155,34 @@ impl<S: Simd> RequantizeVector<S> {
 /// Parameters of [`Rounding::FloatHalfEven`] for one vector of channels.
 #[derive(Clone, Copy)]
 pub(crate) struct FloatVector<S: Simd> {
-    multiplier: S::F32,
+    pub(super) multiplier: S::F32,
+    pub(super) range: RangeVector<S>,
+}
+
+impl<S: Simd> FloatVector<S> {
+    /// Codes of sums that include the bias, each in a lane of 32 bits.
+    #[inline(always)]
+    pub(crate) fn codes(self, s: S, sums: S::I32) -> S::I32 {
+        self.range.codes(s, s.mul(s.to_f32(sums), self.multiplier))
+    }
+}
+
+/// A [`CodeRange`] in registers.
+#[derive(Clone, Copy)]
+pub(crate) struct RangeVector<S: Simd> {
+    /// Ends, as distances from the zero point.
     lowest: S::F32,
     highest: S::F32,
     zero_point: S::I32,
 }
 
-impl<S: Simd> FloatVector<S> {
-    /// Distances from the zero point before rounding.
+impl<S: Simd> RangeVector<S> {
+    /// Codes of distances from the zero point, rounded half to even, each in a lane of 32 bits; of NaN the lowest.
     #[inline(always)]
-    fn distances(self, s: S, sums: S::I32) -> S::F32 {
+    pub(crate) fn codes(self, s: S, distances: S::F32) -> S::I32 {
         // The ends are integers, so it is the same before the rounding as after; and the rest fits an i32.
-        s.min(s.max(s.mul(s.to_f32(sums), self.multiplier), self.lowest), self.highest)
-    }
-
-    /// Codes of sums that include the bias, each in a lane of 32 bits.
-    #[inline(always)]
-    pub(crate) fn codes(self, s: S, sums: S::I32) -> S::I32 {
-        s.add_i32(s.to_i32(self.distances(s, sums)), self.zero_point)
+        let distances = s.min(s.max(distances, self.lowest), self.highest);
+        s.add_i32(s.to_i32(distances), self.zero_point)
     }
 }
 

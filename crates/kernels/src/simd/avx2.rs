@@ -139,6 +139,16 @@ impl Simd for Avx2 {
         unsafe { _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())) }
     }
     #[inline(always)]
+    unsafe fn load_quads(self, from: *const u8) -> __m256i {
+        // Four bytes of every pixel side by side, then each such square of bytes transposed.
+        unsafe {
+            let squares = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+            let transpose = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let pixels = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(from.cast()), squares);
+            _mm256_shuffle_epi8(pixels, _mm256_broadcastsi128_si256(transpose))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_low_bytes(self, to: *mut u8, x: __m256i) {
         // The low byte of each number moves to the front of its half, then both halves side by side.
         unsafe {

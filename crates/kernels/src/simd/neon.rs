@@ -158,6 +158,18 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn load_quads(self, from: *const u8) -> Self::I32 {
+        unsafe {
+            let front = vzip_u8(vld1_u8(from), vld1_u8(from.add(LANES)));
+            let back = vzip_u8(vld1_u8(from.add(2 * LANES)), vld1_u8(from.add(3 * LANES)));
+            let quad = |front, back| {
+                let both = vzip_u16(vreinterpret_u16_u8(front), vreinterpret_u16_u8(back));
+                vreinterpretq_s32_u16(vcombine_u16(both.0, both.1))
+            };
+            (quad(front.0, back.0), quad(front.1, back.1))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_low_bytes(self, to: *mut u8, x: Self::I32) {
         unsafe {
             let half = |quad| vmovn_u32(vreinterpretq_u32_s32(quad));
