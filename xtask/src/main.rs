@@ -7,6 +7,8 @@
 mod caffe;
 mod conformance;
 mod error;
+mod networks;
+mod random;
 mod tidy;
 mod workspace;
 
@@ -38,6 +40,12 @@ enum Task {
         #[arg(long)]
         tree: bool,
     },
+    /// Write the networks of the benchmark as ONNX models with random weights: ResNet-50 v1.5, MobileNetV1, VGG16, and
+    /// VGG16's convolutions alone; 730 MB together.
+    BenchModels {
+        /// The folder that the files go to; it is made if it is not there.
+        out_dir: PathBuf,
+    },
     /// Make the example of `quantize demo` in Caffe's format from digits.onnx.
     DemoCaffe,
     /// Make the Caffe networks among the fixtures of the test suites.
@@ -49,6 +57,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Conformance { format, only } => conformance::run(format, &only),
         Task::Googlenet { out_dir, tree } => caffe::write_googlenet(&out_dir, tree).map(list),
+        Task::BenchModels { out_dir } => networks::write(&out_dir).map(list),
         Task::DemoCaffe => caffe::write_digits().map(list),
         Task::CaffeFixtures => caffe::write_fixtures().map(list),
     };
