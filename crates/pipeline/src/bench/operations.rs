@@ -1,0 +1,118 @@
+//! How many multiply-accumulates the nodes of a graph are, from the shapes that a run showed.
+
+use quantize_exec::Observer;
+use quantize_ir::op::FilterLayout;
+use quantize_ir::{Graph, Node, NodeId, Op, Tensor, ValueId};
+use std::collections::BTreeMap;
+
+/// Shapes of the values of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Shapes(BTreeMap<ValueId, Vec<usize>>);
+
+impl Observer for Shapes {
+    fn observe(&mut self, value: ValueId, tensor: &Tensor) {
+        self.0.insert(value, tensor.shape().to_vec());
+    }
+}
+
+impl Shapes {
+    fn of<'a>(&'a self, graph: &'a Graph, value: Option<ValueId>) -> Option<&'a [usize]> {
+        let value = value?;
+        let constant = graph.value(value).constant.as_ref().map(|constant| constant.shape());
+        constant.or_else(|| self.0.get(&value).map(Vec::as_slice))
+    }
+
+    /// Multiply-accumulates of each node that was run.
+    pub(crate) fn multiply_accumulates(&self, graph: &Graph) -> BTreeMap<NodeId, u64> {
+        graph.nodes().map(|(id, node)| (id, self.of_node(graph, node).unwrap_or(0))).collect()
+    }
+
+    fn of_node(&self, graph: &Graph, node: &Node) -> Option<u64> {
+        let result = self.of(graph, node.output(0))?;
+        let (a, b) = (self.of(graph, node.input(0))?, self.of(graph, node.input(1)));
+        multiply_accumulates(&node.op, a, b, result)
+    }
+}
+
+/// Multiply-accumulates of an operator with these shapes of its first two operands and its result: those of
+/// convolutions, including taps on padding, and of matrix products. Biases and everything else count nothing.
+fn multiply_accumulates(op: &Op, a: &[usize], b: Option<&[usize]>, result: &[usize]) -> Option<u64> {
+    let (elements, each) = match op {
+        Op::Conv(conv) => (result, per_channel(b?, conv.filter)?),
+        Op::ConvTranspose(conv) => (a, per_channel(b?, conv.filter)?),
+        Op::Gemm(gemm) => (result, *a.get(usize::from(!gemm.trans_a))?),
+        Op::MatMul => (result, *a.last()?),
+        _ => return None,
+    };
+    Some(product(elements) * each as u64)
+}
+
+/// Elements of a filter for each channel of the axis that stands alone: output channels of a convolution, input
+/// channels of a transposed one.
+fn per_channel(filter: &[usize], layout: FilterLayout) -> Option<usize> {
+    match layout {
+        FilterLayout::OutputFirst => filter.get(1..).map(|rest| rest.iter().product()),
+        FilterLayout::OutputLast => filter.split_last().map(|(_, rest)| rest.iter().product()),
+    }
+}
+
+fn product(shape: &[usize]) -> u64 {
+    shape.iter().map(|dim| *dim as u64).product()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quantize_ir::op::{Conv, ConvTranspose, Gemm, Layout, Padding, Rounding, Unary, Window};
+
+    fn window() -> Window {
+        Window { strides: vec![], dilations: vec![], padding: Padding::none(), rounding: Rounding::Floor }
+    }
+
+    fn conv(group: usize, filter: FilterLayout) -> Op {
+        Op::Conv(Conv { window: window(), group, layout: Layout::ChannelsFirst, filter })
+    }
+
+    fn transposed(filter: FilterLayout) -> Op {
+        let (output_padding, output_shape, layout) = (vec![], vec![], Layout::ChannelsFirst);
+        Op::ConvTranspose(ConvTranspose { window: window(), group: 1, output_padding, output_shape, layout, filter })
+    }
+
+    #[test]
+    fn every_product_counts_once() {
+        let gemm = |trans_a| Op::Gemm(Gemm { alpha: 1.0, beta: 1.0, trans_a, trans_b: true });
+        let cases: [(&str, Op, &[usize], &[usize], &[usize], u64); 7] = [
+            (
+                "dense convolution",
+                conv(1, FilterLayout::OutputFirst),
+                &[1, 3, 8, 8],
+                &[16, 3, 3, 3],
+                &[1, 16, 6, 6],
+                16 * 36 * 27,
+            ),
+            ("depthwise convolution", conv(8, FilterLayout::OutputFirst), &[2, 8, 5], &[8, 1, 3], &[2, 8, 3], 144),
+            ("output last", conv(1, FilterLayout::OutputLast), &[1, 4, 4, 3], &[2, 2, 3, 5], &[1, 3, 3, 5], 45 * 12),
+            (
+                "transposed convolution",
+                transposed(FilterLayout::OutputFirst),
+                &[1, 3, 4, 4],
+                &[3, 5, 2, 2],
+                &[1, 5, 8, 8],
+                48 * 20,
+            ),
+            ("matrix product", Op::MatMul, &[2, 3, 4], &[4, 5], &[2, 3, 5], 120),
+            ("Gemm", gemm(false), &[3, 4], &[5, 4], &[3, 5], 60),
+            ("transposed Gemm", gemm(true), &[4, 3], &[5, 4], &[3, 5], 60),
+        ];
+        for (name, op, a, b, result, expected) in cases {
+            assert_eq!(multiply_accumulates(&op, a, Some(b), result), Some(expected), "{name}");
+        }
+        assert_eq!(multiply_accumulates(&Op::Unary(Unary::Relu), &[9], None, &[9]), None);
+    }
+
+    #[test]
+    fn odd_shapes_count_nothing() {
+        assert_eq!(multiply_accumulates(&conv(1, FilterLayout::OutputLast), &[], Some(&[]), &[]), None);
+        assert_eq!(multiply_accumulates(&Op::MatMul, &[], Some(&[]), &[]), None);
+    }
+}
