@@ -38,13 +38,18 @@ pub(crate) static NETWORKS: [Network; 4] = [
 ];
 
 impl Network {
+    /// Where the network stands in `folder`.
+    pub(crate) fn path(&self, folder: &Path) -> PathBuf {
+        folder.join(format!("{}.onnx", self.name))
+    }
+
     /// Writes the network into `folder`.
     ///
     /// # Errors
     ///
     /// If the file cannot be written.
     pub(crate) fn write(&self, folder: &Path) -> Result<PathBuf> {
-        let path = folder.join(format!("{}.onnx", self.name));
+        let path = self.path(folder);
         let model = (self.model)();
         let mut outputs = OutputSet::new();
         outputs.add_writer(&path, |out| model.write_to(out));

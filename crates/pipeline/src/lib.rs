@@ -27,7 +27,9 @@ mod summary;
 mod unknown;
 
 pub use accuracy::{Accuracy, OutputAccuracy};
-pub use bench::{BenchModel, BenchOptions, BenchReport, Lap, LayerTime, Peak, Work, Workload, Workspace, bench};
+pub use bench::{
+    BenchModel, BenchOptions, BenchReport, Lap, LayerTime, Peak, PeakLoop, Work, Workload, Workspace, bench,
+};
 pub use caffe::{
     CaffeFiles, EmulateOptions, EmulatedLayer, EmulatedOutput, EmulationReport, FileOptions, QuantizeCaffeOptions,
     Release, Thresholds, caffe_to_onnx, default_range, emulate_caffe, quantize_caffe,

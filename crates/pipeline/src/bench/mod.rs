@@ -16,14 +16,13 @@ mod workload;
 pub use clock::Lap;
 pub use layers::LayerTime;
 pub use model::{BenchModel, BenchOptions};
-pub use peak::Peak;
+pub use peak::{Peak, PeakLoop};
 pub use workload::{Work, Workload, Workspace};
 
 use crate::error::Error;
 use crate::options::thread_count;
 use crate::progress::Progress;
 use clock::Clock;
-use peak::PeakLoop;
 use std::thread;
 
 /// What a bench measured.
@@ -86,7 +85,7 @@ pub fn bench(options: &BenchOptions, progress: &dyn Progress) -> Result<BenchRep
     let rounds = options.rounds.max(1);
     let mut workspaces: Vec<Workspace<'_>> = (0..threads).map(|_| workload.workspace()).collect();
     let operations = workload.operations()?;
-    let mut peak = PeakLoop::new(work.instruction());
+    let mut peak = PeakLoop::new(work);
     let mut best = Lap::LONGEST;
     progress.begin("timing", rounds);
     run_together(&mut workspaces)?;

@@ -1,6 +1,7 @@
 //! What one core can do at most, measured by a loop of nothing but the instruction in question.
 
 use super::clock::Clock;
+use super::workload::Work;
 use quantize_kernels::{Isa, Peak as Instruction, peak};
 
 /// Repetitions of the instruction on its independent sums: a few milliseconds of a fast core.
@@ -15,26 +16,33 @@ pub struct Peak {
     pub operations_per_second: f64,
 }
 
-/// The loop, to be repeated between other work.
-pub(crate) struct PeakLoop {
+/// A loop of nothing but the instruction that a work's operations are, to be repeated between other work.
+#[derive(Debug)]
+pub struct PeakLoop {
     isa: Isa,
     instruction: Instruction,
     best: f64,
 }
 
 impl PeakLoop {
-    pub(crate) fn new(instruction: Instruction) -> Self {
+    /// A loop that was not run yet.
+    pub fn new(work: Work) -> Self {
+        let instruction = match work {
+            Work::Fp32 | Work::Calibration => Instruction::MultiplyAdd,
+            Work::Int8 => Instruction::ByteDot,
+        };
         Self { isa: Isa::active(), instruction, best: 0.0 }
     }
 
-    /// Runs the loop once and keeps the best of all times.
-    pub(crate) fn repeat(&mut self) {
+    /// Runs the loop for some milliseconds and keeps the best of all times.
+    pub fn repeat(&mut self) {
         let clock = Clock::start();
         let operations = peak(self.isa, self.instruction, ITERATIONS);
         self.best = self.best.max(operations as f64 / clock.lap().cpu);
     }
 
-    pub(crate) fn best(&self) -> Peak {
+    /// The peak so far.
+    pub fn best(&self) -> Peak {
         Peak { isa: self.isa.name(), operations_per_second: self.best }
     }
 }

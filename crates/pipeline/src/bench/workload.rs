@@ -8,7 +8,6 @@ use crate::calibrate::{Collector, observing};
 use crate::error::Error;
 use quantize_exec::{ExecError, Program, Session};
 use quantize_ir::{NodeId, Tensor};
-use quantize_kernels::Peak;
 use std::collections::BTreeMap;
 
 /// What is run.
@@ -20,16 +19,6 @@ pub enum Work {
     Calibration,
     /// The network as its plan has it.
     Int8,
-}
-
-impl Work {
-    /// The instruction that the work's operations are.
-    pub(crate) fn instruction(self) -> Peak {
-        match self {
-            Self::Fp32 | Self::Calibration => Peak::MultiplyAdd,
-            Self::Int8 => Peak::ByteDot,
-        }
-    }
 }
 
 /// A model compiled for one way of running it; shared by threads, each with a [`Workspace`].
