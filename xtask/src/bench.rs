@@ -2,7 +2,7 @@
 //!
 //! Every figure stands beside a peer's that was measured in turn with it, so that what else the machine does falls on
 //! both; what counts is their ratio. Times are processor times, the shortest of several rounds. Each part is a module
-//! that returns rows of the table.
+//! that adds rows to the table.
 
 mod calibration;
 mod command;
@@ -25,7 +25,7 @@ use std::fs;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread;
-use table::{Row, Table};
+use table::Table;
 
 /// What is measured, and how often.
 #[derive(Args)]
@@ -77,12 +77,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let bench = Bench { context: Context::prepare("bench", Format::Onnx)?, rounds: args.rounds.get(), core };
     let mut table = Table::default();
     for subject in subject::all(&bench)?.iter().filter(|subject| args.wants(subject.name)) {
-        let rows = speed::rows(&bench, subject)?.into_iter();
-        rows.for_each(|row| table.push(row));
+        speed::measure(&bench, subject, &mut table)?;
     }
     for name in command::NAMES.iter().filter(|name| args.wants(name)) {
-        let rows: Vec<Row> = command::rows(&bench, name)?;
-        rows.into_iter().for_each(|row| table.push(row));
+        command::measure(&bench, name, &mut table)?;
     }
     println!("\n{table}");
     if let Some(path) = &args.json {

@@ -5,20 +5,20 @@ use super::request::Job;
 use super::rounds::best_of;
 use super::speed::Pair;
 use super::subject::Subject;
-use super::table::{Row, Unit};
+use super::table::{Row, Table, Unit};
 use crate::error::Result;
 
 /// Networks whose calibration is left out: the peer's calibrators would hold several copies of half a gigabyte.
 const TOO_LARGE: &[&str] = &["vgg16", "vgg16_conv"];
 
-/// The rows of a network.
+/// Adds the rows of a network.
 ///
 /// # Errors
 ///
 /// If an engine fails.
-pub(super) fn rows(bench: &Bench, subject: &Subject, pair: &mut Pair) -> Result<Vec<Row>> {
+pub(super) fn measure(bench: &Bench, subject: &Subject, pair: &mut Pair, table: &mut Table) -> Result<()> {
     if TOO_LARGE.contains(&subject.name) {
-        return Ok(Vec::new());
+        return Ok(());
     }
     let [ours, bare, min_max, percentile, entropy] = best_of(bench.rounds, |competitor| match competitor {
         0 => pair.ours.time(Job::Calibration),
@@ -33,8 +33,9 @@ pub(super) fn rows(bench: &Bench, subject: &Subject, pair: &mut Pair) -> Result<
         ("onnxruntime Percentile", percentile),
         ("onnxruntime Entropy", entropy),
     ];
-    let row = |(peer, figure): (&str, f64)| {
-        Row::new(subject.name, ["calibration, an image", peer], Unit::Milliseconds, [1e3 * ours, 1e3 * figure])
-    };
-    Ok(peers.into_iter().map(row).collect())
+    for (peer, figure) in peers {
+        let names = ["calibration, an image", peer];
+        table.push(Row::new(subject.name, names, Unit::Milliseconds, [1e3 * ours, 1e3 * figure]));
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use super::Bench;
 use super::engine::pinned;
 use super::rounds::best_of;
 use super::subject::LITE0;
-use super::table::{Row, Unit};
+use super::table::{Row, Table, Unit};
 use crate::conformance::files::{Choice, some_photos};
 use crate::conformance::onnx::lite0;
 use crate::conformance::usage::Usage;
@@ -19,22 +19,24 @@ pub(super) const NAMES: &[&str] = &["command", "threads", "memory"];
 /// Rounds of whole commands, which take seconds each.
 const ROUNDS: usize = 2;
 
-/// The rows of one of [`NAMES`]; none without the shared data.
+/// Adds the rows of one of [`NAMES`]; none without the shared data.
 ///
 /// # Errors
 ///
 /// If a command fails.
-pub(super) fn rows(bench: &Bench, name: &str) -> Result<Vec<Row>> {
+pub(super) fn measure(bench: &Bench, name: &str, table: &mut Table) -> Result<()> {
     let Some(shared) = bench.context.shared_folder() else {
         println!("skipped {name}: QUANTIZE_SHARED is not set");
-        return Ok(Vec::new());
+        return Ok(());
     };
     let job = Job { bench, model: lite0::model(shared), photos: shared.join("images/calib") };
-    match name {
+    let rows = match name {
         "command" => job.beside_the_peer(),
         "threads" => job.two_threads(),
         _ => job.many_photos(&shared.join("images/val")),
-    }
+    };
+    rows?.into_iter().for_each(|row| table.push(row));
+    Ok(())
 }
 
 struct Job<'b> {

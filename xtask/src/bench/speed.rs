@@ -5,7 +5,7 @@ use super::engine::Engine;
 use super::request::{Input, Job, Limits, Request};
 use super::rounds::best_of;
 use super::subject::Subject;
-use super::table::{Row, Unit};
+use super::table::{Row, Table, Unit};
 use super::{calibration, worker};
 use crate::error::Result;
 
@@ -52,19 +52,16 @@ impl Pair {
     }
 }
 
-/// All rows of a network.
+/// Adds all rows of a network.
 ///
 /// # Errors
 ///
 /// If an engine fails.
-pub(super) fn rows(bench: &Bench, subject: &Subject) -> Result<Vec<Row>> {
+pub(super) fn measure(bench: &Bench, subject: &Subject, table: &mut Table) -> Result<()> {
     let mut pair = Pair::start(bench, subject)?;
-    let mut rows = vec![
-        pair.compare(bench, subject, Job::Fp32, ["fp32", "onnxruntime fp32"])?,
-        pair.compare(bench, subject, Job::Int8, ["int8, simulated", "onnxruntime int8"])?,
-    ];
-    rows.extend(calibration::rows(bench, subject, &mut pair)?);
-    Ok(rows)
+    table.push(pair.compare(bench, subject, Job::Fp32, ["fp32", "onnxruntime fp32"])?);
+    table.push(pair.compare(bench, subject, Job::Int8, ["int8, simulated", "onnxruntime int8"])?);
+    calibration::measure(bench, subject, &mut pair, table)
 }
 
 fn largest_difference(ours: &[f64], peer: &[f64]) -> f64 {

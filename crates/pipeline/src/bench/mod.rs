@@ -118,8 +118,8 @@ fn run_together(workspaces: &mut [Workspace<'_>]) -> Result<Lap, Error> {
     let clock = Clock::start();
     thread::scope(|scope| {
         let threads: Vec<_> = workspaces.iter_mut().map(|workspace| scope.spawn(|| workspace.run())).collect();
-        let joined = threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        joined.map(|lap| lap.map(|_| ())).collect::<Result<(), Error>>()
+        let mut joined = threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.try_for_each(|lap| lap.map(|_| ()))
     })?;
     Ok(clock.lap())
 }

@@ -78,34 +78,23 @@ mod tests {
         Op::ConvTranspose(ConvTranspose { window: window(), group: 1, output_padding, output_shape, layout, filter })
     }
 
+    /// Operator, shapes of its operands and its result, multiply-accumulates.
+    type Case = (Op, &'static [usize], &'static [usize], &'static [usize], u64);
+
     #[test]
     fn every_product_counts_once() {
         let gemm = |trans_a| Op::Gemm(Gemm { alpha: 1.0, beta: 1.0, trans_a, trans_b: true });
-        let cases: [(&str, Op, &[usize], &[usize], &[usize], u64); 7] = [
-            (
-                "dense convolution",
-                conv(1, FilterLayout::OutputFirst),
-                &[1, 3, 8, 8],
-                &[16, 3, 3, 3],
-                &[1, 16, 6, 6],
-                16 * 36 * 27,
-            ),
-            ("depthwise convolution", conv(8, FilterLayout::OutputFirst), &[2, 8, 5], &[8, 1, 3], &[2, 8, 3], 144),
-            ("output last", conv(1, FilterLayout::OutputLast), &[1, 4, 4, 3], &[2, 2, 3, 5], &[1, 3, 3, 5], 45 * 12),
-            (
-                "transposed convolution",
-                transposed(FilterLayout::OutputFirst),
-                &[1, 3, 4, 4],
-                &[3, 5, 2, 2],
-                &[1, 5, 8, 8],
-                48 * 20,
-            ),
-            ("matrix product", Op::MatMul, &[2, 3, 4], &[4, 5], &[2, 3, 5], 120),
-            ("Gemm", gemm(false), &[3, 4], &[5, 4], &[3, 5], 60),
-            ("transposed Gemm", gemm(true), &[4, 3], &[5, 4], &[3, 5], 60),
-        ];
-        for (name, op, a, b, result, expected) in cases {
-            assert_eq!(multiply_accumulates(&op, a, Some(b), result), Some(expected), "{name}");
+        let (first, last) = (FilterLayout::OutputFirst, FilterLayout::OutputLast);
+        let dense: Case = (conv(1, first), &[1, 3, 8, 8], &[16, 3, 3, 3], &[1, 16, 6, 6], 16 * 36 * 27);
+        let depthwise: Case = (conv(8, first), &[2, 8, 5], &[8, 1, 3], &[2, 8, 3], 144);
+        let channels_last: Case = (conv(1, last), &[1, 4, 4, 3], &[2, 2, 3, 5], &[1, 3, 3, 5], 45 * 12);
+        let transposed: Case = (transposed(first), &[1, 3, 4, 4], &[3, 5, 2, 2], &[1, 5, 8, 8], 48 * 20);
+        let product: Case = (Op::MatMul, &[2, 3, 4], &[4, 5], &[2, 3, 5], 120);
+        let plain: Case = (gemm(false), &[3, 4], &[5, 4], &[3, 5], 60);
+        let turned: Case = (gemm(true), &[4, 3], &[5, 4], &[3, 5], 60);
+        for case in [dense, depthwise, channels_last, transposed, product, plain, turned] {
+            let (op, a, b, result, expected) = &case;
+            assert_eq!(multiply_accumulates(op, a, Some(b), result), Some(*expected), "{case:?}");
         }
         assert_eq!(multiply_accumulates(&Op::Unary(Unary::Relu), &[9], None, &[9]), None);
     }
