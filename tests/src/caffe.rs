@@ -4,7 +4,7 @@ use crate::arrays::{npy, npy_images, npz};
 use crate::sandbox::Sandbox;
 use quantize_caffe::{CaffeDocument, CaffeError, ReadOptions, import};
 use quantize_document::{Limits, SourceFile, encode};
-use quantize_exec::{Program, Session};
+use quantize_exec::{Program, Session, View};
 use quantize_ir::{Graph, Tensor, ValueId};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -99,14 +99,17 @@ impl Network {
 /// If the graph does not run, or a value has another shape than declared.
 #[must_use]
 pub fn run(graph: &Graph, input: &Tensor) -> BTreeMap<String, Tensor> {
-    let program = Program::compile(graph, graph.outputs()).expect("a program");
+    let computed: Vec<ValueId> =
+        graph.values().filter(|(id, _)| graph.producer(*id).is_some()).map(|(id, _)| id).collect();
+    let program = Program::observe(graph, &computed).expect("a program");
     let mut values = BTreeMap::new();
-    let mut observe = |id: ValueId, tensor: &Tensor| {
+    let mut observe = |id: ValueId, seen: &View<'_>| {
+        let tensor = seen.tensor().expect("a tensor");
         let value = graph.value(id);
         let declared = value.shape.as_ref().expect("a declared shape");
         let fits = declared.iter().zip(tensor.shape()).all(|(d, n)| d.known().is_none_or(|d| d == *n as u64));
         assert!(fits && declared.len() == tensor.shape().len(), "`{}`: {declared:?} and {tensor:?}", value.name);
-        values.insert(value.name.clone(), tensor.clone());
+        values.insert(value.name.clone(), tensor.into_owned());
     };
     let fed = [(graph.inputs()[0], input.clone())];
     Session::new(&program).run(&fed, &mut observe).expect("a run");

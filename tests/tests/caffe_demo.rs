@@ -25,7 +25,7 @@ fn folder() -> PathBuf {
 fn logits_of_onnx(graph: &Graph, input: &Tensor) -> Tensor {
     let program = Program::compile(graph, graph.outputs()).unwrap();
     let fed = [(graph.inputs()[0], input.clone())];
-    Session::new(&program).run(&fed, &mut |_, _: &Tensor| {}).unwrap().remove(0)
+    Session::new(&program).run(&fed, &mut ()).unwrap().remove(0)
 }
 
 fn onnx() -> Graph {

@@ -3,7 +3,8 @@
 //! A collector belongs to one thread; collectors merge to the same whole for every split of the images. Running the
 //! model happens elsewhere.
 
-use quantize_ir::{Tensor, ValueId};
+use quantize_ir::ValueId;
+use quantize_numerics::stats::Values;
 use quantize_numerics::{NumericsError, TensorStats};
 use std::collections::BTreeMap;
 
@@ -25,18 +26,15 @@ impl Statistics {
         Self { tensors: values.into_iter().map(|v| (v, Observed::default())).collect() }
     }
 
-    /// Adds what `image` produced in `value`; values that are not collected, and tensors that are not `float32`, are
-    /// ignored.
+    /// Adds what `image` produced in `value`; values that are not collected are ignored.
     ///
     /// # Errors
     /// If the value was seen for this image before.
-    pub fn observe(&mut self, image: u64, value: ValueId, tensor: &Tensor) -> Result<(), NumericsError> {
-        let (Some(observed), Ok(data)) = (self.tensors.get_mut(&value), tensor.as_slice::<f32>()) else {
-            return Ok(());
-        };
+    pub fn observe<V: Values + ?Sized>(&mut self, image: u64, value: ValueId, seen: &V) -> Result<(), NumericsError> {
+        let Some(observed) = self.tensors.get_mut(&value) else { return Ok(()) };
         let not_finite = |s: &TensorStats| s.n_nan() + s.n_inf();
         let before = not_finite(&observed.stats);
-        observed.stats.observe(image, None, data)?;
+        observed.stats.observe_values(image, seen)?;
         if not_finite(&observed.stats) > before {
             observed.first_not_finite = earliest(observed.first_not_finite, Some(image));
         }
@@ -80,10 +78,10 @@ mod tests {
     fn collectors_merge_to_the_same_whole_for_every_split() {
         let mut graph = Graph::new();
         let value = graph.add_value(Value::named("x"));
-        let image = |i: u64| Tensor::vector(vec![i as f32, -0.5, if i == 3 { f32::NAN } else { 0.0 }]);
+        let image = |i: u64| [i as f32, -0.5, if i == 3 { f32::NAN } else { 0.0 }];
         let collect = |images: &[u64]| {
             let mut s = Statistics::of([value]);
-            images.iter().for_each(|i| s.observe(*i, value, &image(*i)).unwrap());
+            images.iter().for_each(|i| s.observe(*i, value, &image(*i)[..]).unwrap());
             s
         };
         let whole = collect(&[0, 1, 2, 3, 4, 5]);

@@ -1,5 +1,5 @@
-//! Which nodes run as one step: an operator, then an addition, then a function of single elements, without a value in
-//! memory in between that nobody asks for.
+//! Which nodes run as one step: an operator, its normalization, an addition, a function of single elements, without a
+//! value in memory in between that nobody asks for.
 //!
 //! What lives here: the search. What does not: how such a step is evaluated.
 
@@ -17,6 +17,8 @@ pub(crate) struct Chain {
     pub(crate) first: NodeId,
     /// The node whose result is the step's.
     pub(crate) last: NodeId,
+    /// A batch normalization that scales the channels of the operator's result by constants.
+    pub(crate) norm: Option<NodeId>,
     /// What is added to the operator's result.
     pub(crate) addend: Option<ValueId>,
     /// What is applied to the sum.
@@ -34,7 +36,13 @@ impl Chains {
     /// The chains of the needed nodes, given in topological order.
     ///
     /// A value is passed over only if exactly one node reads it, nobody asks for it, and no plan rounds it.
-    pub(crate) fn find(graph: &Graph, order: &[NodeId], needed: &Needed, targets: &[ValueId], plan: &QuantPlan) -> Self {
+    pub(crate) fn find(
+        graph: &Graph,
+        order: &[NodeId],
+        needed: &Needed,
+        targets: &[ValueId],
+        plan: &QuantPlan,
+    ) -> Self {
         let mut search = Search { graph, needed, targets, plan, open: BTreeMap::new(), chains: Self::default() };
         for (place, id) in order.iter().enumerate() {
             if let Some(node) = graph.node(*id) {
@@ -72,7 +80,7 @@ impl Search<'_> {
             self.chains.by_last.remove(&grown.1.last);
             self.close(result, id, grown);
         } else if starts(self.graph, node, result) {
-            let chain = Chain { first: id, last: id, addend: None, activation: Activation::Identity };
+            let chain = Chain { first: id, last: id, norm: None, addend: None, activation: Activation::Identity };
             self.open.insert(result, (place, chain));
         }
     }
@@ -90,12 +98,25 @@ impl Search<'_> {
         match &node.op {
             Op::Binary(Binary::Add) => self.with_addend(node),
             Op::Binary(Binary::Mul) => self.with_own_sigmoid(id, node),
+            Op::BatchNorm(_) => self.normalized(id, node),
             _ => {
                 let activation = activation(self.graph, node)?;
                 let (place, chain) = self.linear(node.input(0)?, 1)?;
                 Some((place, Chain { activation, ..chain }))
             }
         }
+    }
+
+    /// A normalization of a convolution that nothing else has happened to yet, by constants.
+    fn normalized(&self, id: NodeId, node: &Node) -> Option<(usize, Chain)> {
+        let (place, chain) = self.linear(node.input(0)?, 1)?;
+        let is_constant = |value: &Option<ValueId>| value.is_none_or(|v| self.graph.value(v).constant.is_some());
+        let first = self.graph.node(chain.first)?;
+        let by_constants = node.inputs.len() == 5 && node.inputs[1..].iter().all(is_constant);
+        let weights = matches!(first.op, Op::Conv(_)) && first.inputs[1..].iter().all(is_constant);
+        let untouched = chain.norm.is_none() && chain.addend.is_none();
+        (weights && by_constants && untouched && self.plan.is_empty())
+            .then_some((place, Chain { norm: Some(id), ..chain }))
     }
 
     /// Of the operands of an addition the one computed last grows, so that the other is there.
@@ -176,12 +197,8 @@ mod tests {
     const RELU: Op = Op::Unary(Unary::Relu);
 
     fn conv(net: &mut Network, name: &str, x: ValueId) -> ValueId {
-        let window = Window {
-            strides: vec![],
-            dilations: vec![],
-            padding: Padding::Valid,
-            rounding: Default::default(),
-        };
+        let window =
+            Window { strides: vec![], dilations: vec![], padding: Padding::Valid, rounding: Default::default() };
         let weight = net.constant("w", Tensor::new([1, 1, 1, 1], vec![1f32]).unwrap());
         let conv = Conv { window, group: 1, layout: Default::default(), filter: Default::default() };
         net.node(name, Op::Conv(conv), &[x, weight])
@@ -189,10 +206,11 @@ mod tests {
 
     fn found(net: &Network, targets: &[ValueId], plan: &QuantPlan) -> Vec<(String, Vec<String>)> {
         let needed = Needed::of(&net.graph, targets, plan);
-        let order = net.graph.topological_order().unwrap();
+        let mut order = net.graph.topological_order().unwrap();
+        order.retain(|id| needed.nodes.contains(id));
         let chains = Chains::find(&net.graph, &order, &needed, targets, plan);
         let name = |id: NodeId| net.graph.node(id).unwrap().name.clone();
-        let steps = order.iter().filter(|id| needed.nodes.contains(id) && !chains.is_inner(**id));
+        let steps = order.iter().filter(|id| !chains.is_inner(**id));
         steps
             .map(|id| {
                 let chain = chains.ending(*id);
@@ -214,6 +232,23 @@ mod tests {
         let sum = net.node("sum", ADD, &[left, right]);
         let y = net.node("relu", RELU, &[sum]);
         assert_eq!(found(&net, &[y], &QuantPlan::default()), [step("left", &[]), step("relu", &["right", "left"])]);
+    }
+
+    #[test]
+    fn a_normalization_scales_the_convolution_before_it() {
+        let mut net = Network::default();
+        let x = net.input("x");
+        let a = conv(&mut net, "a", x);
+        let c = net.constant("c", Tensor::vector(vec![1f32]));
+        let norm = |net: &mut Network, name, x| {
+            net.node(name, Op::BatchNorm(quantize_ir::op::BatchNorm { epsilon: 0.5, axis: 1 }), &[x, c, c, c, c])
+        };
+        let b = norm(&mut net, "b", a);
+        let y = net.node("y", RELU, &[b]);
+        assert_eq!(found(&net, &[y], &QuantPlan::default()), [step("y", &["a"])]);
+        let twice = norm(&mut net, "twice", b);
+        let steps = found(&net, &[twice], &QuantPlan::default());
+        assert_eq!(steps, [step("b", &["a"]), step("twice", &[])], "only the first one");
     }
 
     #[test]

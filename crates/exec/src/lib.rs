@@ -7,16 +7,21 @@
 //! session of its own.
 #![forbid(unsafe_code)]
 
+mod blocked;
 mod emulate;
 mod error;
 mod eval;
 mod fold;
+mod fuse;
+mod observe;
 mod operands;
 mod ops;
 mod pool;
 mod program;
+mod ready;
 mod session;
 mod simulate;
+mod value;
 
 #[cfg(test)]
 mod testing;
@@ -24,5 +29,6 @@ mod testing;
 pub use emulate::{Emulation, Emulator};
 pub use error::{ExecError, OpError};
 pub use fold::{evaluate_constant, evaluate_node};
+pub use observe::{Elements, Finished, Observer, View};
 pub use program::Program;
-pub use session::{Observer, Session};
+pub use session::Session;

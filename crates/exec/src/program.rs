@@ -1,8 +1,12 @@
 //! Compiling a graph: which nodes run, in which order, on which values, and when a value is no longer needed.
 
-use crate::error::ExecError;
+use crate::error::{ExecError, OpError};
+use crate::fuse::{self, Chain, Chains};
+use crate::ready::{ChannelAffine, Ready};
 use crate::simulate;
-use quantize_ir::{Graph, NodeId, Op, QuantPlan, Tensor, ValueId};
+use quantize_ir::{Graph, GraphError, Node, NodeId, Op, QuantPlan, Tensor, ValueId};
+use quantize_kernels::Isa;
+use quantize_kernels::blocked::Activation;
 use quantize_numerics::AffineParams;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,12 +22,20 @@ pub struct Program {
     by_value: BTreeMap<ValueId, usize>,
 }
 
-/// One node to run. Operands and results are indices into [`Program::slots`].
+/// One node to run, with those that follow it in the same step. Operands and results are indices into
+/// [`Program::slots`].
 #[derive(Debug)]
 pub(crate) struct Step {
+    /// The node whose operator runs first.
     pub(crate) node: NodeId,
     pub(crate) label: String,
     pub(crate) op: Op,
+    /// Constants of the operator, if kernels take them packed; the step has no operands for them.
+    pub(crate) ready: Option<Ready>,
+    /// What is added to the first result.
+    pub(crate) addend: Option<usize>,
+    /// What is applied to the sum.
+    pub(crate) activation: Activation,
     pub(crate) inputs: Vec<Option<usize>>,
     /// By result slot; `None` for a result the targets do not depend on.
     pub(crate) outputs: Vec<Option<usize>>,
@@ -39,6 +51,17 @@ pub(crate) struct Slot {
     pub(crate) source: Source,
     /// What rounds it to a grid as soon as it is there.
     pub(crate) quantizer: Option<AffineParams>,
+    /// Whether observers see it.
+    pub(crate) watched: bool,
+}
+
+/// How nodes become steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Several nodes to a step where that is faster, constants packed.
+    Fast,
+    /// Each on its own, with all its operands.
+    NodeByNode,
 }
 
 /// Where a value comes from.
@@ -50,15 +73,23 @@ pub(crate) enum Source {
 }
 
 impl Program {
-    /// Compiles what is needed for `targets`: the nodes they depend on, in topological order. Constants are read once;
-    /// a value with known elements is never computed. Results the targets do not depend on are neither computed nor
-    /// observed.
+    /// Compiles what is needed for `targets`: the nodes they depend on, in topological order. Constants are read once,
+    /// and weights packed; a value with known elements is never computed. An addition or a function of single elements
+    /// runs in the step of the convolution or product before it, if nobody asks for the value in between.
     ///
     /// # Errors
     /// [`ExecError::Opaque`] listing every operator without shared semantics the targets depend on;
     /// [`ExecError::Graph`] if the graph has a cycle or a constant cannot be read.
     pub fn compile(graph: &Graph, targets: &[ValueId]) -> Result<Self, ExecError> {
-        Self::with_plan(graph, targets, &QuantPlan::default())
+        Self::with_plan(graph, targets, &QuantPlan::default(), Form::Fast)
+    }
+
+    /// Like [`Program::compile`], but each node is a step of its own that reads all its operands.
+    ///
+    /// # Errors
+    /// As for [`Program::compile`].
+    pub(crate) fn node_by_node(graph: &Graph, targets: &[ValueId]) -> Result<Self, ExecError> {
+        Self::with_plan(graph, targets, &QuantPlan::default(), Form::NodeByNode)
     }
 
     /// Like [`Program::compile`], with `plan` carried out in simulation: the planned constants are replaced by
@@ -69,7 +100,7 @@ impl Program {
     /// # Errors
     /// As for [`Program::compile`], and [`ExecError::Plan`] if an entry of the plan does not fit.
     pub fn simulate(graph: &Graph, targets: &[ValueId], plan: &QuantPlan) -> Result<Self, ExecError> {
-        Self::with_plan(graph, targets, plan)
+        Self::with_plan(graph, targets, plan, Form::Fast)
     }
 
     /// Like [`Program::compile`], but the values are only computed for an observer to see: a run returns nothing, and
@@ -85,15 +116,25 @@ impl Program {
         Ok(program)
     }
 
-    fn with_plan(graph: &Graph, targets: &[ValueId], plan: &QuantPlan) -> Result<Self, ExecError> {
+    fn with_plan(graph: &Graph, targets: &[ValueId], plan: &QuantPlan, form: Form) -> Result<Self, ExecError> {
         let needed = Needed::of(graph, targets, plan);
         needed.refuse_opaque(graph)?;
-        let mut builder = Builder { graph, plan, needed: &needed, slots: Vec::new(), by_value: BTreeMap::new() };
+        let order: Vec<NodeId> =
+            graph.topological_order()?.into_iter().filter(|id| needed.nodes.contains(id)).collect();
+        let chains = match form {
+            Form::Fast => Chains::find(graph, &order, &needed, targets, plan),
+            Form::NodeByNode => Chains::default(),
+        };
+        let mut builder = Builder { graph, plan, needed: &needed, form, slots: Vec::new(), by_value: BTreeMap::new() };
         let mut steps = Vec::new();
-        for id in graph.topological_order()?.into_iter().filter(|id| needed.nodes.contains(id)) {
-            steps.extend(builder.step(id)?);
+        for id in order.into_iter().filter(|id| !chains.is_inner(*id)) {
+            steps.extend(match chains.ending(id) {
+                Some(chain) => builder.chain(chain)?,
+                None => builder.node(id)?,
+            });
         }
         let targets = targets.iter().map(|v| builder.slot(*v)).collect::<Result<Vec<usize>, _>>()?;
+        targets.iter().for_each(|target| builder.slots[*target].watched = true);
         let Builder { slots, by_value, .. } = builder;
         release_after_last_use(&mut steps, &slots, &targets);
         Ok(Self { steps, slots, targets, by_value })
@@ -112,13 +153,13 @@ impl Program {
 }
 
 /// What the targets depend on.
-struct Needed {
-    nodes: BTreeSet<NodeId>,
+pub(crate) struct Needed {
+    pub(crate) nodes: BTreeSet<NodeId>,
     values: BTreeSet<ValueId>,
 }
 
 impl Needed {
-    fn of(graph: &Graph, targets: &[ValueId], plan: &QuantPlan) -> Self {
+    pub(crate) fn of(graph: &Graph, targets: &[ValueId], plan: &QuantPlan) -> Self {
         let mut needed = Self { nodes: BTreeSet::new(), values: BTreeSet::new() };
         let mut waiting = targets.to_vec();
         while let Some(value) = waiting.pop() {
@@ -150,32 +191,123 @@ struct Builder<'a> {
     graph: &'a Graph,
     plan: &'a QuantPlan,
     needed: &'a Needed,
+    form: Form,
     slots: Vec<Slot>,
     by_value: BTreeMap<ValueId, usize>,
 }
 
 impl Builder<'_> {
-    fn step(&mut self, id: NodeId) -> Result<Option<Step>, ExecError> {
+    fn node(&mut self, id: NodeId) -> Result<Option<Step>, ExecError> {
         let Some(node) = self.graph.node(id) else { return Ok(None) };
-        let inputs = node.inputs.iter().enumerate();
-        let inputs = inputs.map(|(slot, value)| self.operand(id, slot, *value)).collect::<Result<_, _>>()?;
+        let step = self.step(id, node, None)?;
         let outputs = node.outputs.iter().map(|value| self.result(*value)).collect::<Result<_, _>>()?;
-        Ok(Some(Step {
+        Ok(Some(Step { outputs, ..step }))
+    }
+
+    fn chain(&mut self, chain: &Chain) -> Result<Option<Step>, ExecError> {
+        let (Some(first), Some(last)) = (self.graph.node(chain.first), self.graph.node(chain.last)) else {
+            return Ok(None);
+        };
+        let step = self.step(chain.first, first, chain.norm)?;
+        let addend = chain.addend.map(|value| self.slot(value)).transpose()?;
+        let outputs = last.outputs.iter().map(|value| self.result(*value)).collect::<Result<_, _>>()?;
+        Ok(Some(Step { addend, activation: chain.activation, outputs, ..step }))
+    }
+
+    /// The node as a step without results, its weights scaled by a normalization.
+    fn step(&mut self, id: NodeId, node: &Node, norm: Option<NodeId>) -> Result<Step, ExecError> {
+        let norm = norm.map(|norm| self.norm(norm)).transpose()?;
+        let ready = self.ready(id, node, norm.as_ref())?;
+        // What is packed is no operand any more.
+        let packed = ready.as_ref().is_some_and(Ready::replaces_operands);
+        let read = if packed { 1 } else { node.inputs.len() };
+        let inputs = node.inputs[..read.min(node.inputs.len())].iter().enumerate();
+        let inputs = inputs.map(|(slot, value)| self.operand(id, slot, *value)).collect::<Result<_, _>>()?;
+        Ok(Step {
             node: id,
             label: self.graph.label(id),
             op: node.op.clone(),
+            ready,
+            addend: None,
+            activation: Activation::Identity,
             inputs,
-            outputs,
+            outputs: Vec::new(),
             release: Vec::new(),
-        }))
+        })
+    }
+
+    fn ready(&self, id: NodeId, node: &Node, norm: Option<&ChannelAffine>) -> Result<Option<Ready>, ExecError> {
+        if self.form == Form::NodeByNode {
+            return Ok(None);
+        }
+        if let Some(activation) = fuse::activation(self.graph, node) {
+            return Ok(Some(Ready::Activation(activation)));
+        }
+        let constant = |slot: usize, value: ValueId| self.is_constant(id, slot, value);
+        let mut others = node.inputs.iter().enumerate().skip(1).filter_map(|(slot, value)| Some((slot, (*value)?)));
+        if !Ready::packs(&node.op) || !others.all(|(slot, value)| constant(slot, value)) {
+            return Ok(None);
+        }
+        let constants = self.constants(id, node)?;
+        let operands: Vec<Option<&Tensor>> = constants.iter().map(Option::as_deref).collect();
+        Ready::of(&node.op, &operands, norm, Isa::active()).map_err(|cause| self.failed(id, node, cause))
+    }
+
+    /// What a normalization by constants comes to.
+    fn norm(&self, id: NodeId) -> Result<ChannelAffine, ExecError> {
+        let Some((node, Op::BatchNorm(norm))) = self.graph.node(id).map(|node| (node, &node.op)) else {
+            return Err(GraphError::Stale { pass: "compilation" }.into());
+        };
+        let constants = self.constants(id, node)?;
+        let operands: Vec<Option<&Tensor>> = constants.iter().map(Option::as_deref).collect();
+        let affine = ChannelAffine::of(norm, &operands).map_err(|cause| self.failed(id, node, cause))?;
+        let lengths = || OpError::shape("its parameters differ in length");
+        affine.ok_or_else(|| self.failed(id, node, lengths()))
+    }
+
+    /// The constant operands of a node by slot, the first one left out.
+    fn constants(&self, id: NodeId, node: &Node) -> Result<Vec<Option<Arc<Tensor>>>, ExecError> {
+        let constant = |(slot, value): (usize, &Option<ValueId>)| match value {
+            Some(value) if slot > 0 => self.constant(id, slot, *value),
+            _ => Ok(None),
+        };
+        node.inputs.iter().enumerate().map(constant).collect()
+    }
+
+    fn failed(&self, id: NodeId, node: &Node, cause: OpError) -> ExecError {
+        let cause = cause.naming(|slot| Some(self.graph.value(node.input(slot)?).name.clone()));
+        ExecError::Node { node: self.graph.label(id), op: node.op.name().to_owned(), cause }
+    }
+
+    fn is_constant(&self, id: NodeId, slot: usize, value: ValueId) -> bool {
+        self.graph.value(value).constant.is_some() || self.plan.weights.contains_key(&(id, slot))
+    }
+
+    /// The constant operand in `slot`, with what the plan makes of it.
+    fn constant(&self, node: NodeId, slot: usize, value: ValueId) -> Result<Option<Arc<Tensor>>, ExecError> {
+        if let Some(weight) = self.plan.weights.get(&(node, slot)) {
+            let tensor = simulate::dequantized(weight).map_err(|reason| self.plan_error(value, reason))?;
+            return Ok(Some(Arc::new(tensor)));
+        }
+        self.rounded(value)
+    }
+
+    /// The elements of a constant, rounded if the plan says so.
+    fn rounded(&self, value: ValueId) -> Result<Option<Arc<Tensor>>, ExecError> {
+        let Some(constant) = self.graph.constant(value)? else { return Ok(None) };
+        let Some(quantizer) = self.quantizer(value)? else { return Ok(Some(constant)) };
+        let rounded = simulate::fake_quantized(&constant, quantizer);
+        rounded.map(|tensor| Some(Arc::new(tensor))).map_err(|reason| self.plan_error(value, reason))
     }
 
     fn operand(&mut self, node: NodeId, slot: usize, value: Option<ValueId>) -> Result<Option<usize>, ExecError> {
         let Some(value) = value else { return Ok(None) };
-        let Some(weight) = self.plan.weights.get(&(node, slot)) else { return self.slot(value).map(Some) };
-        let tensor = simulate::dequantized(weight).map_err(|reason| self.plan_error(value, reason))?;
+        if !self.plan.weights.contains_key(&(node, slot)) {
+            return self.slot(value).map(Some);
+        }
         // A slot of its own: other readers of the constant may have other parameters, or none.
-        Ok(Some(self.push(value, Source::Constant(Arc::new(tensor)), None)))
+        let constant = self.constant(node, slot, value)?;
+        Ok(constant.map(|constant| self.push(value, Source::Constant(constant), None)))
     }
 
     fn result(&mut self, value: Option<ValueId>) -> Result<Option<usize>, ExecError> {
@@ -188,16 +320,8 @@ impl Builder<'_> {
             return Ok(*slot);
         }
         let quantizer = self.quantizer(value)?;
-        let slot = match self.graph.constant(value)? {
-            Some(constant) => {
-                let constant = match quantizer {
-                    Some(q) => simulate::fake_quantized(&constant, q)
-                        .map(Arc::new)
-                        .map_err(|reason| self.plan_error(value, reason))?,
-                    None => constant,
-                };
-                self.push(value, Source::Constant(constant), None)
-            }
+        let slot = match self.rounded(value)? {
+            Some(constant) => self.push(value, Source::Constant(constant), None),
             None if self.graph.producer(value).is_some() => self.push(value, Source::Computed, quantizer),
             None => self.push(value, Source::Fed, quantizer),
         };
@@ -206,7 +330,8 @@ impl Builder<'_> {
     }
 
     fn push(&mut self, value: ValueId, source: Source, quantizer: Option<AffineParams>) -> usize {
-        self.slots.push(Slot { value, name: self.graph.value(value).name.clone(), source, quantizer });
+        let name = self.graph.value(value).name.clone();
+        self.slots.push(Slot { value, name, source, quantizer, watched: false });
         self.slots.len() - 1
     }
 
@@ -223,7 +348,7 @@ impl Builder<'_> {
 fn release_after_last_use(steps: &mut [Step], slots: &[Slot], targets: &[usize]) {
     let mut last_use = vec![None; slots.len()];
     for (i, step) in steps.iter().enumerate() {
-        for slot in step.outputs.iter().chain(&step.inputs).flatten() {
+        for slot in step.outputs.iter().chain(&step.inputs).chain([&step.addend]).flatten() {
             last_use[*slot] = Some(i);
         }
     }

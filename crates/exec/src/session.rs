@@ -1,65 +1,35 @@
 //! Running a program: feeding, observing, releasing.
 
-use crate::error::ExecError;
+use crate::blocked::{self, Context, Done, Inputs, give_copy};
+use crate::error::{ExecError, OpError};
 use crate::eval::evaluate;
+use crate::observe::{Finished, Observer, View};
 use crate::operands::Operands;
 use crate::pool::Pool;
 use crate::program::{Program, Slot, Source, Step};
 use crate::simulate;
-use quantize_ir::{Tensor, ValueId};
-
-/// Is shown every value of a run as soon as it is there: first the fed ones, then each computed one; constants never.
-pub trait Observer {
-    /// Sees `value`, which holds `tensor` in this run.
-    fn observe(&mut self, value: ValueId, tensor: &Tensor);
-
-    /// Whether it looks at `value`; where a value must be converted to be seen, those it does not look at are not.
-    fn wants(&self, _value: ValueId) -> bool {
-        true
-    }
-}
-
-/// Looks at nothing.
-impl Observer for () {
-    fn observe(&mut self, _: ValueId, _: &Tensor) {}
-
-    fn wants(&self, _: ValueId) -> bool {
-        false
-    }
-}
-
-impl<F: FnMut(ValueId, &Tensor)> Observer for F {
-    fn observe(&mut self, value: ValueId, tensor: &Tensor) {
-        self(value, tensor);
-    }
-}
+use crate::value::Value;
+use quantize_ir::op::Binary;
+use quantize_ir::{Op, Tensor, ValueId};
+use quantize_kernels::Isa;
+use quantize_kernels::blocked::{Activation, activate};
+use quantize_kernels::stats::Counters;
+use std::borrow::Cow;
+use std::cell::RefCell;
 
 /// Runs a program again and again, reusing its buffers. One session belongs to one thread.
 #[derive(Debug)]
 pub struct Session<'p> {
     program: &'p Program,
+    isa: Isa,
     pool: Pool,
-}
-
-/// A value while a program runs.
-enum Held<'a> {
-    Shared(&'a Tensor),
-    Owned(Tensor),
-}
-
-impl Held<'_> {
-    fn tensor(&self) -> &Tensor {
-        match self {
-            Held::Shared(tensor) => tensor,
-            Held::Owned(tensor) => tensor,
-        }
-    }
+    counters: RefCell<Counters>,
 }
 
 impl<'p> Session<'p> {
     /// A session without buffers; the first run allocates them.
     pub fn new(program: &'p Program) -> Self {
-        Self { program, pool: Pool::default() }
+        Self { program, isa: Isa::active(), pool: Pool::default(), counters: RefCell::default() }
     }
 
     /// Computes the program's targets, in the order they were asked for. `inputs` gives the values to be fed; those
@@ -70,9 +40,9 @@ impl<'p> Session<'p> {
     /// node that failed, [`ExecError::Plan`] if a simulated value is not `float32`.
     pub fn run(&mut self, inputs: &[(ValueId, Tensor)], observer: &mut dyn Observer) -> Result<Vec<Tensor>, ExecError> {
         let mut values = self.feed(inputs)?;
-        for (slot, held) in self.program.slots.iter().zip(&values) {
-            if let (Source::Fed, Some(held)) = (&slot.source, held) {
-                observer.observe(slot.value, held.tensor());
+        for (slot, value) in self.program.slots.iter().zip(&values) {
+            if let (Source::Fed, Some(value)) = (&slot.source, value) {
+                observer.observe(slot.value, &View::new(value, self.isa, &self.counters));
             }
         }
         for step in &self.program.steps {
@@ -86,11 +56,11 @@ impl<'p> Session<'p> {
         tensors.into_iter().for_each(|t| self.pool.give(t));
     }
 
-    fn feed<'a>(&mut self, inputs: &'a [(ValueId, Tensor)]) -> Result<Vec<Option<Held<'a>>>, ExecError>
+    fn feed<'a>(&mut self, inputs: &'a [(ValueId, Tensor)]) -> Result<Vec<Option<Value<'a>>>, ExecError>
     where
         'p: 'a,
     {
-        let mut values: Vec<Option<Held<'a>>> = self.program.slots.iter().map(constant).collect();
+        let mut values: Vec<Option<Value<'a>>> = self.program.slots.iter().map(constant).collect();
         for (value, tensor) in inputs {
             let Some(at) = self.program.slot_of(*value) else { continue };
             let slot = &self.program.slots[at];
@@ -98,11 +68,12 @@ impl<'p> Session<'p> {
                 return Err(ExecError::NotAnInput { name: slot.name.clone() });
             }
             values[at] = Some(match slot.quantizer {
-                None => Held::Shared(tensor),
-                Some(_) => Held::Owned(quantized(slot, tensor.clone())?),
+                None => Value::Shared(tensor),
+                Some(_) => quantized(slot, Value::Plain(tensor.clone()))?,
             });
         }
-        let missing = |(slot, held): &(&Slot, &Option<Held<'_>>)| matches!(slot.source, Source::Fed) && held.is_none();
+        let missing =
+            |(slot, value): &(&Slot, &Option<Value<'_>>)| matches!(slot.source, Source::Fed) && value.is_none();
         match self.program.slots.iter().zip(&values).find(missing) {
             Some((slot, _)) => Err(ExecError::NotFed { name: slot.name.clone() }),
             None => Ok(values),
@@ -112,71 +83,152 @@ impl<'p> Session<'p> {
     fn run_step(
         &mut self,
         step: &Step,
-        values: &mut [Option<Held<'_>>],
+        values: &mut [Option<Value<'_>>],
         observer: &mut dyn Observer,
     ) -> Result<(), ExecError> {
-        let results = self.evaluate(step, values)?;
+        let name = |slot: usize| step.inputs.get(slot)?.map(|at| self.program.slots[at].name.clone());
+        let failed = |cause: OpError| ExecError::Node {
+            node: step.label.clone(),
+            op: step.op.name().to_owned(),
+            cause: cause.naming(name),
+        };
+        let (results, done) = evaluate_step(step, values, self.isa, &mut self.pool).map_err(failed)?;
+        observer.finished(&done);
         for (slot, result) in step.outputs.iter().zip(results) {
             let Some(at) = *slot else {
-                self.pool.give(result);
+                result.release(&mut self.pool);
                 continue;
             };
             let slot = &self.program.slots[at];
             let result = quantized(slot, result)?;
-            observer.observe(slot.value, &result);
-            values[at] = Some(Held::Owned(result));
+            if slot.watched {
+                observer.observe(slot.value, &View::new(&result, self.isa, &self.counters));
+            }
+            values[at] = Some(result);
         }
         for slot in &step.release {
-            if let Some(Held::Owned(tensor)) = values[*slot].take() {
-                self.pool.give(tensor);
+            if let Some(value) = values[*slot].take() {
+                value.release(&mut self.pool);
             }
         }
         Ok(())
     }
 
-    fn evaluate(&mut self, step: &Step, values: &[Option<Held<'_>>]) -> Result<Vec<Tensor>, ExecError> {
-        let operand = |slot: &Option<usize>| slot.and_then(|at| values[at].as_ref()).map(Held::tensor);
-        let operands: Vec<Option<&Tensor>> = step.inputs.iter().map(operand).collect();
-        let wanted: Vec<bool> = step.outputs.iter().map(Option::is_some).collect();
-        let name = |slot: usize| step.inputs.get(slot)?.map(|at| self.program.slots[at].name.clone());
-        evaluate(&step.op, &wanted, Operands(&operands), &mut self.pool).map_err(|cause| ExecError::Node {
-            node: step.label.clone(),
-            op: step.op.name().to_owned(),
-            cause: cause.naming(name),
-        })
+    /// The targets' tensors; what is asked for twice is copied.
+    fn collect(&mut self, mut values: Vec<Option<Value<'_>>>) -> Result<Vec<Tensor>, ExecError> {
+        let targets = &self.program.targets;
+        let mut tensors = Vec::with_capacity(targets.len());
+        for (i, at) in targets.iter().enumerate() {
+            let name = &self.program.slots[*at].name;
+            let lost = || ExecError::NotFed { name: name.clone() };
+            let again = targets[i + 1..].contains(at);
+            let value = if again { None } else { values[*at].take() };
+            let tensor = match (value, &values[*at]) {
+                (Some(Value::Plain(tensor)), _) => tensor,
+                (Some(value), _) => self.taken(value, name)?,
+                (None, Some(value)) => self.copied(value, name)?,
+                (None, None) => return Err(lost()),
+            };
+            tensors.push(tensor);
+        }
+        Ok(tensors)
     }
 
-    /// The targets' tensors; what is asked for twice is copied.
-    fn collect(&mut self, mut values: Vec<Option<Held<'_>>>) -> Result<Vec<Tensor>, ExecError> {
-        let targets = &self.program.targets;
-        let one = |(i, at): (usize, &usize)| {
-            let again = targets[i + 1..].contains(at);
-            let held = if again { values[*at].as_ref().map(|h| h.tensor().clone()) } else { None };
-            let taken = held.or_else(|| {
-                values[*at].take().map(|h| match h {
-                    Held::Owned(tensor) => tensor,
-                    Held::Shared(tensor) => tensor.clone(),
-                })
-            });
-            taken.ok_or_else(|| ExecError::NotFed { name: self.program.slots[*at].name.clone() })
-        };
-        targets.iter().enumerate().map(one).collect()
+    fn taken(&mut self, value: Value<'_>, name: &str) -> Result<Tensor, ExecError> {
+        let tensor = self.copied(&value, name)?;
+        value.release(&mut self.pool);
+        Ok(tensor)
+    }
+
+    fn copied(&mut self, value: &Value<'_>, name: &str) -> Result<Tensor, ExecError> {
+        let plain = value.plain(self.isa, &mut self.pool);
+        let failed = |cause| ExecError::Node { node: name.to_owned(), op: "result".to_owned(), cause };
+        plain.map(Cow::into_owned).map_err(failed)
     }
 }
 
-fn constant<'a>(slot: &'a Slot) -> Option<Held<'a>> {
+/// The results of a step, and what it did.
+fn evaluate_step<'s>(
+    step: &'s Step,
+    values: &[Option<Value<'_>>],
+    isa: Isa,
+    pool: &mut Pool,
+) -> Result<(Vec<Value<'static>>, Finished<'s>), OpError> {
+    let value = |slot: &Option<usize>| slot.and_then(|at| values[at].as_ref());
+    let operands: Vec<Option<&Value<'_>>> = step.inputs.iter().map(value).collect();
+    let inputs = Inputs { operands: &operands, addend: value(&step.addend) };
+    let mut finished = Finished { node: &step.label, op: step.op.name(), kernel: "planes", multiply_adds: 0 };
+    let done = blocked::evaluate(step, inputs, &mut Context { isa, pool })?;
+    let Some(Done { value, finished: complete, kernel, multiply_adds }) = done else {
+        let mut results = on_planes(step, inputs, isa, pool)?;
+        if !results.is_empty() {
+            let first = complete_on_planes(step, inputs.addend, results.swap_remove(0), isa, pool)?;
+            results.push(first);
+            let last = results.len() - 1;
+            results.swap(0, last);
+        }
+        return Ok((results.into_iter().map(Value::Plain).collect(), finished));
+    };
+    (finished.kernel, finished.multiply_adds) = (kernel, multiply_adds);
+    if complete {
+        return Ok((vec![value], finished));
+    }
+    let tensor = value.plain(isa, pool)?.into_owned();
+    value.release(pool);
+    let tensor = complete_on_planes(step, inputs.addend, tensor, isa, pool)?;
+    Ok((vec![Value::Plain(tensor)], finished))
+}
+
+/// The results of the step's operator on tensors in memory order.
+fn on_planes(step: &Step, inputs: Inputs<'_, '_>, isa: Isa, pool: &mut Pool) -> Result<Vec<Tensor>, OpError> {
+    let mut tensors: Vec<Option<Cow<'_, Tensor>>> = Vec::with_capacity(inputs.operands.len());
+    for operand in inputs.operands {
+        tensors.push(operand.map(|value| value.plain(isa, pool)).transpose()?);
+    }
+    let operands: Vec<Option<&Tensor>> = tensors.iter().map(Option::as_deref).collect();
+    let wanted: Vec<bool> = step.outputs.iter().map(Option::is_some).collect();
+    let results = evaluate(&step.op, &wanted, Operands(&operands), pool)?;
+    tensors.into_iter().flatten().for_each(|tensor| give_copy(tensor, pool));
+    Ok(results)
+}
+
+/// Addend and activation of a step, on the result of its operator.
+fn complete_on_planes(
+    step: &Step,
+    addend: Option<&Value<'_>>,
+    result: Tensor,
+    isa: Isa,
+    pool: &mut Pool,
+) -> Result<Tensor, OpError> {
+    let mut result = result;
+    if let Some(addend) = addend {
+        let other = addend.plain(isa, pool)?;
+        let operands = [Some(&result), Some(&*other)];
+        let sum = evaluate(&Op::Binary(Binary::Add), &[true], Operands(&operands), pool)?;
+        give_copy(other, pool);
+        let sum = sum.into_iter().next().ok_or(OpError::Result { slot: 0, results: 0 })?;
+        pool.give(std::mem::replace(&mut result, sum));
+    }
+    if step.activation != Activation::Identity {
+        activate(isa, step.activation, result.as_mut_slice()?);
+    }
+    Ok(result)
+}
+
+fn constant<'a>(slot: &'a Slot) -> Option<Value<'a>> {
     match &slot.source {
-        Source::Constant(tensor) => Some(Held::Shared(tensor)),
+        Source::Constant(tensor) => Some(Value::Shared(tensor)),
         Source::Fed | Source::Computed => None,
     }
 }
 
-fn quantized(slot: &Slot, mut tensor: Tensor) -> Result<Tensor, ExecError> {
+/// Rounds a value to its grid, if it has one.
+fn quantized<'a>(slot: &Slot, mut value: Value<'a>) -> Result<Value<'a>, ExecError> {
     if let Some(quantizer) = slot.quantizer {
-        simulate::fake_quantize(&mut tensor, quantizer)
+        simulate::fake_quantize(&mut value, quantizer)
             .map_err(|reason| ExecError::Plan { value: slot.name.clone(), reason })?;
     }
-    Ok(tensor)
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -200,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_come_in_the_order_asked_for_and_the_observer_sees_each_value_once() {
+    fn targets_come_in_the_order_asked_for_and_the_observer_sees_each_once() {
         let mut net = Network::default();
         let x = net.input("x");
         let c = net.constant("c", vector(&[1.0, 1.0]));
@@ -209,11 +261,11 @@ mod tests {
         let program = Program::compile(&net.graph, &[b, x, c, b]).unwrap();
         let mut session = Session::new(&program);
         let mut seen = Vec::new();
-        let mut observer = |value: ValueId, tensor: &Tensor| seen.push((value, tensor.clone()));
+        let mut observer = |value: ValueId, view: &View<'_>| seen.push((value, view.tensor().unwrap().into_owned()));
         let fed = [(x, vector(&[-3.0, 2.0]))];
         let results = session.run(&fed, &mut observer).unwrap();
         assert_eq!(results, [vector(&[0.0, 3.0]), vector(&[-3.0, 2.0]), vector(&[1.0, 1.0]), vector(&[0.0, 3.0])]);
-        assert_eq!(seen, [(x, vector(&[-3.0, 2.0])), (a, vector(&[-2.0, 3.0])), (b, vector(&[0.0, 3.0]))]);
+        assert_eq!(seen, [(x, vector(&[-3.0, 2.0])), (b, vector(&[0.0, 3.0]))]);
         session.recycle(results);
         assert_eq!(session.run(&[(x, vector(&[1.0, 0.0]))], &mut ()).unwrap()[0], vector(&[2.0, 1.0]));
     }
@@ -296,7 +348,9 @@ mod tests {
         let program = Program::simulate(&net.graph, &[sum, x, c], &plan).unwrap();
         let fed = [(x, vector(&[0.75, -9.0]))];
         let mut seen = Vec::new();
-        let found = Session::new(&program).run(&fed, &mut |_: ValueId, t: &Tensor| seen.push(t.clone())).unwrap();
+        let found = Session::new(&program)
+            .run(&fed, &mut |_: ValueId, t: &View<'_>| seen.push(t.tensor().unwrap().into_owned()))
+            .unwrap();
         assert_eq!(found, [vector(&[1.0, 99.0]), vector(&[1.0, -1.0]), vector(&[0.0, 100.0])]);
         assert_eq!(seen, [vector(&[1.0, -1.0]), vector(&[1.0, 99.0])]);
         assert_eq!(fed[0].1, vector(&[0.75, -9.0]));

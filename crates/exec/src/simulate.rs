@@ -1,6 +1,7 @@
 //! Carrying out a quantization plan in real arithmetic: every value is a multiple of its scale, as it is after the
 //! integer arithmetic of the plan.
 
+use crate::value::Value;
 use quantize_ir::{QuantParams, Tensor, TensorData, WeightPlan};
 use quantize_numerics::AffineParams;
 
@@ -15,13 +16,21 @@ pub(crate) fn activation_quantizer(params: &QuantParams) -> Result<AffineParams,
     params.affine(0).ok_or_else(|| "its scale and zero point do not fit its grid".into())
 }
 
-/// Rounds every element to the grid.
+/// Rounds every element of a computed value to the grid.
 ///
 /// # Errors
 /// If the elements are not `float32`.
-pub(crate) fn fake_quantize(tensor: &mut Tensor, quantizer: AffineParams) -> Result<(), String> {
-    let values = tensor.as_mut_slice::<f32>().map_err(|e| e.to_string())?;
-    quantizer.fake_quantize_in_place(values);
+pub(crate) fn fake_quantize(value: &mut Value<'_>, quantizer: AffineParams) -> Result<(), String> {
+    match value {
+        Value::Blocked(blocks) => quantizer.fake_quantize_in_place(&mut blocks.data),
+        Value::Plain(tensor) => round_tensor(tensor, quantizer)?,
+        Value::Shared(tensor) => *value = Value::Plain(fake_quantized(tensor, quantizer)?),
+    }
+    Ok(())
+}
+
+fn round_tensor(tensor: &mut Tensor, quantizer: AffineParams) -> Result<(), String> {
+    quantizer.fake_quantize_in_place(tensor.as_mut_slice::<f32>().map_err(|e| e.to_string())?);
     Ok(())
 }
 
@@ -31,7 +40,7 @@ pub(crate) fn fake_quantize(tensor: &mut Tensor, quantizer: AffineParams) -> Res
 /// If the elements are not `float32`.
 pub(crate) fn fake_quantized(tensor: &Tensor, quantizer: AffineParams) -> Result<Tensor, String> {
     let mut copy = tensor.clone();
-    fake_quantize(&mut copy, quantizer)?;
+    round_tensor(&mut copy, quantizer)?;
     Ok(copy)
 }
 

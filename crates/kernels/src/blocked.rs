@@ -27,3 +27,8 @@ pub use filter::Filter;
 pub use layout::{concat_channels, from_channels_last, to_blocked, to_channels_last, to_planes};
 pub use pool::{average_pool, global_average_pool, global_max_pool, max_pool};
 pub use shape::{Blocked, Shape};
+
+pub(crate) use border::Band;
+pub(crate) use filter::Units;
+pub(crate) use rows::split;
+pub(crate) use tile::{Input, NARROW};

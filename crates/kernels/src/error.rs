@@ -52,6 +52,12 @@ pub enum KernelError {
         /// Largest magnitude the weights were packed for.
         largest: u16,
     },
+    /// A multiplier of a requantization, or a ratio of scales, is negative, NaN, or not below 2³¹.
+    #[error("the multiplier of channel {channel} is not in 0..2^31")]
+    Multiplier {
+        /// Output channel, or operand of an addition.
+        channel: usize,
+    },
     /// Weights were packed for a convolution of other sizes.
     #[error("the weights were packed for other sizes")]
     Packing,

@@ -10,6 +10,7 @@
 
 pub mod blocked;
 mod buffer;
+pub mod codes;
 mod conv;
 mod conv_transpose;
 mod depthwise;
@@ -21,6 +22,7 @@ mod matrix;
 mod peak;
 mod pool;
 mod simd;
+pub mod stats;
 mod strided;
 mod tap_sum;
 

@@ -38,6 +38,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// Most pixels of a register tile of two vectors each: accumulators, two weights and an input fill the registers.
     const PIXELS: usize;
+    /// The same for tiles of byte products, which need more registers where one instruction does not do all.
+    const CODE_PIXELS: usize;
     /// A vector of `f32`.
     type F32: Copy;
     /// A vector of `i32`.
@@ -65,6 +67,11 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a * b + c`, rounded once where the processor can.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `a * b + c`, rounded once everywhere.
+    #[inline(always)]
+    fn fused_mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        self.mul_add(a, b, c)
+    }
     /// `a > b ? a : b`: with NaN on either side, `b`.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a < b ? a : b`: with NaN on either side, `b`.
@@ -106,6 +113,19 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn min_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `x << N`
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32;
+    /// `x >> N`, zeros moving in.
+    fn shift_right<const N: u32>(self, x: Self::I32) -> Self::I32;
+    /// Bits set in both.
+    fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Bits set in one of both.
+    fn xor_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// The integer part; unspecified unless it fits `i32`.
+    fn truncate(self, x: Self::F32) -> Self::I32;
+    /// Writes the lanes of `index` in which `x` is a normal number, one after the other, and returns how many they are.
+    ///
+    /// # Safety
+    /// `to` points to `LANES` writable elements; those beyond the ones counted are unspecified afterwards.
+    unsafe fn store_where_normal(self, to: *mut i32, index: Self::I32, x: Self::F32) -> usize;
 
     /// `LANES` bytes, widened without sign.
     ///

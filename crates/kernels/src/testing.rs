@@ -1,5 +1,7 @@
 //! Inputs and comparisons of the tests.
 
+use crate::blocked::Shape;
+use crate::buffer::{Buffer, Number};
 use crate::geometry::Axis;
 use proptest::prelude::*;
 
@@ -31,6 +33,26 @@ pub(crate) fn tap_input(axes: &[Axis], mut position: usize, mut tap: usize) -> O
         (step, position, tap) = (step * a.input, position / a.output, tap / a.kernel);
     }
     Some(index)
+}
+
+/// Blocks of planes; lanes beyond the channels hold `filler`, so that whoever reads them is found out.
+pub(crate) fn spread<T: Number>(shape: &Shape, planes: &[T], filler: T) -> Buffer<T> {
+    let mut blocks = Buffer::from(&vec![filler; shape.len()][..]);
+    for (i, value) in planes.iter().enumerate() {
+        let (plane, position) = (i / shape.positions(), i % shape.positions());
+        blocks[place(shape, plane / shape.channels, plane % shape.channels, position)] = *value;
+    }
+    blocks
+}
+
+/// Planes of blocks.
+pub(crate) fn gather<T: Number>(shape: &Shape, blocks: &[T]) -> Vec<T> {
+    let planes = (0..shape.batch).flat_map(|n| (0..shape.channels).map(move |c| (n, c)));
+    planes.flat_map(|(n, c)| (0..shape.positions()).map(move |p| blocks[place(shape, n, c, p)])).collect()
+}
+
+fn place(shape: &Shape, image: usize, channel: usize, position: usize) -> usize {
+    image * shape.image() + channel / shape.lanes * shape.plane() + position * shape.lanes + channel % shape.lanes
 }
 
 /// Asserts equality up to the rounding of sums of `terms` products of values in -1..1.

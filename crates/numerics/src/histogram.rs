@@ -11,12 +11,6 @@ pub const BINS_PER_SIDE: usize = 4096;
 const BINS: usize = 2 * BINS_PER_SIDE;
 const LOG2_BINS_PER_SIDE: i16 = 12;
 
-/// Interleaved counters: neighbouring equal values do not wait for each other's store.
-const WAYS: usize = 2;
-
-/// Below this many values clearing the interleaved counters costs more than they save.
-const INTERLEAVE_FROM: usize = 16 * 1024;
-
 /// Smallest and largest possible exponent: of the smallest and the largest normal f32.
 pub(crate) const EXPONENTS: std::ops::RangeInclusive<i16> = -137..=116;
 
@@ -68,18 +62,19 @@ impl DyadicHistogram {
             let clean = clean(chunk, &mut buffer).values;
             largest = clean.iter().fold(largest, |m, v| m.max(v.abs()));
         }
-        self.add_bounded(values, largest);
+        self.add_counted(largest, |exponent, counts| count_bins(values, exponent, counts));
     }
 
-    /// [`Self::add`] when the largest finite magnitude of `values` is already known.
-    pub(crate) fn add_bounded(&mut self, values: &[f32], largest: f32) {
+    /// Adds values of which the largest finite magnitude is known: `count(exponent, counts)` adds each of them to
+    /// `counts[floor(x / 2^exponent) + 4096]`.
+    pub(crate) fn add_counted(&mut self, largest: f32, count: impl FnOnce(i16, &mut [u64])) {
         if largest < f32::MIN_POSITIVE {
             return;
         }
         let exponent = exponent_for(largest);
         let bins = self.bins.get_or_insert_with(|| Bins::new(exponent));
         bins.raise_to(exponent);
-        bins.count(values);
+        count(bins.exponent, &mut bins.counts);
     }
 
     /// Adds the counts of `other`; exact, associative and commutative.
@@ -150,55 +145,16 @@ impl Bins {
         }
         self.exponent = exponent;
     }
-
-    /// Counts values whose magnitudes all lie below 4096·2^exponent.
-    fn count(&mut self, values: &[f32]) {
-        if values.len() < INTERLEAVE_FROM {
-            self.count_small(values);
-            return;
-        }
-        // A u32 counter cannot overflow within one slab.
-        for slab in values.chunks(1 << 30) {
-            self.count_slab(slab);
-        }
-    }
-
-    fn count_small(&mut self, values: &[f32]) {
-        let mut binner = Binner::new(self.exponent);
-        let mut zeros = 0;
-        for chunk in values.chunks(CHUNK) {
-            let (indices, n_zero) = binner.indices(chunk);
-            indices.iter().for_each(|&index| self.counts[index as usize % BINS] += 1);
-            zeros += n_zero;
-        }
-        self.counts[BINS_PER_SIDE] -= zeros;
-    }
-
-    fn count_slab(&mut self, values: &[f32]) {
-        let mut binner = Binner::new(self.exponent);
-        let mut ways = vec![[0u32; WAYS]; BINS];
-        let mut zeros = 0;
-        for chunk in values.chunks(CHUNK) {
-            let (indices, n_zero) = binner.indices(chunk);
-            scatter(indices, &mut ways);
-            zeros += n_zero;
-        }
-        for (count, ways) in self.counts.iter_mut().zip(&ways) {
-            *count += ways.iter().map(|&n| u64::from(n)).sum::<u64>();
-        }
-        self.counts[BINS_PER_SIDE] -= zeros;
-    }
 }
 
-fn scatter(indices: &[u32], ways: &mut [[u32; WAYS]]) {
-    let groups = indices.chunks_exact(WAYS);
-    for &index in groups.remainder() {
-        ways[index as usize % BINS][0] += 1;
-    }
-    for group in groups {
-        for way in 0..WAYS {
-            ways[group[way] as usize % BINS][way] += 1;
-        }
+/// Adds the normal values, whose magnitudes all lie below 4096·2^exponent, to 8192 counts.
+pub(crate) fn count_bins(values: &[f32], exponent: i16, counts: &mut [u64]) {
+    let mut binner = Binner::new(exponent);
+    for chunk in values.chunks(CHUNK) {
+        let (indices, n_zero) = binner.indices(chunk);
+        indices.iter().for_each(|&index| counts[index as usize % BINS] += 1);
+        // Zeros were counted with what lies just above them.
+        counts[BINS_PER_SIDE] -= n_zero;
     }
 }
 
@@ -317,8 +273,8 @@ mod tests {
     }
 
     #[test]
-    fn interleaved_and_plain_counting_agree() {
-        let values = crate::testing::sample(3, 3 * INTERLEAVE_FROM + 7, crate::testing::spiked);
+    fn counting_at_once_and_in_pieces_agree() {
+        let values = crate::testing::sample(3, 50_000, crate::testing::spiked);
         let mut pieces = DyadicHistogram::new();
         values.chunks(100).for_each(|piece| pieces.add(piece));
         assert_eq!(histogram(&values), pieces);
@@ -349,7 +305,7 @@ mod tests {
             let fine = histogram(&values);
             let exponent = fine.exponent().unwrap_or(0) + 1;
             let mut coarse = Bins::new(exponent);
-            coarse.count(&values);
+            count_bins(&values, exponent, &mut coarse.counts);
             prop_assert_eq!(fine.halved(), DyadicHistogram { bins: Some(coarse) });
         }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::{ChannelLayout, DyadicHistogram, NumericsError, Range};
 use moments::{ImageSums, observe_channels};
-use summary::{count_equal, summarize};
+pub use summary::{Summary, Values};
 
 /// What is known about the values of one tensor.
 ///
@@ -145,21 +145,35 @@ impl TensorStats {
     /// the statistics are then unchanged.
     pub fn observe(&mut self, image: u64, layout: Option<ChannelLayout>, data: &[f32]) -> Result<(), NumericsError> {
         self.check_observation(image, layout, data.len())?;
-        let summary = summarize(data);
-        self.n += data.len() as u64;
-        self.n_nan += summary.n_nan;
-        self.n_inf += summary.n_inf;
-        self.n_zero += summary.n_zero;
-        self.images.insert(image, summary.range);
-        if let Some(range) = summary.range {
-            self.add_extremes(range, data);
-            self.histogram.add_bounded(data, range.abs_max());
-        }
+        self.add(image, data);
         if let Some(layout) = layout {
             let channels = self.channels.get_or_insert_with(|| ChannelStats::new(layout.channels));
             observe_channels(channels, image, layout, data);
         }
         Ok(())
+    }
+
+    /// Adds the tensor's values for one image, however they are stored, without per-channel statistics.
+    ///
+    /// # Errors
+    /// As [`TensorStats::observe`].
+    pub fn observe_values<V: Values + ?Sized>(&mut self, image: u64, values: &V) -> Result<(), NumericsError> {
+        self.check_observation(image, None, 0)?;
+        self.add(image, values);
+        Ok(())
+    }
+
+    fn add<V: Values + ?Sized>(&mut self, image: u64, values: &V) {
+        let summary = values.summary();
+        self.n += values.len();
+        self.n_nan += summary.n_nan;
+        self.n_inf += summary.n_inf;
+        self.n_zero += summary.n_zero;
+        self.images.insert(image, summary.range);
+        if let Some(range) = summary.range {
+            self.add_extremes(range, &summary, values);
+            self.histogram.add_counted(range.abs_max(), |exponent, counts| values.count_bins(exponent, counts));
+        }
     }
 
     fn check_observation(&self, image: u64, layout: Option<ChannelLayout>, len: usize) -> Result<(), NumericsError> {
@@ -180,11 +194,12 @@ impl TensorStats {
         Err(NumericsError::ChannelMismatch { expected, found })
     }
 
-    fn add_extremes(&mut self, range: Range, data: &[f32]) {
+    fn add_extremes<V: Values + ?Sized>(&mut self, range: Range, summary: &Summary, values: &V) {
+        let count = |end: f32| if end == 0.0 { summary.n_zero } else { values.count_equal(end) };
         // Counting takes another pass over the data: only where the new extreme is not beaten already.
         let (lo, hi) = self.extremes.map_or((range.lo(), range.hi()), |known| (known.range.lo(), known.range.hi()));
-        let n_at_min = if range.lo() <= lo { count_equal(data, range.lo()) } else { 0 };
-        let n_at_max = if range.hi() >= hi { count_equal(data, range.hi()) } else { 0 };
+        let n_at_min = if range.lo() <= lo { count(range.lo()) } else { 0 };
+        let n_at_max = if range.hi() >= hi { count(range.hi()) } else { 0 };
         let new = Extremes { range, n_at_min, n_at_max };
         self.extremes = Some(self.extremes.map_or(new, |known| Extremes::merged(known, new)));
     }

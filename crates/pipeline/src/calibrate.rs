@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::parallel::for_each;
 use crate::progress::Progress;
 use quantize_calib::Statistics;
-use quantize_exec::{Observer, Program, Session};
-use quantize_ir::{Graph, Tensor, ValueId};
+use quantize_exec::{Observer, Program, Session, View};
+use quantize_ir::{Graph, ValueId};
 use quantize_numerics::NumericsError;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -53,8 +53,9 @@ struct Recorder<'s> {
 }
 
 impl Observer for Recorder<'_> {
-    fn observe(&mut self, value: ValueId, tensor: &Tensor) {
-        let seen = self.statistics.observe(self.image, value, tensor);
+    fn observe(&mut self, value: ValueId, view: &View<'_>) {
+        let Some(values) = view.values() else { return };
+        let seen = self.statistics.observe(self.image, value, &values);
         if let (Err(error), None) = (seen, &self.error) {
             self.error = Some((value, error));
         }

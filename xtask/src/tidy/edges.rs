@@ -34,8 +34,9 @@ const EDGES: &[(&str, Allowed)] = &[
     ("xtask", Allowed::Any),
 ];
 
-/// What the tests of any package may use besides: they build and read real files.
-const ALSO_IN_TESTS: &[&str] = &["proto", "document"];
+/// What the tests of any package may use besides: they build and read real files, and compare with the arithmetic of a
+/// simulation.
+const ALSO_IN_TESTS: &[&str] = &["proto", "document", "numerics"];
 
 /// Edges that the table does not allow, and packages and rows without a partner.
 pub(super) fn problems(metadata: &Metadata) -> Vec<Problem> {
@@ -125,6 +126,7 @@ mod tests {
             ("a format crate that runs the graph", package("onnx", &[("exec", None)]), false),
             ("the command line past the facade", package("cli", &[("onnx", None)]), false),
             ("schemas in tests", package("ir", &[("proto", Some("dev"))]), true),
+            ("arithmetic in tests", package("kernels", &[("numerics", Some("dev"))]), true),
             ("schemas outside tests", package("ir", &[("proto", None)]), false),
             ("an edge upwards in tests", package("ir", &[("exec", Some("dev"))]), false),
             ("an edge upwards in a build script", package("ir", &[("document", Some("build"))]), false),

@@ -8,10 +8,10 @@ mod work;
 
 use crate::error::{ExecError, OpError};
 use crate::eval::evaluate;
+use crate::observe::{Observer, View};
 use crate::operands::Operands;
 use crate::pool::Pool;
 use crate::program::{Program, Source, Step};
-use crate::session::Observer;
 use quantize_ir::op::{RangeRule, Unary};
 use quantize_ir::{Graph, IntegerPlan, NodeId, Op, Tensor, ValueId};
 use quantize_numerics::xfdnn::SymmetricGrid;
@@ -33,7 +33,7 @@ impl Emulation {
     /// # Errors
     /// As [`Program::compile`].
     pub fn compile(graph: &Graph, targets: &[ValueId], plan: &IntegerPlan) -> Result<Self, ExecError> {
-        let program = Program::compile(graph, targets)?;
+        let program = Program::node_by_node(graph, targets)?;
         let work = program.steps.iter().map(|step| plan.nodes.get(&step.node).cloned().map(Work::new)).collect();
         Ok(Self { program, work })
     }
@@ -139,7 +139,7 @@ impl<'p> Emulator<'p> {
             let held = Held { tensor: Stored::Owned(result), grid };
             let value = self.emulation.program.slots[at].value;
             if observer.wants(value) {
-                observer.observe(value, &held.real()?);
+                observer.observe(value, &View::of(&held.real()?));
             }
             values[at] = Some(held);
         }

@@ -51,7 +51,9 @@ fn real_operands_are_truncated_and_codes_stay_codes() {
     let plan = plan(vec![(a_node, 127.0, 254.0, first), (b_node, 7.0, 254.0, second)]);
     let emulation = Emulation::compile(&net.graph, &[a, b], &plan).unwrap();
     let mut seen = Vec::new();
-    let mut observer = |value: ValueId, t: &Tensor| seen.push((value, t.as_slice::<f32>().unwrap().to_vec()));
+    let mut observer = |value: ValueId, seen_as: &View<'_>| {
+        seen.push((value, seen_as.tensor().unwrap().as_slice::<f32>().unwrap().to_vec()));
+    };
     let found = Emulator::new(&emulation).run(&[(x, image(&[5.9, -3.9, 200.0, 0.4]))], &mut observer).unwrap();
     assert_eq!(found[0].as_slice::<f32>().unwrap(), [10.0, -6.0, 254.0, 6.0], "5, -3, 127 and 0 + 3 in steps of 2");
     assert_eq!(found[1].as_slice::<f32>().unwrap(), [254.0, 6.0, 10.0, 0.0], "the channels exchanged after a cut at 0");

@@ -222,6 +222,26 @@ fn shape_of(images: usize, channels: usize, spatial: impl Iterator<Item = usize>
     [images, channels].into_iter().chain(spatial).collect()
 }
 
+/// The axes of a window over activations of `spatial` sizes.
+///
+/// # Errors
+/// If the window does not fit.
+pub(crate) fn window_axes(window: &Window, kernel: &[usize], spatial: &[usize]) -> Result<Vec<Axis>, OpError> {
+    Ok(axes(&resolve_window(window, kernel, spatial)?, spatial))
+}
+
+/// Checks that an activation of shape `x`, in its own layout, fits a weight in output-first order.
+///
+/// # Errors
+/// If it does not.
+pub(crate) fn conv_shape(attrs: &Conv, x: &[usize], weight: &[usize]) -> Result<(), OpError> {
+    let mut x = x.to_vec();
+    if attrs.layout == Layout::ChannelsLast && x.len() > 2 {
+        x[1..].rotate_right(1);
+    }
+    conv_geometry(attrs, &x, weight).map(|_| ())
+}
+
 fn axes(windows: &[WindowAxis], spatial: &[usize]) -> Vec<Axis> {
     let axis = |(w, input): (&WindowAxis, &usize)| Axis {
         input: *input,
@@ -310,7 +330,11 @@ fn channels_first<'a>(x: &'a Tensor, layout: Layout, pool: &mut Pool) -> Result<
 }
 
 /// The weight with its outputs first, or for a transposed convolution its inputs.
-fn output_first<'a>(weight: &'a Tensor, filter: FilterLayout, pool: &mut Pool) -> Result<Cow<'a, Tensor>, OpError> {
+pub(crate) fn output_first<'a>(
+    weight: &'a Tensor,
+    filter: FilterLayout,
+    pool: &mut Pool,
+) -> Result<Cow<'a, Tensor>, OpError> {
     let rank = weight.rank();
     if filter == FilterLayout::OutputFirst || rank < 2 {
         return Ok(Cow::Borrowed(weight));

@@ -3,7 +3,7 @@
 //!
 //! Layout of a band: `[blocks][rows][stride][pixels][lanes]`: a padded column j is pixel j / stride of phase j % stride.
 
-use super::Shape;
+use super::{Shape, split};
 use crate::buffer::{Buffer, Number};
 use crate::geometry::Axis;
 use std::ops::Range;
@@ -52,17 +52,30 @@ impl Band {
         self.vertical.stride * self.row_pitch
     }
 
+    /// All output rows in ranges for which the rows of `blocks` blocks have at most `most` elements, or that are at most
+    /// two rows; `None` if not even the input of one row can be addressed.
+    pub(crate) fn cut(&self, blocks: usize, most: usize) -> Option<Vec<Range<usize>>> {
+        let height = self.vertical.output;
+        let elements = |rows: usize| self.block_pitch(&(0..rows))?.checked_mul(blocks);
+        elements(1)?.checked_mul(size_of::<f32>()).filter(|n| *n <= isize::MAX as usize)?;
+        let mut rows = height;
+        while rows > 2 && elements(rows).is_none_or(|n| n > most) {
+            rows = rows.div_ceil(2);
+        }
+        Some(split(height, height.div_ceil(rows)).collect())
+    }
+
     /// Copies what `outputs` rows read of `blocks` planes of an image; `border` stands for what lies outside.
     pub(crate) fn fill<T: Number>(
         &self,
         shape: &Shape,
+        blocks: usize,
         planes: &[T],
         outputs: &Range<usize>,
         border: T,
         band: &mut Buffer<T>,
     ) {
         let rows = self.rows(outputs);
-        let blocks = planes.len() / shape.plane().max(1);
         band.resize(blocks * rows * self.row_pitch);
         let first = outputs.start * self.vertical.stride;
         for (block, to) in band.chunks_exact_mut(rows * self.row_pitch).enumerate() {
@@ -85,9 +98,18 @@ impl Band {
         (0..v.kernel).any(|tap| i.checked_sub(tap * v.dilation).is_some_and(|at| at % v.stride == 0))
     }
 
+    /// Whether some tap reads a phase of the rows.
+    fn is_phase_read(&self, phase: usize) -> bool {
+        let h = &self.horizontal;
+        (0..h.kernel).any(|tap| tap * h.dilation % h.stride == phase)
+    }
+
     fn fill_row<T: Number>(&self, x: &[T], border: T, to: &mut [T]) {
         let (h, lanes) = (&self.horizontal, self.lanes);
         for (phase, to) in to.chunks_exact_mut(self.phase_pitch).enumerate() {
+            if !self.is_phase_read(phase) {
+                continue;
+            }
             // Pixels of the phase before the input, and the first one of the input it holds.
             let skipped = h.pad_begin.saturating_sub(phase).div_ceil(h.stride).min(to.len() / lanes);
             let (before, to) = to.split_at_mut(skipped * lanes);
@@ -100,10 +122,28 @@ impl Band {
             if h.stride == 1 {
                 inside.copy_from_slice(&x[..held * lanes]);
             } else {
-                for (to, from) in inside.chunks_exact_mut(lanes).zip(x.chunks(h.stride * lanes)) {
-                    to.copy_from_slice(&from[..lanes]);
-                }
+                copy_pixels(x, h.stride, lanes, inside);
             }
         }
     }
+}
+
+/// Copies every `stride`-th pixel.
+fn copy_pixels<T: Number>(x: &[T], stride: usize, lanes: usize, to: &mut [T]) {
+    // Sizes known to the compiler, so that a pixel is one move and not a call.
+    match lanes {
+        4 => copy_arrays::<T, 4>(x, stride, to),
+        8 => copy_arrays::<T, 8>(x, stride, to),
+        16 => copy_arrays::<T, 16>(x, stride, to),
+        _ => {
+            for (to, from) in to.chunks_exact_mut(lanes).zip(x.chunks(stride * lanes)) {
+                to.copy_from_slice(&from[..lanes]);
+            }
+        }
+    }
+}
+
+fn copy_arrays<T: Number, const LANES: usize>(x: &[T], stride: usize, to: &mut [T]) {
+    let (to, from) = (to.as_chunks_mut::<LANES>().0, x.as_chunks::<LANES>().0);
+    to.iter_mut().zip(from.iter().step_by(stride)).for_each(|(to, from)| *to = *from);
 }

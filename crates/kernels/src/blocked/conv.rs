@@ -15,7 +15,6 @@ use crate::buffer::Buffer;
 use crate::error::{KernelError, check_len};
 use crate::geometry::Axis;
 use crate::simd::Isa;
-use std::ops::Range;
 use std::sync::OnceLock;
 
 /// Input of a band of output rows that stays in the cache while all output channels are computed, in bytes.
@@ -201,26 +200,14 @@ impl Job<'_> {
         let band = Band::new(window, x.shape.lanes).ok_or(too_large.clone())?;
         let taps = band.taps();
         let blocks = self.channels.div_ceil(x.shape.lanes);
-        for outputs in self.bands(&band, blocks).ok_or(too_large.clone())? {
-            band.fill(&x.shape, self.x, &outputs, 0.0, scratch);
+        for outputs in band.cut(blocks, BAND / size_of::<f32>()).ok_or(too_large.clone())? {
+            band.fill(&x.shape, blocks, self.x, &outputs, 0.0, scratch);
             let pitch = band.block_pitch(&outputs).ok_or(too_large.clone())?;
             let input = self.input(pitch, band.output_row(), &taps);
             let rows = self.rows(input, scratch, outputs.len(), shape.width, shape.width * shape.lanes);
             self.all_outputs(&rows, outputs.start, y);
         }
         Ok(())
-    }
-
-    /// Output rows in bands whose input stays in the cache; `None` if not even one row's input can be addressed.
-    fn bands(&self, band: &Band, blocks: usize) -> Option<Vec<Range<usize>>> {
-        let height = self.call.shape.height;
-        let bytes = |rows: usize| band.block_pitch(&(0..rows))?.checked_mul(blocks)?.checked_mul(size_of::<f32>());
-        bytes(1).filter(|n| *n <= isize::MAX as usize)?;
-        let mut rows = height;
-        while rows > 2 && bytes(rows).is_none_or(|n| n > BAND) {
-            rows = rows.div_ceil(2);
-        }
-        Some(split(height, height.div_ceil(rows)).collect())
     }
 
     fn input<'t>(&self, block_pitch: usize, row_pitch: usize, taps: &'t [usize]) -> Input<'t> {

@@ -3,10 +3,10 @@
 //! The input is read where it is. Rows outside it are left out; the few pixels at the ends of a row whose windows reach
 //! beyond it are computed one by one, all others in tiles kept in registers.
 
+use super::Blocked;
 use super::activation::{self, Activation};
 use super::filter::Filter;
 use super::rows::split;
-use super::{Blocked, Shape};
 use crate::buffer::Buffer;
 use crate::error::{KernelError, check_len};
 use crate::geometry::Axis;
@@ -85,7 +85,6 @@ impl PackedDepthwise {
                 bias: &self.bias[block * lanes..][..lanes],
                 residual: residual.map(|r| &r[plane * shape.plane()..][..shape.plane()]),
                 limits: activation.limits(),
-                shape,
                 y,
             });
             activation::finish(self.isa, activation, y);
@@ -102,7 +101,6 @@ struct Plane<'a> {
     bias: &'a [f32],
     residual: Option<&'a [f32]>,
     limits: (f32, f32),
-    shape: Shape,
     y: &'a mut [f32],
 }
 
@@ -205,7 +203,7 @@ impl Plane<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::blocked::{activate, to_blocked, to_planes};
+    use crate::blocked::{Shape, activate, to_blocked, to_planes};
     use crate::testing::{any_axis, noise, tap_input};
     use proptest::prelude::*;
 

@@ -99,7 +99,7 @@ struct Place {
 }
 
 /// Cuts `0..len` into `parts` ranges of nearly the same length.
-pub(super) fn split(len: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn split(len: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
     let parts = parts.max(1);
     (0..parts).map(move |i| len * i / parts..len * (i + 1) / parts).filter(|range| !range.is_empty())
 }

@@ -9,28 +9,28 @@ use crate::simd::{Isa, Kernel, Simd};
 pub(super) const MOST_PIXELS: usize = 14;
 
 /// Channels of a pixel in a narrow input.
-pub(super) const NARROW: usize = 4;
+pub(crate) const NARROW: usize = 4;
 
 /// The part of an input that all tiles of a band share.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Input<'a> {
+pub(crate) struct Input<'a> {
     /// Between the blocks of input channels, in elements.
-    pub(super) block_pitch: usize,
+    pub(crate) block_pitch: usize,
     /// Between the pixels of vertically neighbouring outputs, in elements.
-    pub(super) row_pitch: usize,
+    pub(crate) row_pitch: usize,
     /// Blocks of input channels.
-    pub(super) blocks: usize,
+    pub(crate) blocks: usize,
     /// Channels of the last block.
-    pub(super) last: usize,
+    pub(crate) last: usize,
     /// Whether a pixel has four channels instead of a vector's.
-    pub(super) narrow: bool,
+    pub(crate) narrow: bool,
     /// Offset of each tap.
-    pub(super) taps: &'a [usize],
+    pub(crate) taps: &'a [usize],
 }
 
 impl Input<'_> {
     /// From the first pixel of a tile of `rows` rows to the furthest pixel that the first one of a row reads.
-    pub(super) fn reach(&self, rows: usize) -> usize {
+    pub(crate) fn reach(&self, rows: usize) -> usize {
         let furthest_tap = self.taps.iter().max().unwrap_or(&0);
         self.blocks.saturating_sub(1) * self.block_pitch + (rows - 1) * self.row_pitch + furthest_tap
     }

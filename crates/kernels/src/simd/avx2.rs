@@ -24,6 +24,7 @@ pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
 impl Simd for Avx2 {
     const LANES: usize = LANES;
     const PIXELS: usize = 6;
+    const CODE_PIXELS: usize = 4;
     type F32 = __m256;
     type I32 = __m256i;
 
@@ -127,6 +128,36 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn shift_left<const N: u32>(self, x: __m256i) -> __m256i {
         unsafe { _mm256_sll_epi32(x, _mm_cvtsi32_si128(N as i32)) }
+    }
+    #[inline(always)]
+    fn shift_right<const N: u32>(self, x: __m256i) -> __m256i {
+        unsafe { _mm256_srl_epi32(x, _mm_cvtsi32_si128(N as i32)) }
+    }
+    #[inline(always)]
+    fn and_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_and_si256(a, b) }
+    }
+    #[inline(always)]
+    fn xor_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_xor_si256(a, b) }
+    }
+    #[inline(always)]
+    fn truncate(self, x: __m256) -> __m256i {
+        unsafe { _mm256_cvttps_epi32(x) }
+    }
+    #[inline(always)]
+    unsafe fn store_where_normal(self, to: *mut i32, index: __m256i, x: __m256) -> usize {
+        let (mut indices, mut values) = ([0; LANES], [0.0; LANES]);
+        let mut len = 0;
+        unsafe {
+            self.store_i32(indices.as_mut_ptr(), index);
+            self.store(values.as_mut_ptr(), x);
+            for i in 0..LANES {
+                to.add(len).write(indices[i]);
+                len += usize::from(values[i].is_normal());
+            }
+        }
+        len
     }
 
     #[inline(always)]

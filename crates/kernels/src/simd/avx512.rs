@@ -34,6 +34,7 @@ pub(super) fn run_vnni<K: Kernel>(kernel: K) -> K::Output {
 impl<const VNNI: bool> Simd for Avx512<VNNI> {
     const LANES: usize = LANES;
     const PIXELS: usize = 14;
+    const CODE_PIXELS: usize = 14;
     type F32 = __m512;
     type I32 = __m512i;
 
@@ -137,6 +138,33 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     #[inline(always)]
     fn shift_left<const N: u32>(self, x: __m512i) -> __m512i {
         unsafe { _mm512_slli_epi32::<N>(x) }
+    }
+    #[inline(always)]
+    fn shift_right<const N: u32>(self, x: __m512i) -> __m512i {
+        unsafe { _mm512_srli_epi32::<N>(x) }
+    }
+    #[inline(always)]
+    fn and_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_and_si512(a, b) }
+    }
+    #[inline(always)]
+    fn xor_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_xor_si512(a, b) }
+    }
+    #[inline(always)]
+    fn truncate(self, x: __m512) -> __m512i {
+        unsafe { _mm512_cvttps_epi32(x) }
+    }
+    #[inline(always)]
+    unsafe fn store_where_normal(self, to: *mut i32, index: __m512i, x: __m512) -> usize {
+        /// Classes of numbers: NaN of both kinds, zeros, infinities, subnormals.
+        const NOT_NORMAL: i32 = 0x01 | 0x02 | 0x04 | 0x08 | 0x10 | 0x20 | 0x80;
+        unsafe {
+            let normal = !_mm512_fpclass_ps_mask::<NOT_NORMAL>(x);
+            // Moved together in a register: storing only some lanes is slow.
+            _mm512_storeu_si512(to.cast(), _mm512_maskz_compress_epi32(normal, index));
+            normal.count_ones() as usize
+        }
     }
 
     #[inline(always)]

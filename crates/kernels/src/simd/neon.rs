@@ -26,6 +26,7 @@ fn both<A: Copy, B: Copy, C>(a: (A, A), b: (B, B), f: impl Fn(A, B) -> C) -> (C,
 impl Simd for Neon {
     const LANES: usize = LANES;
     const PIXELS: usize = 6;
+    const CODE_PIXELS: usize = 4;
     type F32 = (float32x4_t, float32x4_t);
     type I32 = (int32x4_t, int32x4_t);
 
@@ -139,6 +140,37 @@ impl Simd for Neon {
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32 {
         let by = unsafe { vdupq_n_s32(N as i32) };
         both(x, (by, by), |x, by| unsafe { vshlq_s32(x, by) })
+    }
+    #[inline(always)]
+    fn shift_right<const N: u32>(self, x: Self::I32) -> Self::I32 {
+        let by = unsafe { vdupq_n_s32(-(N as i32)) };
+        both(x, (by, by), |x, by| unsafe { vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(x), by)) })
+    }
+    #[inline(always)]
+    fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both(a, b, |a, b| unsafe { vandq_s32(a, b) })
+    }
+    #[inline(always)]
+    fn xor_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both(a, b, |a, b| unsafe { veorq_s32(a, b) })
+    }
+    #[inline(always)]
+    fn truncate(self, x: Self::F32) -> Self::I32 {
+        unsafe { (vcvtq_s32_f32(x.0), vcvtq_s32_f32(x.1)) }
+    }
+    #[inline(always)]
+    unsafe fn store_where_normal(self, to: *mut i32, index: Self::I32, x: Self::F32) -> usize {
+        let (mut indices, mut values) = ([0; LANES], [0.0; LANES]);
+        let mut len = 0;
+        unsafe {
+            self.store_i32(indices.as_mut_ptr(), index);
+            self.store(values.as_mut_ptr(), x);
+            for i in 0..LANES {
+                to.add(len).write(indices[i]);
+                len += usize::from(values[i].is_normal());
+            }
+        }
+        len
     }
 
     #[inline(always)]

@@ -20,6 +20,7 @@ fn zip<T: Copy, U>(a: [T; LANES], b: [T; LANES], f: impl Fn(T, T) -> U) -> [U; L
 impl Simd for Portable {
     const LANES: usize = LANES;
     const PIXELS: usize = 2;
+    const CODE_PIXELS: usize = 2;
     type F32 = [f32; LANES];
     type I32 = [i32; LANES];
 
@@ -56,6 +57,10 @@ impl Simd for Portable {
     #[inline(always)]
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
         self.add(self.mul(a, b), c)
+    }
+    #[inline(always)]
+    fn fused_mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
     }
     #[inline(always)]
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
@@ -127,6 +132,32 @@ impl Simd for Portable {
     #[inline(always)]
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32 {
         x.map(|x| x << N)
+    }
+    #[inline(always)]
+    fn shift_right<const N: u32>(self, x: Self::I32) -> Self::I32 {
+        x.map(|x| (x as u32 >> N) as i32)
+    }
+    #[inline(always)]
+    fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        zip(a, b, |a, b| a & b)
+    }
+    #[inline(always)]
+    fn xor_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        zip(a, b, |a, b| a ^ b)
+    }
+    #[inline(always)]
+    fn truncate(self, x: Self::F32) -> Self::I32 {
+        x.map(|x| x as i32)
+    }
+    #[inline(always)]
+    unsafe fn store_where_normal(self, to: *mut i32, index: Self::I32, x: Self::F32) -> usize {
+        let mut len = 0;
+        for i in 0..LANES {
+            // SAFETY: `len` is at most `i`, and the caller promises room for `LANES`.
+            unsafe { to.add(len).write(index[i]) };
+            len += usize::from(x[i].is_normal());
+        }
+        len
     }
 
     #[inline(always)]

@@ -43,6 +43,7 @@ impl Kernel for Operations<'_> {
             s.round(s.mul(a, k)),
             s.to_f32(x),
             s.from_bits(s.bits(a)),
+            s.fused_mul_add(a, b, third),
         ];
         let bytes = self.x.map(|x| x as u8);
         // SAFETY: as above.
@@ -54,6 +55,9 @@ impl Kernel for Operations<'_> {
             s.max_i32(x, w),
             s.min_i32(x, w),
             s.shift_left::<5>(x),
+            s.shift_right::<5>(x),
+            s.and_i32(x, w),
+            s.xor_i32(x, w),
             s.to_i32(s.mul(a, k)),
             s.splat_i32(-7),
             s.dot_u8_i8(x, w, x),
@@ -101,6 +105,7 @@ fn expected(o: &Operations<'_>, lanes: usize) -> Results {
             float(&|a, _, _| (a * 3.0).round_ties_even()),
             float(&|_, _, x| x as f32),
             float(&|a, _, _| a),
+            float(&|a, b, _| a.mul_add(b, 1.0 / 3.0)),
         ],
         integers: vec![
             integer(&|x, w, _| x.wrapping_add(w)),
@@ -109,6 +114,9 @@ fn expected(o: &Operations<'_>, lanes: usize) -> Results {
             integer(&|x, w, _| x.max(w)),
             integer(&|x, w, _| x.min(w)),
             integer(&|x, _, _| x << 5),
+            integer(&|x, _, _| (x as u32 >> 5) as i32),
+            integer(&|x, w, _| x & w),
+            integer(&|x, w, _| x ^ w),
             integer(&|_, _, a| (a * 3.0).round_ties_even() as i32),
             integer(&|_, _, _| -7),
             integer(&|x, w, _| dot(x, w)),
@@ -140,7 +148,7 @@ fn every_operation_is_what_its_name_says() {
             let mut found = found;
             // What a conversion of NaN gives is unspecified.
             let nan = |i: usize| a[i].is_nan();
-            (0..lanes).filter(|i| nan(*i)).for_each(|i| (found.integers[6][i], expected.integers[6][i]) = (0, 0));
+            (0..lanes).filter(|i| nan(*i)).for_each(|i| (found.integers[9][i], expected.integers[9][i]) = (0, 0));
             let any_nan = |v: &mut Results| {
                 v.floats.iter_mut().flatten().for_each(|b| {
                     if f32::from_bits(*b).is_nan() {

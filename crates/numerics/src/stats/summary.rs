@@ -1,21 +1,66 @@
-//! Vectorizable passes over the raw values of one tensor.
+//! What statistics ask of the raw values of one tensor, and the answers for a plain slice.
 
 use crate::Range;
 use crate::finite::{CHUNK, clean};
 
 const LANES: usize = 16;
 
-/// Counts and range of a slice.
-#[derive(Debug, Default)]
-pub(super) struct Summary {
-    pub(super) n_nan: u64,
-    pub(super) n_inf: u64,
-    pub(super) n_zero: u64,
-    pub(super) range: Option<Range>,
+/// Counts and range of the values of a tensor.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Summary {
+    /// NaN values.
+    pub n_nan: u64,
+    /// Infinite values of either sign.
+    pub n_inf: u64,
+    /// Zeros, −0.0 and subnormals.
+    pub n_zero: u64,
+    /// Range of the finite values, subnormals flushed to zero; absent without any.
+    pub range: Option<Range>,
+}
+
+/// The values of one tensor for one image, however they are stored: what statistics ask of them.
+///
+/// Implementations differ in speed alone: every answer is exact.
+pub trait Values {
+    /// Number of values, NaN and infinities included.
+    fn len(&self) -> u64;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Counts and range.
+    fn summary(&self) -> Summary;
+
+    /// Number of values equal to `value`; subnormals equal zero.
+    fn count_equal(&self, value: f32) -> u64;
+
+    /// Adds every normal value x to `counts[floor(x / 2^exponent) + 4096]`, of 8192 counts; all their magnitudes lie
+    /// below 4096·2^exponent. Nothing else counts.
+    fn count_bins(&self, exponent: i16, counts: &mut [u64]);
+}
+
+impl Values for [f32] {
+    fn len(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn summary(&self) -> Summary {
+        summarize(self)
+    }
+
+    fn count_equal(&self, value: f32) -> u64 {
+        count_equal(self, value)
+    }
+
+    fn count_bins(&self, exponent: i16, counts: &mut [u64]) {
+        crate::histogram::count_bins(self, exponent, counts);
+    }
 }
 
 /// Counts and range of `data` after flushing subnormals to zero.
-pub(super) fn summarize(data: &[f32]) -> Summary {
+fn summarize(data: &[f32]) -> Summary {
     let mut summary = Summary::default();
     let mut buffer = [0.0; CHUNK];
     for chunk in data.chunks(CHUNK) {
@@ -53,7 +98,7 @@ fn widen(lo: &mut f32, hi: &mut f32, x: f32) {
 }
 
 /// Number of values equal to `value` after flushing subnormals to zero.
-pub(super) fn count_equal(data: &[f32], value: f32) -> u64 {
+fn count_equal(data: &[f32], value: f32) -> u64 {
     if value == 0.0 { count(data, |x| x.abs() < f32::MIN_POSITIVE) } else { count(data, |x| x == value) }
 }
 

@@ -12,7 +12,7 @@ use crate::unknown::Unknown;
 use quantize_caffe::xfdnn::{EntryKinds, FileRecipe, QuantizationFile, XfdnnRecipe, in_layer_order, integer_plan};
 use quantize_calib::Labels;
 use quantize_document::{Limits, SourceFile};
-use quantize_exec::{Emulation, Emulator, ExecError, Observer, Program, Session};
+use quantize_exec::{Emulation, Emulator, ExecError, Observer, Program, Session, View};
 use quantize_ir::{Decision, Graph, IntegerPlan, NodeId, NodePlan, QuantPlan, Tensor, ValueId};
 use quantize_numerics::measure::{sqnr_db_of, top1};
 use quantize_numerics::xfdnn::{BitWidth, Flavor};
@@ -294,9 +294,11 @@ impl<'n> Kept<'n> {
 }
 
 impl Observer for Kept<'_> {
-    fn observe(&mut self, value: ValueId, tensor: &Tensor) {
-        if self.wants(value) {
-            self.values.insert(value, tensor.clone());
+    fn observe(&mut self, value: ValueId, seen: &View<'_>) {
+        if self.wants(value)
+            && let Ok(tensor) = seen.tensor()
+        {
+            self.values.insert(value, tensor.into_owned());
         }
     }
 

@@ -45,14 +45,17 @@ pub(crate) fn batch_norm(attrs: &BatchNorm, operands: Operands<'_>, pool: &mut P
     let lanes = Lanes::new(x.shape(), resolve_axis(attrs.axis, x.rank())?);
     let parameter = |slot| singles(operands, slot, lanes.axis);
     let (scale, bias, mean, variance) = (parameter(1)?, parameter(2)?, parameter(3)?, parameter(4)?);
-    let affine = |c: usize| {
-        let factor = f64::from(scale[c]) / (f64::from(variance[c]) + f64::from(attrs.epsilon)).sqrt();
-        (factor as f32, (f64::from(bias[c]) - f64::from(mean[c]) * factor) as f32)
-    };
+    let affine = |c: usize| channel_affine(attrs, scale[c], bias[c], mean[c], variance[c]);
     let channels: Vec<(f32, f32)> = (0..lanes.axis).map(affine).collect();
     let mut out = alloc::buffer(x.shape(), pool)?;
     apply_affine(elements, &channels, lanes.inner, &mut out);
     Ok(vec![Tensor::new(x.shape(), out)?])
+}
+
+/// Factor and offset that one channel's normalization comes to.
+pub(crate) fn channel_affine(attrs: &BatchNorm, scale: f32, bias: f32, mean: f32, variance: f32) -> (f32, f32) {
+    let factor = f64::from(scale) / (f64::from(variance) + f64::from(attrs.epsilon)).sqrt();
+    (factor as f32, (f64::from(bias) - f64::from(mean) * factor) as f32)
 }
 
 fn apply_affine(x: &[f32], channels: &[(f32, f32)], inner: usize, out: &mut [f32]) {

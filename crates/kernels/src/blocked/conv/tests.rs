@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::blocked::activate;
-use crate::testing::{any_axis, noise, tap_input};
+use crate::testing::{any_axis, gather, noise, spread, tap_input};
 use proptest::prelude::*;
 
 /// A case in numbers: everything else is noise.
@@ -61,7 +61,7 @@ impl Case {
         let residual = self.residual.then(|| noise(seed + 3, outputs));
         let packed = PackedConv::new(isa, f, &weight, bias.as_deref()).unwrap().expect("blocks suit the filter");
         let packed = if winograd { packed } else { packed.without_winograd() };
-        let blocks = |shape: &Shape, planes: &[f32]| spread(shape, planes);
+        let blocks = |shape: &Shape, planes: &[f32]| spread(shape, planes, f32::NAN);
         let x = blocks(&x_shape, &planes);
         let added = residual.as_ref().map(|r| blocks(&y_shape, r));
         let mut y = Buffer::from(&vec![f32::NAN; y_shape.len()][..]);
@@ -75,25 +75,6 @@ impl Case {
             assert!(close, "{} {self:?}: element {i} is {found} instead of {expected}", isa.name());
         }
     }
-}
-
-/// Blocks of planes; lanes beyond the channels are NaN, so that whoever reads them is found out.
-fn spread(shape: &Shape, planes: &[f32]) -> Buffer<f32> {
-    let mut blocks = Buffer::from(&vec![f32::NAN; shape.len()][..]);
-    for (i, value) in planes.iter().enumerate() {
-        let (plane, position) = (i / shape.positions(), i % shape.positions());
-        blocks[place(shape, plane / shape.channels, plane % shape.channels, position)] = *value;
-    }
-    blocks
-}
-
-fn gather(shape: &Shape, blocks: &[f32]) -> Vec<f32> {
-    let planes = (0..shape.batch).flat_map(|n| (0..shape.channels).map(move |c| (n, c)));
-    planes.flat_map(|(n, c)| (0..shape.positions()).map(move |p| blocks[place(shape, n, c, p)])).collect()
-}
-
-fn place(shape: &Shape, image: usize, channel: usize, position: usize) -> usize {
-    image * shape.image() + channel / shape.lanes * shape.plane() + position * shape.lanes + channel % shape.lanes
 }
 
 fn same(input: usize, kernel: usize, stride: usize) -> Axis {
