@@ -45,13 +45,13 @@ fn text(report: &BenchReport) -> String {
         giga(report.peak.operations_per_second),
     );
     if !report.layers.is_empty() {
-        let _ = writeln!(out, "{:>10} {:>6} {:>8}  operator, node", "ms", "% time", format!("G{unit}/s"));
+        let _ = writeln!(out, "{:>10} {:>6} {:>8}  operator, node, kernel", "ms", "% time", format!("G{unit}/s"));
     }
     let total: f64 = report.layers.iter().map(|layer| layer.seconds).sum();
     for layer in &report.layers {
         let speed = speed(layer).map_or_else(|| "-".to_owned(), |speed| format!("{:.1}", giga(speed)));
         let (time, share) = (1e3 * layer.seconds, 100.0 * layer.seconds / total);
-        let _ = writeln!(out, "{time:>10.3} {share:>6.1} {speed:>8}  {} `{}`", layer.op, layer.label);
+        let _ = writeln!(out, "{time:>10.3} {share:>6.1} {speed:>8}  {} `{}`, {}", layer.op, layer.label, layer.kernel);
     }
     out.truncate(out.trim_end().len());
     out
@@ -61,7 +61,7 @@ fn text(report: &BenchReport) -> String {
 fn json(report: &BenchReport) -> Value {
     let layer = |l: &LayerTime| {
         json!({
-            "node": l.label, "op": l.op, "seconds": l.seconds, "operations": l.operations,
+            "node": l.label, "op": l.op, "kernel": l.kernel, "seconds": l.seconds, "operations": l.operations,
             "operations_per_second": speed(l),
         })
     };

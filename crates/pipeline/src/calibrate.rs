@@ -6,7 +6,7 @@ use crate::parallel::for_each;
 use crate::progress::Progress;
 use quantize_calib::Statistics;
 use quantize_exec::{Observer, Program, Session, View};
-use quantize_ir::{Graph, ValueId};
+use quantize_ir::{Graph, Tensor, ValueId};
 use quantize_numerics::NumericsError;
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,17 +1,38 @@
-//! How many multiply-accumulates the nodes of a graph are, from the shapes that a run showed.
+//! How many operations the nodes of a graph are, from the shapes that a run shows.
 
-use quantize_exec::Observer;
+use quantize_exec::{ExecError, Observer, Program, Session, View};
 use quantize_ir::op::FilterLayout;
-use quantize_ir::{Graph, Node, NodeId, Op, Tensor, ValueId};
-use std::collections::BTreeMap;
+use quantize_ir::{Graph, Node, Op, Tensor, ValueId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Operations of each node that the outputs of `graph` depend on, by the node's label: each multiplication and each
+/// addition. They are those of the plain formulas, however the node is computed.
+pub(crate) fn operations(graph: &Graph, fed: &[(ValueId, Tensor)]) -> Result<BTreeMap<String, u64>, ExecError> {
+    let program = Program::observe(graph, &needed(graph))?;
+    let mut shapes = Shapes::default();
+    Session::new(&program).run(fed, &mut shapes)?;
+    Ok(shapes.operations(graph))
+}
+
+/// All values that the outputs depend on.
+fn needed(graph: &Graph) -> Vec<ValueId> {
+    let mut needed = BTreeSet::new();
+    let mut waiting = graph.outputs().to_vec();
+    while let Some(value) = waiting.pop() {
+        if graph.value(value).constant.is_none() && needed.insert(value) {
+            waiting.extend(graph.producer(value).into_iter().flat_map(|(_, node)| node.inputs.iter().flatten()));
+        }
+    }
+    needed.into_iter().collect()
+}
 
 /// Shapes of the values of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Shapes(BTreeMap<ValueId, Vec<usize>>);
+struct Shapes(BTreeMap<ValueId, Vec<usize>>);
 
 impl Observer for Shapes {
-    fn observe(&mut self, value: ValueId, tensor: &Tensor) {
-        self.0.insert(value, tensor.shape().to_vec());
+    fn observe(&mut self, value: ValueId, seen: &View<'_>) {
+        self.0.insert(value, seen.dims().into_owned());
     }
 }
 
@@ -22,9 +43,9 @@ impl Shapes {
         constant.or_else(|| self.0.get(&value).map(Vec::as_slice))
     }
 
-    /// Multiply-accumulates of each node that was run.
-    pub(crate) fn multiply_accumulates(&self, graph: &Graph) -> BTreeMap<NodeId, u64> {
-        graph.nodes().map(|(id, node)| (id, self.of_node(graph, node).unwrap_or(0))).collect()
+    fn operations(&self, graph: &Graph) -> BTreeMap<String, u64> {
+        let counted = |(id, node)| Some((graph.label(id), 2 * self.of_node(graph, node)?));
+        graph.nodes().filter_map(counted).collect()
     }
 
     fn of_node(&self, graph: &Graph, node: &Node) -> Option<u64> {

@@ -1,13 +1,13 @@
 //! The ways of running a model that are timed.
 
 use super::clock::{Clock, Lap};
-use super::layers::{ByResult, LayerTime, LayerTimes};
+use super::layers::{LayerTime, LayerTimes};
 use super::model::BenchModel;
-use super::operations::Shapes;
+use super::operations::operations;
 use crate::calibrate::{Collector, observing};
 use crate::error::Error;
 use quantize_exec::{ExecError, Program, Session};
-use quantize_ir::{NodeId, Tensor};
+use quantize_ir::Tensor;
 use std::collections::BTreeMap;
 
 /// What is run.
@@ -65,7 +65,7 @@ impl<'m> Workload<'m> {
     /// # Errors
     /// If the network cannot be run.
     pub fn operations(&self) -> Result<u64, Error> {
-        Ok(2 * self.multiply_accumulates()?.values().sum::<u64>())
+        Ok(self.operations_by_node()?.values().sum())
     }
 
     /// Time of each step, the shortest of several runs.
@@ -73,23 +73,18 @@ impl<'m> Workload<'m> {
     /// # Errors
     /// If the network cannot be run.
     pub fn layers(&self, runs: usize) -> Result<Vec<LayerTime>, Error> {
-        let multiply_accumulates = self.multiply_accumulates()?;
         let mut session = Session::new(&self.program);
-        let mut times = LayerTimes::new();
+        let mut times = LayerTimes::new(self.operations_by_node()?);
         for _ in 0..runs.max(1) {
             times.begin();
-            let mut observer = ByResult::new(&self.model.graph, &multiply_accumulates, &mut times);
-            let outputs = session.run(&self.model.fed, &mut observer).map_err(|source| self.failed(source))?;
+            let outputs = session.run(&self.model.fed, &mut times).map_err(|source| self.failed(source))?;
             session.recycle(outputs);
         }
         Ok(times.into_layers())
     }
 
-    fn multiply_accumulates(&self) -> Result<BTreeMap<NodeId, u64>, Error> {
-        let mut shapes = Shapes::default();
-        let run = Session::new(&self.program).run(&self.model.fed, &mut shapes);
-        run.map_err(|source| self.failed(source))?;
-        Ok(shapes.multiply_accumulates(&self.model.graph))
+    fn operations_by_node(&self) -> Result<BTreeMap<String, u64>, Error> {
+        operations(&self.model.graph, &self.model.fed).map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: ExecError) -> Error {
