@@ -24,7 +24,7 @@ pub(crate) enum Ready {
         weight_shape: Vec<usize>,
     },
     /// Product with a constant matrix of `depth` rows and `columns` columns, as a pointwise convolution over rows.
-    Product { kernel: PackedConv, depth: usize, columns: usize },
+    Product { kernel: Box<PackedConv>, depth: usize, columns: usize },
     /// A factor and an offset for each channel along axis 1.
     Affine(ChannelAffine),
     /// A function of single elements.
@@ -159,7 +159,7 @@ impl Ready {
     ) -> Result<Option<Self>, OpError> {
         let filter = pointwise(depth, columns);
         let packed = PackedConv::new(isa, &filter, weight, bias)?;
-        Ok(packed.map(|kernel| Self::Product { kernel, depth, columns }))
+        Ok(packed.map(|kernel| Self::Product { kernel: Box::new(kernel), depth, columns }))
     }
 }
 

@@ -87,7 +87,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The same bits.
     fn bits(self, x: Self::F32) -> Self::I32;
     /// The same bits.
-    fn from_bits(self, x: Self::I32) -> Self::F32;
+    fn of_bits(self, x: Self::I32) -> Self::F32;
 
     /// `x` in every lane.
     fn splat_i32(self, x: i32) -> Self::I32;
@@ -107,10 +107,6 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `a * b`, wrapping.
     fn mul_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// The larger.
-    fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// The smaller.
-    fn min_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `x << N`
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32;
     /// `x >> N`, zeros moving in.

@@ -330,7 +330,7 @@ fn bin<S: Simd>(s: S, x: S::F32, factors: [f32; 2]) -> S::I32 {
     let bits = s.bits(x);
     let negative = s.shift_right::<31>(bits);
     let magnitude = s.sub_i32(s.and_i32(bits, s.splat_i32(i32::MAX)), negative);
-    let scaled = s.mul(s.mul(s.from_bits(magnitude), s.splat(factors[0])), s.splat(factors[1]));
+    let scaled = s.mul(s.mul(s.of_bits(magnitude), s.splat(factors[0])), s.splat(factors[1]));
     let truncated = s.truncate(scaled);
     let mask = s.sub_i32(s.splat_i32(0), negative);
     s.add_i32(s.xor_i32(truncated, mask), s.splat_i32(SIDE as i32))

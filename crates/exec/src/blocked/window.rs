@@ -57,13 +57,16 @@ pub(super) fn global_pool(
     Ok(Some(Done::finished(Activations { shape, form: x.form, data: y }, "pooling of blocks")))
 }
 
+/// An operand with its windows.
+type Pooled<'v> = (&'v Activations<f32>, [Axis; 2]);
+
 /// The operand, if it is in blocks of this layout, and its windows.
 fn operand<'v>(
     layout: Layout,
     window: &Window,
     kernel: &[usize],
     inputs: Inputs<'v, '_>,
-) -> Result<Option<(&'v Activations<f32>, [Axis; 2])>, OpError> {
+) -> Result<Option<Pooled<'v>>, OpError> {
     let x = inputs.required(0)?.blocked();
     let suits = |x: &&Activations<f32>| x.form.layout == layout && (1..=2).contains(&kernel.len());
     let Some(x) = x.filter(suits).filter(|x| x.form.rank == kernel.len() + 2) else { return Ok(None) };

@@ -89,7 +89,7 @@ impl Simd for Avx2 {
         unsafe { _mm256_castps_si256(x) }
     }
     #[inline(always)]
-    fn from_bits(self, x: __m256i) -> __m256 {
+    fn of_bits(self, x: __m256i) -> __m256 {
         unsafe { _mm256_castsi256_ps(x) }
     }
 
@@ -116,14 +116,6 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn mul_i32(self, a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_mullo_epi32(a, b) }
-    }
-    #[inline(always)]
-    fn max_i32(self, a: __m256i, b: __m256i) -> __m256i {
-        unsafe { _mm256_max_epi32(a, b) }
-    }
-    #[inline(always)]
-    fn min_i32(self, a: __m256i, b: __m256i) -> __m256i {
-        unsafe { _mm256_min_epi32(a, b) }
     }
     #[inline(always)]
     fn shift_left<const N: u32>(self, x: __m256i) -> __m256i {

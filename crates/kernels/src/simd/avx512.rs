@@ -99,7 +99,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         unsafe { _mm512_castps_si512(x) }
     }
     #[inline(always)]
-    fn from_bits(self, x: __m512i) -> __m512 {
+    fn of_bits(self, x: __m512i) -> __m512 {
         unsafe { _mm512_castsi512_ps(x) }
     }
 
@@ -126,14 +126,6 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
     #[inline(always)]
     fn mul_i32(self, a: __m512i, b: __m512i) -> __m512i {
         unsafe { _mm512_mullo_epi32(a, b) }
-    }
-    #[inline(always)]
-    fn max_i32(self, a: __m512i, b: __m512i) -> __m512i {
-        unsafe { _mm512_max_epi32(a, b) }
-    }
-    #[inline(always)]
-    fn min_i32(self, a: __m512i, b: __m512i) -> __m512i {
-        unsafe { _mm512_min_epi32(a, b) }
     }
     #[inline(always)]
     fn shift_left<const N: u32>(self, x: __m512i) -> __m512i {

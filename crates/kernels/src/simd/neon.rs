@@ -96,7 +96,7 @@ impl Simd for Neon {
         unsafe { (vreinterpretq_s32_f32(x.0), vreinterpretq_s32_f32(x.1)) }
     }
     #[inline(always)]
-    fn from_bits(self, x: Self::I32) -> Self::F32 {
+    fn of_bits(self, x: Self::I32) -> Self::F32 {
         unsafe { (vreinterpretq_f32_s32(x.0), vreinterpretq_f32_s32(x.1)) }
     }
 
@@ -127,14 +127,6 @@ impl Simd for Neon {
     #[inline(always)]
     fn mul_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
         both(a, b, |a, b| unsafe { vmulq_s32(a, b) })
-    }
-    #[inline(always)]
-    fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
-        both(a, b, |a, b| unsafe { vmaxq_s32(a, b) })
-    }
-    #[inline(always)]
-    fn min_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
-        both(a, b, |a, b| unsafe { vminq_s32(a, b) })
     }
     #[inline(always)]
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32 {

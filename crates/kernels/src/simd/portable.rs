@@ -91,7 +91,7 @@ impl Simd for Portable {
         x.map(|x| x.to_bits() as i32)
     }
     #[inline(always)]
-    fn from_bits(self, x: Self::I32) -> Self::F32 {
+    fn of_bits(self, x: Self::I32) -> Self::F32 {
         x.map(|x| f32::from_bits(x as u32))
     }
 
@@ -120,14 +120,6 @@ impl Simd for Portable {
     #[inline(always)]
     fn mul_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
         zip(a, b, i32::wrapping_mul)
-    }
-    #[inline(always)]
-    fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
-        zip(a, b, i32::max)
-    }
-    #[inline(always)]
-    fn min_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
-        zip(a, b, i32::min)
     }
     #[inline(always)]
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32 {
