@@ -87,6 +87,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The same bits.
     fn bits(self, x: Self::F32) -> Self::I32;
     /// The same bits.
+    #[allow(clippy::wrong_self_convention)]
     fn from_bits(self, x: Self::I32) -> Self::F32;
 
     /// `x` in every lane.

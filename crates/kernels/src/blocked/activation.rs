@@ -216,7 +216,7 @@ fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
     const LARGEST: f32 = 88.722_84;
     const SMALLEST: f32 = -87.336_54;
     /// ln 2 in two parts, the first with few enough bits that its multiples are exact.
-    const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
+    const LN_2: [f32; 2] = [355.0 / 512.0, -2.121_944_4e-4];
     const TAYLOR: [f32; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
     let (smallest, largest) = (s.splat(SMALLEST), s.splat(LARGEST));
     let clamped = s.min(largest, s.max(smallest, x));

@@ -28,8 +28,11 @@ enum Kind {
     Vnni,
 }
 
+/// The name of an instruction set, and whether the processor has it.
+type Known = (&'static str, Kind, fn() -> bool);
+
 /// Best first; the last one is always available.
-static KINDS: &[(&str, Kind, fn() -> bool)] = &[
+static KINDS: &[Known] = &[
     #[cfg(target_arch = "x86_64")]
     ("vnni", Kind::Vnni, || avx512::available() && is_x86_feature_detected!("avx512vnni")),
     #[cfg(target_arch = "x86_64")]
