@@ -1,6 +1,6 @@
 //! Speed of what a network computes besides dense convolutions, on reals and on codes: depthwise convolution in
-//! operations (a multiplication and an addition are two), pooling, arithmetic and conversions in elements of the result.
-//! `QUANTIZE_ISA` chooses the instruction set.
+//! operations (a multiplication and an addition are two), pooling, arithmetic and conversions in elements of the
+//! result. `QUANTIZE_ISA` chooses the instruction set.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};

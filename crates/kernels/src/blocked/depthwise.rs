@@ -202,8 +202,8 @@ impl Plane<'_> {
     fn general<S: Simd, const P: usize>(&mut self, s: S, span: &Span) {
         let [v, h] = self.window;
         let at = self.checked(s, span, P);
-        // SAFETY: for the taps of the span, rows and columns of its pixels lie inside the input plane, which has `input`
-        // rows of `input` pixels; `checked` compared the lengths of everything else.
+        // SAFETY: for the taps of the span, rows and columns of its pixels lie inside the input plane, which has
+        // `input` rows of `input` pixels; `checked` compared the lengths of everything else.
         unsafe {
             let mut sums = [s.load(self.bias.as_ptr()); P];
             for i in span.vertical.clone() {

@@ -56,8 +56,8 @@ impl Mean {
 /// counts, and a window of nothing is real 0.
 ///
 /// # Errors
-/// If the windows do not fit `x`, `x` is not in blocks of a vector's lanes, `y` has another length, sums may overflow 32
-/// bits, or the ratio of the scales is negative, NaN, or not below 2³¹.
+/// If the windows do not fit `x`, `x` is not in blocks of a vector's lanes, `y` has another length, sums may overflow
+/// 32 bits, or the ratio of the scales is negative, NaN, or not below 2³¹.
 pub fn average_pool(
     isa: Isa,
     x: Blocked<'_, u8>,

@@ -1,5 +1,5 @@
-//! Depthwise convolution of codes by quads: four neighbouring pixels of a row, and in each lane the four of them of a channel, so
-//! that one instruction multiplies four taps. Neighbouring outputs read the same quads with shifted weights.
+//! Depthwise convolution of codes by quads: four neighbouring pixels of a row, and in each lane the four of them of a
+//! channel, so that one instruction multiplies four taps. Neighbouring outputs read the same quads with shifted weights.
 
 use super::{Job, Rows};
 use crate::blocked::{Filter, Shape, split};
@@ -16,8 +16,8 @@ const BAND: usize = 40 * 1024;
 /// Pixels of a quad.
 const QUAD: usize = 4;
 
-/// Vectors of weights of a row of taps: for an output whose taps start at each pixel of a quad, those that meet this quad
-/// and those that meet the next one.
+/// Vectors of weights of a row of taps: for an output whose taps start at each pixel of a quad, those that meet this
+/// quad and those that meet the next one.
 const SHIFTS: usize = 2 * QUAD;
 
 /// Most outputs of a tile.

@@ -1,5 +1,5 @@
-//! Depthwise convolution tap by tap, for any window: neighbouring outputs read neighbouring pixels of a band under every
-//! tap.
+//! Depthwise convolution of codes tap by tap, for any window: neighbouring outputs read neighbouring pixels of a band
+//! under every tap.
 
 use super::{Job, Rows};
 use crate::blocked::{Band, Filter, Shape};
@@ -96,8 +96,8 @@ impl Tiles<'_> {
     #[allow(unsafe_code)]
     fn tile<S: Simd, const P: usize>(&self, s: S, x: usize, y: usize) {
         let channel = self.rows.block * S::LANES;
-        // SAFETY: `run` compared the ends of what the last tile reads and writes with the slices; weights have a vector for
-        // each tap, and sums of weights fill whole vectors.
+        // SAFETY: `run` compared the ends of what the last tile reads and writes with the slices; weights have a vector
+        // for each tap, and sums of weights fill whole vectors.
         unsafe {
             let weights = s.load_i32(self.job.sums.as_ptr().add(channel));
             let shift = s.mul_i32(s.splat_i32(self.job.x_zero_point.into()), weights);

@@ -180,7 +180,9 @@ proptest! {
     }
 
     #[test]
-    fn quads_match_the_definition(channels in 1usize..20, vertical in any_axis(), horizontal in any_long_axis(), seed: u64) {
+    fn quads_match_the_definition(
+        channels in 1usize..20, vertical in any_axis(), horizontal in any_long_axis(), seed: u64,
+    ) {
         Case::new(channels, [vertical, horizontal], seed).check();
     }
 }
