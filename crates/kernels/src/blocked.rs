@@ -6,6 +6,7 @@
 //! planes. What does not: operators, shape rules, threads.
 
 mod activation;
+mod arithmetic;
 mod border;
 mod concat;
 mod conv;
@@ -22,10 +23,11 @@ mod tile;
 mod winograd;
 
 pub use activation::{Activation, activate};
+pub use arithmetic::Arithmetic;
 pub use concat::{concat_channels, slice_channels};
 pub use conv::PackedConv;
 pub use depthwise::PackedDepthwise;
-pub use elementwise::{Arithmetic, affine_channels, combine, combine_channels, combine_in_place, combine_scalar};
+pub use elementwise::{affine_channels, combine, combine_channels, combine_in_place, combine_scalar};
 pub use filter::Filter;
 pub use layout::{from_channels_last, to_blocked, to_channels_last, to_planes};
 pub use pool::{average_pool, global_average_pool, global_max_pool, max_pool};

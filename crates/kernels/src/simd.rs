@@ -133,11 +133,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `from` points to `LANES` readable elements.
     unsafe fn load_i8(self, from: *const i8) -> Self::I32;
-    /// Four neighbouring pixels of `LANES` bytes, turned: byte `i` of each lane is that of pixel `i`.
+    /// What [`Simd::load_quads`] needs to know, to be asked for once before a loop.
+    fn quad_order(self) -> Self::I32;
+    /// Four neighbouring pixels of `LANES` bytes, turned: byte `i` of each lane is that of pixel `i`. `order` comes from
+    /// [`Simd::quad_order`].
     ///
     /// # Safety
     /// `from` points to `4 * LANES` readable elements.
-    unsafe fn load_quads(self, from: *const u8) -> Self::I32;
+    unsafe fn load_quads(self, from: *const u8, order: Self::I32) -> Self::I32;
     /// Writes the low byte of each lane.
     ///
     /// # Safety

@@ -99,6 +99,7 @@ impl Filter {
         lanes: usize,
         y_len: usize,
     ) -> Result<Shape, KernelError> {
+        let x = Shape::new(x.batch, x.channels, x.height, x.width, x.lanes)?;
         check_len("input channels", self.in_channels, x.channels)?;
         check_len("input", x.len(), x_len)?;
         for (i, axis) in window.iter().enumerate() {

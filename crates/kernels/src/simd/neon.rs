@@ -181,7 +181,11 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn load_quads(self, from: *const u8) -> Self::I32 {
+    fn quad_order(self) -> Self::I32 {
+        self.splat_i32(0)
+    }
+    #[inline(always)]
+    unsafe fn load_quads(self, from: *const u8, _: Self::I32) -> Self::I32 {
         unsafe {
             let front = vzip_u8(vld1_u8(from), vld1_u8(from.add(LANES)));
             let back = vzip_u8(vld1_u8(from.add(2 * LANES)), vld1_u8(from.add(3 * LANES)));

@@ -163,7 +163,11 @@ impl Simd for Portable {
         unsafe { from.cast::<[i8; LANES]>().read() }.map(i32::from)
     }
     #[inline(always)]
-    unsafe fn load_quads(self, from: *const u8) -> Self::I32 {
+    fn quad_order(self) -> Self::I32 {
+        self.splat_i32(0)
+    }
+    #[inline(always)]
+    unsafe fn load_quads(self, from: *const u8, _: Self::I32) -> Self::I32 {
         // SAFETY: the caller's.
         let pixels = unsafe { from.cast::<[[u8; LANES]; 4]>().read() };
         std::array::from_fn(|c| i32::from_le_bytes([pixels[0][c], pixels[1][c], pixels[2][c], pixels[3][c]]))

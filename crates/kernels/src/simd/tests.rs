@@ -49,7 +49,7 @@ impl Kernel for Operations<'_> {
         // SAFETY: as above.
         let (unsigned, signed) = unsafe { (s.load_u8(bytes.as_ptr()), s.load_i8(bytes.as_ptr().cast())) };
         // SAFETY: as above.
-        let quads = unsafe { s.load_quads(bytes_of(self.x).as_ptr()) };
+        let quads = unsafe { s.load_quads(bytes_of(self.x).as_ptr(), s.quad_order()) };
         let integers = [
             s.add_i32(x, w),
             s.sub_i32(x, w),
