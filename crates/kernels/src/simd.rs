@@ -107,6 +107,8 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `a * b`, wrapping.
     fn mul_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// The larger.
+    fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `x << N`
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32;
     /// `x >> N`, zeros moving in.

@@ -8,6 +8,10 @@ use crate::buffer::{Buffer, Number};
 use crate::geometry::Axis;
 use std::ops::Range;
 
+/// Elements of a band at most: with the windows of networks it is far smaller, and with absurd ones it must not be asked
+/// for.
+const LARGEST: usize = 1 << 26;
+
 /// Where things are in a band of bordered rows. All distances are in elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Band {
@@ -53,15 +57,16 @@ impl Band {
     }
 
     /// All output rows in ranges of at most two rows, or of more whose input has at most `most` elements in `blocks`
-    /// blocks; `None` if not even the input of one row can be addressed.
+    /// blocks; `None` if the input of one row is larger than any network's.
     pub(crate) fn cut(&self, blocks: usize, most: usize) -> Option<Vec<Range<usize>>> {
         let height = self.vertical.output;
         let elements = |rows: usize| self.block_pitch(&(0..rows))?.checked_mul(blocks);
-        elements(1)?.checked_mul(size_of::<f32>()).filter(|n| *n <= isize::MAX as usize)?;
+        let fits = |rows: usize, most: usize| elements(rows).is_some_and(|n| n <= most);
         let mut rows = height;
-        while rows > 2 && elements(rows).is_none_or(|n| n > most) {
+        while rows > 1 && !fits(rows, if rows > 2 { most } else { LARGEST }) {
             rows = rows.div_ceil(2);
         }
+        elements(rows).filter(|n| *n <= LARGEST)?;
         Some(split(height, height.div_ceil(rows)).collect())
     }
 

@@ -118,6 +118,10 @@ impl Simd for Avx2 {
         unsafe { _mm256_mullo_epi32(a, b) }
     }
     #[inline(always)]
+    fn max_i32(self, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_max_epi32(a, b) }
+    }
+    #[inline(always)]
     fn shift_left<const N: u32>(self, x: __m256i) -> __m256i {
         unsafe { _mm256_sll_epi32(x, _mm_cvtsi32_si128(N as i32)) }
     }

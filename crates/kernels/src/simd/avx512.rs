@@ -128,6 +128,10 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         unsafe { _mm512_mullo_epi32(a, b) }
     }
     #[inline(always)]
+    fn max_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_max_epi32(a, b) }
+    }
+    #[inline(always)]
     fn shift_left<const N: u32>(self, x: __m512i) -> __m512i {
         unsafe { _mm512_slli_epi32::<N>(x) }
     }

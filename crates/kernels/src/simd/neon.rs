@@ -129,6 +129,10 @@ impl Simd for Neon {
         both(a, b, |a, b| unsafe { vmulq_s32(a, b) })
     }
     #[inline(always)]
+    fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both(a, b, |a, b| unsafe { vmaxq_s32(a, b) })
+    }
+    #[inline(always)]
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32 {
         let by = unsafe { vdupq_n_s32(N as i32) };
         both(x, (by, by), |x, by| unsafe { vshlq_s32(x, by) })

@@ -122,6 +122,10 @@ impl Simd for Portable {
         zip(a, b, i32::wrapping_mul)
     }
     #[inline(always)]
+    fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        zip(a, b, i32::max)
+    }
+    #[inline(always)]
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32 {
         x.map(|x| x << N)
     }

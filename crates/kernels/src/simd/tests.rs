@@ -54,6 +54,7 @@ impl Kernel for Operations<'_> {
             s.add_i32(x, w),
             s.sub_i32(x, w),
             s.mul_i32(x, w),
+            s.max_i32(x, w),
             s.shift_left::<5>(x),
             s.shift_right::<5>(x),
             s.and_i32(x, w),
@@ -119,6 +120,7 @@ fn expected(o: &Operations<'_>, lanes: usize) -> Results {
             integer(&|x, w, _| x.wrapping_add(w)),
             integer(&|x, w, _| x.wrapping_sub(w)),
             integer(&|x, w, _| x.wrapping_mul(w)),
+            integer(&|x, w, _| x.max(w)),
             integer(&|x, _, _| x << 5),
             integer(&|x, _, _| (x as u32 >> 5) as i32),
             integer(&|x, w, _| x & w),
@@ -159,7 +161,7 @@ fn every_operation_is_what_its_name_says() {
             let mut found = found;
             // What a conversion of NaN gives is unspecified.
             let nan = |i: usize| a[i].is_nan();
-            (0..lanes).filter(|i| nan(*i)).for_each(|i| (found.integers[7][i], expected.integers[7][i]) = (0, 0));
+            (0..lanes).filter(|i| nan(*i)).for_each(|i| (found.integers[8][i], expected.integers[8][i]) = (0, 0));
             let any_nan = |v: &mut Results| {
                 v.floats.iter_mut().flatten().for_each(|b| {
                     if f32::from_bits(*b).is_nan() {
