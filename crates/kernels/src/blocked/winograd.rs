@@ -68,9 +68,10 @@ impl Winograd {
         plain && filter.kernel == [3, 3] && filter.in_channels >= LEAST_CHANNELS
     }
 
-    /// Whether outputs of this size are large enough.
+    /// Whether outputs of this size are large enough, and the border is one that networks have.
     pub(super) fn pays(window: &[Axis; 2]) -> bool {
-        window.iter().all(|axis| axis.output >= LEAST_OUTPUT)
+        let usual = |axis: &Axis| axis.input > 0 && axis.pad_begin <= axis.kernel;
+        window.iter().all(|axis| axis.output >= LEAST_OUTPUT && usual(axis))
     }
 
     /// Transforms the weights of a filter that [suits](Winograd::suits), in f64.

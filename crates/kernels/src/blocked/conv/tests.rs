@@ -155,6 +155,22 @@ fn winograd_computes_the_same() {
 }
 
 #[test]
+fn borders_without_an_input_and_wide_ones_are_computed_directly() {
+    let axis = |input, pad| Axis {
+        input,
+        kernel: 3,
+        stride: 1,
+        dilation: 1,
+        pad_begin: pad,
+        pad_end: pad,
+        output: input + 2 * pad - 2,
+    };
+    for window in [[axis(0, 6); 2], [axis(3, 9); 2]] {
+        everywhere(&Case::new(filter(33, 8, 1, window), window), 3, true);
+    }
+}
+
+#[test]
 fn nothing_to_sum_leaves_the_bias() {
     let window = [same(3, 3, 1), same(2, 3, 1)];
     everywhere(&Case::new(filter(0, 5, 1, window), window), 1, false);
