@@ -25,7 +25,9 @@ const ROWS: &[Row] = &[
     Row { name: "minmax", options: &["--range", "minmax"], photos: FEW, least_db: 24.0 },
     Row { name: "mse", options: &["--range", "mse"], photos: FEW, least_db: 24.0 },
     Row { name: "percentile", options: &["--range", "percentile"], photos: FEW, least_db: 24.0 },
-    Row { name: "kl", options: &["--range", "kl"], photos: FEW, least_db: 24.0 },
+    // The threshold of smallest divergence jumps with the last bits of a few values: 23.2 to 24.1 dB with kernels that sum
+    // in another order.
+    Row { name: "kl", options: &["--range", "kl"], photos: FEW, least_db: 23.0 },
 ];
 
 /// The part of the report of `quantize caffe emulate` that is read here.
