@@ -71,10 +71,25 @@ impl DyadicHistogram {
         if largest < f32::MIN_POSITIVE {
             return;
         }
-        let exponent = exponent_for(largest);
+        let bins = self.widened(exponent_for(largest));
+        count(bins.exponent, &mut bins.counts);
+    }
+
+    /// The counts of bins −4096, −4095, …, 4095 of width 2^exponent, for values to be added to; they must include one
+    /// that lies in no narrower bins, unless the bins are that wide already. `None`, and nothing changes, if they are
+    /// wider, or if no magnitude asks for such bins.
+    pub fn counts_at(&mut self, exponent: i16) -> Option<&mut [u64]> {
+        if self.exponent().is_some_and(|known| known > exponent) || !EXPONENTS.contains(&exponent) {
+            return None;
+        }
+        Some(&mut self.widened(exponent).counts)
+    }
+
+    /// The bins at least as wide as 2^exponent.
+    fn widened(&mut self, exponent: i16) -> &mut Bins {
         let bins = self.bins.get_or_insert_with(|| Bins::new(exponent));
         bins.raise_to(exponent);
-        count(bins.exponent, &mut bins.counts);
+        bins
     }
 
     /// Adds the counts of `other`; exact, associative and commutative.

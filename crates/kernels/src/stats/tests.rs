@@ -5,6 +5,9 @@ use crate::Isa;
 use crate::blocked::{Shape, to_blocked, to_channels_last};
 use crate::testing::noise;
 use proptest::prelude::*;
+use quantize_numerics::stats::{self as reference, TensorStats};
+use quantize_numerics::{ChannelLayout, DyadicHistogram, Range};
+use std::cell::RefCell;
 
 /// What a survey and its bins say, by definition.
 #[derive(Debug, PartialEq)]
@@ -196,6 +199,80 @@ fn moments_have_the_same_bits_in_every_layout() {
             assert_eq!(moments_of_channels(isa, &planes, channels, positions).unwrap(), expected, "{shape:?}");
             assert_eq!(moments_of_channels(isa, &pixels, channels, 1).unwrap(), expected, "{shape:?}");
         }
+    }
+}
+
+/// Values as statistics take them, surveyed by the kernels.
+struct Surveyed<'a> {
+    isa: Isa,
+    values: Values<'a>,
+    counters: RefCell<Counters>,
+}
+
+impl reference::Values for Surveyed<'_> {
+    fn len(&self) -> u64 {
+        self.values.len() as u64
+    }
+
+    fn summary(&self) -> reference::Summary {
+        numerics(summarize(self.isa, self.values))
+    }
+
+    fn survey(&self, histogram: &mut DyadicHistogram) -> reference::Summary {
+        let mut counters = self.counters.borrow_mut();
+        let found = survey(self.isa, self.values, histogram.exponent(), &mut counters);
+        if let Some(exponent) = found.exponent {
+            counters.add_to(self.isa, histogram.counts_at(exponent).unwrap()).unwrap();
+        }
+        numerics(found.summary)
+    }
+
+    fn count_equal(&self, value: f32) -> u64 {
+        count_equal(self.isa, self.values, value)
+    }
+
+    fn count_bins(&self, exponent: i16, counts: &mut [u64]) {
+        count_bins(self.isa, self.values, exponent, counts, &mut self.counters.borrow_mut());
+    }
+}
+
+fn numerics(found: Summary) -> reference::Summary {
+    let range = found.range.map(|(lo, hi)| Range::new(lo, hi).unwrap());
+    reference::Summary { n_nan: found.nan, n_inf: found.infinite, n_zero: found.zeros, range }
+}
+
+#[test]
+fn statistics_of_many_images_are_those_of_the_reference() {
+    for isa in Isa::all() {
+        let layout = ChannelLayout::new(21, 15 * 40);
+        let shape = Shape::new(1, layout.channels, 15, 40, isa.lanes()).unwrap();
+        let (mut expected, mut found) = (TensorStats::new(), TensorStats::new());
+        for image in [3, 0, 6, 5, 1, 2, 4, 9, 8, 7] {
+            let planes = values(image, layout.channels * layout.inner);
+            let data = blocked(shape, &planes);
+            let blocks = Blocked { shape, data: &data };
+            let moments: Vec<_> = moments_of_blocks(isa, blocks)
+                .unwrap()
+                .into_iter()
+                .map(|m| {
+                    let range = m.range.map(|(lo, hi)| Range::new(lo, hi).unwrap());
+                    reference::ChannelMoments { count: m.count, range, sum: m.sum, squares: m.squares }
+                })
+                .collect();
+            let surveyed = Surveyed { isa, values: Values::Blocked(blocks), counters: RefCell::default() };
+            expected.observe(image, Some(layout), &planes).unwrap();
+            found.observe_channels(image, &surveyed, &moments).unwrap();
+            let (mut two_passes, mut plain) = (vec![0; BINS], vec![0; BINS]);
+            reference::Values::count_bins(&surveyed, 116, &mut two_passes);
+            reference::Values::count_bins(planes.as_slice(), 116, &mut plain);
+            assert!(two_passes == plain, "{} image {image}", isa.name());
+        }
+        let bytes = |stats: &TensorStats| {
+            let mut bytes = Vec::new();
+            stats.encode(&mut bytes);
+            bytes
+        };
+        assert!(bytes(&found) == bytes(&expected), "{}", isa.name());
     }
 }
 

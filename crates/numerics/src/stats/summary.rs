@@ -1,7 +1,7 @@
 //! What statistics ask of the raw values of one tensor, and the answers for a plain slice.
 
-use crate::Range;
 use crate::finite::{CHUNK, clean};
+use crate::{DyadicHistogram, Range};
 
 const LANES: usize = 16;
 
@@ -32,6 +32,16 @@ pub trait Values {
 
     /// Counts and range.
     fn summary(&self) -> Summary;
+
+    /// Counts and range, and every normal value added to `histogram`: two passes over memory where an implementation
+    /// has no better way. One pass can do both, binning at [`DyadicHistogram::exponent`] and wider from where a larger
+    /// magnitude turns up; [`DyadicHistogram::counts_at`] takes the result.
+    fn survey(&self, histogram: &mut DyadicHistogram) -> Summary {
+        let summary = self.summary();
+        let largest = summary.range.map_or(0.0, Range::abs_max);
+        histogram.add_counted(largest, |exponent, counts| self.count_bins(exponent, counts));
+        summary
+    }
 
     /// Number of values equal to `value`; subnormals equal zero.
     fn count_equal(&self, value: f32) -> u64;
