@@ -52,8 +52,8 @@ impl Band {
         self.vertical.stride * self.row_pitch
     }
 
-    /// All output rows in ranges for which the rows of `blocks` blocks have at most `most` elements, or that are at most
-    /// two rows; `None` if not even the input of one row can be addressed.
+    /// All output rows in ranges of at most two rows, or of more whose input has at most `most` elements in `blocks`
+    /// blocks; `None` if not even the input of one row can be addressed.
     pub(crate) fn cut(&self, blocks: usize, most: usize) -> Option<Vec<Range<usize>>> {
         let height = self.vertical.output;
         let elements = |rows: usize| self.block_pitch(&(0..rows))?.checked_mul(blocks);

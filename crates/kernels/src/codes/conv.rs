@@ -217,8 +217,8 @@ impl Job<'_, '_> {
             down: grid.down,
             across: grid.across,
         };
-        // SAFETY: the ends of what is read and written have just been compared with the slices; a group holds the weights
-        // of its blocks and their sums; parameters of channels fill whole vectors.
+        // SAFETY: the ends of what is read and written have just been compared with the slices; what is added is as
+        // long as the result; a group holds the weights of its blocks and their sums.
         unsafe { tile::run(&tiles) };
     }
 }

@@ -56,6 +56,8 @@ impl Kernel for Operations<'_> {
             kept[normal.count_ones() as usize..].fill(0);
             s.load_i32(kept.as_ptr())
         };
+        // SAFETY: as above.
+        let quads = unsafe { s.load_quads(bytes_of(self.x).as_ptr()) };
         let integers = [
             s.add_i32(x, w),
             s.sub_i32(x, w),
@@ -67,10 +69,12 @@ impl Kernel for Operations<'_> {
             s.to_i32(s.mul(a, k)),
             s.splat_i32(-7),
             s.dot_u8_i8(x, w, x),
+            s.dot_i16(x, w, x),
             unsigned,
             signed,
             s.floor_i32(s.mul(a, k)),
             kept,
+            quads,
         ];
         let mut results = Results { floats: Vec::new(), integers: Vec::new(), bytes: [0; MOST] };
         for v in floats {
@@ -91,6 +95,10 @@ impl Kernel for Operations<'_> {
     }
 }
 
+fn bytes_of(x: &[i32; MOST]) -> [u8; 4 * MOST] {
+    std::array::from_fn(|i| x[i / 4].to_le_bytes()[i % 4])
+}
+
 fn expected(o: &Operations<'_>, lanes: usize) -> Results {
     let zeros = |v: [f32; MOST]| std::array::from_fn(|i| if i < lanes { v[i].to_bits() } else { 0 });
     let float = |f: &dyn Fn(f32, f32, i32) -> f32| zeros(std::array::from_fn(|i| f(o.a[i], o.b[i], o.x[i])));
@@ -104,6 +112,8 @@ fn expected(o: &Operations<'_>, lanes: usize) -> Results {
     let is_normal = |i: &usize| (o.a[*i] * (f32::MIN_POSITIVE * 2.0)).is_normal();
     let mut kept = [0; MOST];
     kept.iter_mut().zip((0..lanes).filter(is_normal)).for_each(|(to, i)| *to = o.x[i]);
+    let bytes = bytes_of(o.x);
+    let quad = |lane| i32::from_le_bytes(std::array::from_fn(|pixel| bytes[pixel * lanes + lane]));
     Results {
         floats: vec![
             float(&|a, b, _| a + b),
@@ -129,10 +139,15 @@ fn expected(o: &Operations<'_>, lanes: usize) -> Results {
             integer(&|_, _, a| (a * 3.0).round_ties_even() as i32),
             integer(&|_, _, _| -7),
             integer(&|x, w, _| dot(x, w)),
+            integer(&|x, w, _| {
+                let half = |v: i32, i: u32| i32::from((v >> (16 * i)) as i16);
+                (0..2).fold(x, |sum, i| sum.wrapping_add(half(w, i).wrapping_mul(half(x, i))))
+            }),
             integer(&|x, _, _| i32::from(x as u8)),
             integer(&|x, _, _| i32::from(x as i8)),
             integer(&|_, _, a| (a * 3.0).floor() as i32),
             kept,
+            std::array::from_fn(|lane| if lane < lanes { quad(lane) } else { 0 }),
         ],
         bytes: std::array::from_fn(|i| if i < lanes { o.w[i] as u8 } else { 0 }),
     }
@@ -159,7 +174,7 @@ fn every_operation_is_what_its_name_says() {
             let mut found = found;
             // What a conversion of NaN gives is unspecified.
             let nan = |i: usize| a[i].is_nan();
-            for (i, conversion) in (0..lanes).filter(|i| nan(*i)).flat_map(|i| [(i, 7), (i, 12)]) {
+            for (i, conversion) in (0..lanes).filter(|i| nan(*i)).flat_map(|i| [(i, 7), (i, 13)]) {
                 (found.integers[conversion][i], expected.integers[conversion][i]) = (0, 0);
             }
             let any_nan = |v: &mut Results| {

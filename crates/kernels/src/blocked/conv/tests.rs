@@ -173,7 +173,7 @@ fn what_does_not_belong_together_is_refused() {
     let packed = PackedConv::new(isa, &f, &[0.0; 576], None).unwrap().unwrap();
     let shape = Shape::new(1, 8, 5, 5, isa.lanes()).unwrap();
     let (x, mut y) = (Buffer::new(shape.len()), Buffer::new(shape.len()));
-    let mut run = |shape: Shape, window, x: &[f32], residual: Option<&[f32]>, y: &mut [f32]| {
+    let run = |shape: Shape, window, x: &[f32], residual: Option<&[f32]>, y: &mut [f32]| {
         packed.run(Blocked { shape, data: x }, window, residual, Activation::Identity, y, &mut Buffer::default())
     };
     assert!(run(shape, window, &x, None, &mut y).is_ok());
