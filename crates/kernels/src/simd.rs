@@ -111,19 +111,17 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `x << N`
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32;
-    /// `x >> N`, zeros moving in.
-    fn shift_right<const N: u32>(self, x: Self::I32) -> Self::I32;
     /// Bits set in both.
     fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// Bits set in one of both.
-    fn xor_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// The integer part; unspecified unless it fits `i32`.
-    fn truncate(self, x: Self::F32) -> Self::I32;
-    /// Writes the lanes of `index` in which `x` is a normal number, one after the other, and returns how many they are.
+    /// Largest integer that is not larger; unspecified unless it fits `i32`.
+    fn floor_i32(self, x: Self::F32) -> Self::I32;
+    /// Which lanes are normal numbers, neither zero nor subnormal, infinite or NaN: bit `i` for lane `i`.
+    fn normal(self, x: Self::F32) -> u32;
+    /// Writes the lanes of `x` whose bit of `keep` is set next to each other, then unspecified elements up to `LANES`.
     ///
     /// # Safety
-    /// `to` points to `LANES` writable elements; those beyond the ones counted are unspecified afterwards.
-    unsafe fn store_where_normal(self, to: *mut i32, index: Self::I32, x: Self::F32) -> usize;
+    /// `to` points to `LANES` writable elements.
+    unsafe fn store_kept(self, to: *mut i32, x: Self::I32, keep: u32);
 
     /// `LANES` bytes, widened without sign.
     ///
