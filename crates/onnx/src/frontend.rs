@@ -6,6 +6,7 @@
 
 use crate::document::{GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_VALUE_INFO, OnnxDocument, normal_domain};
 use crate::error::{OnnxError, Problem};
+use crate::expand::expand;
 use crate::ops::{self, Known, NodeReader, Read, ReadError};
 use crate::tensor::dtype_of;
 use crate::types::element_types;
@@ -157,7 +158,32 @@ impl Importer<'_> {
         }
     }
 
+    /// A node of the document: one of the graph, or for an operator on integers those it stands for.
     fn node(&mut self, index: usize, node: &NodeProto) -> Result<(), OnnxError> {
+        let names = &self.names;
+        let mut taken = BTreeSet::new();
+        let mut fresh = |wanted: &str| {
+            let mut name = format!("node_{index}_{wanted}");
+            while names.contains_key(&name) || !taken.insert(name.clone()) {
+                name.push('_');
+            }
+            name
+        };
+        let function = self.document.is_function(node.domain(), node.op_type());
+        let Some(steps) = (!function).then(|| expand(node, &mut fresh)).flatten() else {
+            return self.add(index, node, Origin::Source(OnnxDocument::node_id(index)));
+        };
+        for step in &steps {
+            for name in step.output.iter().filter(|name| !self.names.contains_key(*name)).collect::<Vec<_>>() {
+                self.define(Value::named(name), || item(node, index))?;
+            }
+            let from = vec![OnnxDocument::node_id(index)];
+            self.add(index, step, Origin::Synthesized { pass: FRONTEND, from })?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, index: usize, node: &NodeProto, origin: Origin) -> Result<(), OnnxError> {
         let lookup = |name: &String| match name.as_str() {
             "" => Ok(None),
             name => self.names.get(name).map(|id| Some(*id)).ok_or_else(|| {
@@ -174,7 +200,6 @@ impl Importer<'_> {
         if matches!(read.op, Op::Opaque(_)) {
             inputs.extend(self.captures(node));
         }
-        let origin = Origin::Source(OnnxDocument::node_id(index));
         let name = node.name().to_owned();
         self.graph
             .add_node(Node { name, op: read.op, inputs, outputs, after: Vec::new(), origin })

@@ -9,6 +9,7 @@
 mod backend;
 mod document;
 mod error;
+mod expand;
 mod export;
 mod frontend;
 mod names;
