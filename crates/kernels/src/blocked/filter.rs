@@ -69,8 +69,9 @@ impl Filter {
     pub(crate) fn units(&self, lanes: usize) -> Option<Units> {
         let (group_in, group_out) = (self.in_channels / self.group, self.out_channels / self.group);
         let aligned = |bundle: &usize| {
-            self.group % bundle == 0
-                && (*bundle == self.group || (bundle * group_in % lanes == 0 && bundle * group_out % lanes == 0))
+            let whole_blocks = |channels: usize| (bundle * channels).is_multiple_of(lanes);
+            self.group.is_multiple_of(*bundle)
+                && (*bundle == self.group || (whole_blocks(group_in) && whole_blocks(group_out)))
         };
         let bundle = (1..=self.group.min(MAX_BUNDLE)).find(aligned)?;
         Some(Units {
@@ -98,6 +99,7 @@ impl Filter {
         lanes: usize,
         y_len: usize,
     ) -> Result<Shape, KernelError> {
+        let x = Shape::new(x.batch, x.channels, x.height, x.width, x.lanes)?;
         check_len("input channels", self.in_channels, x.channels)?;
         check_len("input", x.len(), x_len)?;
         for (i, axis) in window.iter().enumerate() {

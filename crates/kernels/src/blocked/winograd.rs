@@ -24,6 +24,8 @@ const PLACES: usize = IN * IN;
 const LEAST_CHANNELS: usize = 32;
 /// Smaller outputs waste too much of their tiles.
 const LEAST_OUTPUT: usize = 8;
+/// With more padding than this at an end, windows read nothing else.
+const MOST_PADDING: usize = 2;
 
 /// Transformed inputs and products of a chunk of tiles stay near the second-level cache, in bytes.
 const CHUNK: usize = 700 * 1024;
@@ -68,9 +70,12 @@ impl Winograd {
         plain && filter.kernel == [3, 3] && filter.in_channels >= LEAST_CHANNELS
     }
 
-    /// Whether outputs of this size are large enough.
+    /// Whether there are enough outputs, and none of them reads padding alone.
     pub(super) fn pays(window: &[Axis; 2]) -> bool {
-        window.iter().all(|axis| axis.output >= LEAST_OUTPUT)
+        let large = |axis: &Axis| axis.output >= LEAST_OUTPUT;
+        let reads =
+            |axis: &Axis| axis.pad_begin <= MOST_PADDING && axis.output <= axis.input.saturating_add(MOST_PADDING);
+        window.iter().all(|axis| large(axis) && reads(axis))
     }
 
     /// Transforms the weights of a filter that [suits](Winograd::suits), in f64.

@@ -155,10 +155,13 @@ fn winograd_computes_the_same() {
 }
 
 #[test]
-fn nothing_to_sum_leaves_the_bias() {
+fn empty_operands_are_defined() {
     let window = [same(3, 3, 1), same(2, 3, 1)];
-    everywhere(&Case::new(filter(0, 5, 1, window), window), 1, false);
     everywhere(&Case { batch: 0, ..Case::new(filter(4, 5, 1, window), window) }, 1, false);
+    everywhere(&Case::new(filter(4, 0, 1, window), window), 1, false);
+    everywhere(&Case::new(filter(4, 5, 1, window), [Axis { output: 0, ..window[0] }, window[1]]), 1, false);
+    let no_inputs = filter(0, usize::MAX / 2, 1, window);
+    assert!(PackedConv::new(Isa::best_from("scalar"), &no_inputs, &[], None).unwrap().is_none());
 }
 
 #[test]
@@ -173,7 +176,7 @@ fn what_does_not_belong_together_is_refused() {
     let packed = PackedConv::new(isa, &f, &[0.0; 576], None).unwrap().unwrap();
     let shape = Shape::new(1, 8, 5, 5, isa.lanes()).unwrap();
     let (x, mut y) = (Buffer::new(shape.len()), Buffer::new(shape.len()));
-    let mut run = |shape: Shape, window, x: &[f32], residual: Option<&[f32]>, y: &mut [f32]| {
+    let run = |shape: Shape, window, x: &[f32], residual: Option<&[f32]>, y: &mut [f32]| {
         packed.run(Blocked { shape, data: x }, window, residual, Activation::Identity, y, &mut Buffer::default())
     };
     assert!(run(shape, window, &x, None, &mut y).is_ok());
@@ -208,9 +211,50 @@ proptest! {
 
     #[test]
     fn grouped_convolutions_match_the_definition(
-        group in 1usize..9, channels in (1usize..9, 1usize..9), window in [any_axis(), any_axis()], seed: u64,
+        group in 1usize..9, channels in (1usize..9, 2usize..9), window in [any_axis(), any_axis()], seed: u64,
     ) {
         let filter = filter(group * channels.0, group * channels.1, group, window);
         everywhere(&Case { bias: false, ..Case::new(filter, window) }, seed, false);
+    }
+}
+
+#[test]
+fn depthwise_filters_are_left_to_their_own_kernel() {
+    let window = [same(5, 3, 1); 2];
+    for channels in [2, 4, 8] {
+        let filter = filter(channels, channels, channels, window);
+        let packed = PackedConv::new(Isa::best_from("scalar"), &filter, &vec![0.0; channels * 9], None).unwrap();
+        assert!(packed.is_none(), "{channels} channels");
+    }
+}
+
+#[test]
+fn windows_far_larger_than_their_input_need_little_memory() {
+    const FAR: usize = 1 << 44;
+    let one = Axis { input: 3, kernel: 3, stride: 1, dilation: 1, pad_begin: 1, pad_end: 1, output: 3 };
+    let axes = [
+        Axis { stride: FAR, output: 1, ..one },
+        Axis { stride: FAR, pad_begin: FAR, pad_end: FAR, output: 3, ..one },
+        Axis { dilation: FAR, pad_begin: FAR, pad_end: FAR, ..one },
+        Axis { dilation: FAR, stride: FAR + 1, pad_begin: FAR, pad_end: 2 * FAR, output: 2, ..one },
+        Axis { dilation: 2 * FAR, stride: FAR, pad_begin: 2 * FAR, pad_end: 2 * FAR, output: 4, ..one },
+        Axis { pad_begin: FAR, ..one },
+        Axis { input: 0, pad_begin: 5, pad_end: 6, output: 9, ..one },
+    ];
+    for (i, (axis, narrow)) in axes.into_iter().flat_map(|a| [(a, true), (a, false)]).enumerate() {
+        for window in [[axis, one], [one, axis], [axis; 2]] {
+            let case = Case { narrow, ..Case::new(filter(3, 20, 1, window), window) };
+            everywhere(&case, i as u64, false);
+        }
+    }
+}
+
+#[test]
+fn winograd_takes_any_padding() {
+    let near = |input, pad| Axis { input, kernel: 3, stride: 1, dilation: 1, pad_begin: pad, pad_end: 9, output: 9 };
+    for axis in [near(0, 5), near(1, 9), near(3, 4), near(3, usize::MAX / 2 + 5)] {
+        for window in [[axis, near(9, 1)], [near(9, 1), axis]] {
+            everywhere(&Case::new(filter(32, 16, 1, window), window), 3, true);
+        }
     }
 }
