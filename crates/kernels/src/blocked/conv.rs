@@ -55,7 +55,7 @@ impl PackedConv {
         let depthwise = filter.group > 1 && filter.group == filter.in_channels && filter.group == filter.out_channels;
         let units = filter.units(lanes).filter(|_| filter.in_channels > 0 && !depthwise);
         let Some(units) = units else { return Ok(None) };
-        let weights = Weights::new(filter, &units, lanes, weight, bias);
+        let weights = Weights::new(filter, &units, isa, weight, bias);
         let winograd = Winograd::suits(filter).then(OnceLock::new);
         Ok(Some(Self { isa, filter: *filter, units, weights, winograd }))
     }
@@ -99,7 +99,7 @@ impl PackedConv {
         let call = Call { isa: self.isa, x, window, shape, residual, activation };
         for image in 0..shape.batch {
             if self.uses_winograd(&window) && x.shape.lanes == lanes {
-                let winograd = self.winograd.as_ref().map(|w| w.get_or_init(|| Winograd::new(lanes, &self.weights)));
+                let winograd = self.winograd.as_ref().map(|w| w.get_or_init(|| Winograd::new(self.isa, &self.weights)));
                 if let Some(winograd) = winograd {
                     winograd.run(&call.image(image), y_image(&shape, y, image), scratch);
                     continue;
@@ -232,9 +232,9 @@ impl Job<'_> {
     }
 
     fn rows<'r>(&self, input: Input<'r>, x: &'r [f32], rows: usize, width: usize, y_row: usize) -> Rows<'r> {
-        let Call { isa, shape, activation, .. } = self.call;
+        let Call { shape, activation, .. } = self.call;
         let limits = activation.limits();
-        Rows { isa: *isa, input, x, rows, width, lanes: shape.lanes, y_block: shape.plane(), y_row, limits }
+        Rows { input, x, rows, width, lanes: shape.lanes, y_block: shape.plane(), y_row, limits }
     }
 }
 

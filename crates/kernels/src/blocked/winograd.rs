@@ -79,7 +79,7 @@ impl Winograd {
     }
 
     /// Transforms the weights of a filter that [suits](Winograd::suits), in f64.
-    pub(super) fn new(lanes: usize, weights: &Weights) -> Self {
+    pub(super) fn new(isa: Isa, weights: &Weights) -> Self {
         let (inputs, outputs) = (weights.in_channels(), weights.out_channels());
         let filter = Filter {
             in_channels: inputs,
@@ -97,8 +97,8 @@ impl Winograd {
                 plane[output * inputs + input] = value as f32;
             }
         }
-        let places = planes.iter().map(|plane| Weights::new(&filter, &units, lanes, plane, None)).collect();
-        Self { lanes, places, bias: Buffer::from(weights.bias(0)) }
+        let places = planes.iter().map(|plane| Weights::new(&filter, &units, isa, plane, None)).collect();
+        Self { lanes: isa.lanes(), places, bias: Buffer::from(weights.bias(0)) }
     }
 
     /// Computes one image; lengths have been checked.
@@ -131,7 +131,6 @@ impl Winograd {
         let out_place = products.chunks_exact_mut(image.shape.blocks() * count * lanes);
         for ((x, y), weights) in in_place.zip(out_place).zip(&self.places) {
             let rows = Rows {
-                isa: image.isa,
                 input,
                 x,
                 rows: 1,
