@@ -74,7 +74,8 @@ impl PackedConv {
     /// `y = activation(convolution(x) + residual)`.
     ///
     /// `x` has blocks of a vector's lanes, or of 4 if it has at most 4 channels. `y` is in blocks of a vector's lanes,
-    /// `residual` like `y`. `window` gives the sizes of both axes, vertical first.
+    /// `residual` like `y`. `window` gives the sizes of both axes, vertical first. Where Winograd's transform is used, an
+    /// infinite or NaN input may make all outputs of its tile NaN.
     ///
     /// # Errors
     /// If an operand, the window or the result does not belong to the filter.

@@ -188,34 +188,28 @@ fn what_does_not_belong_together_is_refused() {
     assert!(run(Shape { lanes: 4, ..shape }, window, &x, None, &mut y).is_err());
 }
 
-fn any_activation() -> impl Strategy<Value = Activation> {
-    prop_oneof![
-        Just(Activation::Identity),
-        Just(Activation::Clamp { lo: 0.0, hi: f32::INFINITY }),
-        Just(Activation::HardSwish),
-        Just(Activation::Silu),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
-    #[test]
-    fn convolutions_match_the_definition(
-        batch in 1usize..3, channels in (1usize..40, 1usize..40), window in [any_axis(), any_axis()],
-        flags: [bool; 3], activation in any_activation(), seed: u64,
-    ) {
-        let [narrow, bias, residual] = flags;
-        let filter = filter(channels.0, channels.1, 1, window);
-        everywhere(&Case { batch, filter, window, narrow, bias, residual, activation }, seed, false);
-    }
-
-    #[test]
-    fn grouped_convolutions_match_the_definition(
-        group in 1usize..9, channels in (1usize..9, 2usize..9), window in [any_axis(), any_axis()], seed: u64,
-    ) {
-        let filter = filter(group * channels.0, group * channels.1, group, window);
-        everywhere(&Case { bias: false, ..Case::new(filter, window) }, seed, false);
-    }
+#[test]
+fn threads_share_packed_weights() {
+    fn shared<T: Send + Sync>() {}
+    shared::<PackedConv>();
+    let window = [same(17, 3, 1), same(15, 3, 1)];
+    let isa = Isa::active();
+    let weight = noise(1, 40 * 24 * 9);
+    let packed = PackedConv::new(isa, &filter(40, 24, 1, window), &weight, None).unwrap().unwrap();
+    let shape = Shape::new(1, 40, 17, 15, isa.lanes()).unwrap();
+    let x = Buffer::from(&noise(2, shape.len())[..]);
+    let run = || {
+        let mut y = Buffer::new(Shape { channels: 24, ..shape }.len());
+        let operand = Blocked { shape, data: &x };
+        packed.run(operand, window, None, Activation::Identity, &mut y, &mut Buffer::default()).unwrap();
+        y.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+    };
+    assert!(packed.uses_winograd(&window));
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(results.iter().all(|bits| *bits == results[0]));
 }
 
 #[test]
@@ -256,5 +250,83 @@ fn winograd_takes_any_padding() {
         for window in [[axis, near(9, 1)], [near(9, 1), axis]] {
             everywhere(&Case::new(filter(32, 16, 1, window), window), 3, true);
         }
+    }
+}
+
+fn any_activation() -> impl Strategy<Value = Activation> {
+    prop_oneof![
+        Just(Activation::Identity),
+        Just(Activation::Clamp { lo: 0.0, hi: f32::INFINITY }),
+        Just(Activation::Clamp { lo: -1.0, hi: 0.5 }),
+        Just(Activation::LeakyRelu { alpha: 0.1 }),
+        Just(Activation::Sigmoid),
+        Just(Activation::Silu),
+        Just(Activation::HardSigmoid { alpha: 0.2, beta: 0.5 }),
+        Just(Activation::HardSwish),
+        Just(Activation::Tanh),
+    ]
+}
+
+/// An axis on which Winograd's transform pays.
+fn any_winograd_axis() -> impl Strategy<Value = Axis> {
+    (8usize..24, 0usize..3, 0usize..3).prop_filter_map("too few outputs", |(input, pad_begin, pad_end)| {
+        let output = input + pad_begin + pad_end - 2;
+        let axis = Axis { input, kernel: 3, stride: 1, dilation: 1, pad_begin, pad_end, output };
+        (output >= 8).then_some(axis)
+    })
+}
+
+/// An axis with rows of several tiles.
+fn any_long_axis() -> impl Strategy<Value = Axis> {
+    (1usize..80, 1usize..6, 1usize..4, 0usize..3).prop_map(|(input, kernel, stride, pad)| {
+        let output = (input + 2 * pad).saturating_sub(kernel) / stride + 1;
+        Axis { input, kernel, stride, dilation: 1, pad_begin: pad, pad_end: pad, output }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #[test]
+    fn convolutions_match_the_definition(
+        batch in 1usize..3, channels in (1usize..40, 1usize..40), window in [any_axis(), any_axis()],
+        flags: [bool; 3], activation in any_activation(), seed: u64,
+    ) {
+        let [narrow, bias, residual] = flags;
+        let filter = filter(channels.0, channels.1, 1, window);
+        everywhere(&Case { batch, filter, window, narrow, bias, residual, activation }, seed, false);
+    }
+
+    #[test]
+    fn grouped_convolutions_match_the_definition(
+        group in 1usize..9, channels in (1usize..9, 2usize..9), window in [any_axis(), any_axis()], seed: u64,
+    ) {
+        let filter = filter(group * channels.0, group * channels.1, group, window);
+        everywhere(&Case { bias: false, ..Case::new(filter, window) }, seed, false);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn winograd_matches_the_definition(
+        batch in 1usize..3, channels in (32usize..50, 1usize..50), window in [any_winograd_axis(), any_winograd_axis()],
+        residual: bool, activation in any_activation(), seed: u64,
+    ) {
+        let case = Case { batch, residual, activation, ..Case::new(filter(channels.0, channels.1, 1, window), window) };
+        let packed = PackedConv::new(Isa::active(), &case.filter, &vec![0.0; channels.0 * channels.1 * 9], None);
+        prop_assert!(packed.unwrap().unwrap().uses_winograd(&window));
+        everywhere(&case, seed, true);
+    }
+
+    #[test]
+    fn long_rows_match_the_definition(
+        channels in (1usize..20, 1usize..50), window in (any_axis(), any_long_axis()),
+        flags: [bool; 2], seed: u64,
+    ) {
+        let (vertical, horizontal) = window;
+        let window = [vertical, horizontal];
+        let [narrow, residual] = flags;
+        let case = Case::new(filter(channels.0, channels.1, 1, window), window);
+        everywhere(&Case { narrow, residual, ..case }, seed, false);
     }
 }
