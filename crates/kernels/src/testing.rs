@@ -28,8 +28,8 @@ pub(crate) fn codes(seed: u64, len: usize, largest: i16) -> Vec<i16> {
 pub(crate) fn tap_input(axes: &[Axis], mut position: usize, mut tap: usize) -> Option<usize> {
     let (mut index, mut step) = (0, 1);
     for a in axes.iter().rev() {
-        let at = (position % a.output * a.stride + tap % a.kernel * a.dilation) as i128 - a.pad_begin as i128;
-        index += usize::try_from(at).ok().filter(|i| *i < a.input)? * step;
+        let at = position % a.output * a.stride + tap % a.kernel * a.dilation;
+        index += at.checked_sub(a.pad_begin).filter(|i| *i < a.input)? * step;
         (step, position, tap) = (step * a.input, position / a.output, tap / a.kernel);
     }
     Some(index)
