@@ -79,14 +79,15 @@ impl Weights {
         self.units.in_channels
     }
 
-    /// Output channels of a unit.
-    pub(super) fn out_channels(&self) -> usize {
-        self.units.out_channels
+    /// Weights between the same channels under one tap, all 0.
+    pub(super) fn single_tap(&self) -> Self {
+        let weight = Buffer::new(self.weight.len() / self.taps);
+        Self { taps: 1, weight, bias: Buffer::new(self.bias.len()), ..*self }
     }
 
-    /// The weight of an output and an input channel under a tap.
-    pub(super) fn at(&self, unit: usize, output: usize, input: usize, tap: usize) -> f32 {
-        self.weight[self.place(unit, output, input, tap)]
+    /// All weights, in the order of the groups.
+    pub(super) fn elements_mut(&mut self) -> &mut [f32] {
+        &mut self.weight
     }
 
     /// Start values of all sums of a unit.
