@@ -43,7 +43,7 @@ fn help_and_version() {
     let start = "Post-training quantization: an fp32 model and a folder of images in, an int8 model of the same";
     assert!(help.stdout.starts_with(start), "{}", help.stdout);
     assert_eq!(help.stderr, "");
-    for command in ["onnx", "eval", "demo"] {
+    for command in ["onnx", "eval", "bench", "demo"] {
         assert!(help.stdout.contains(&format!("\n  {command}  ")), "{}", help.stdout);
         let own = sandbox.quantize(&format!("{command} --help")).succeeded();
         assert!(own.stdout.contains(&format!("Usage: quantize {command} ")), "{}", own.stdout);

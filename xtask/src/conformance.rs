@@ -5,13 +5,13 @@
 
 mod caffe;
 mod compare;
-mod context;
-mod files;
+pub(crate) mod context;
+pub(crate) mod files;
 mod npy;
-mod onnx;
-mod report;
+pub(crate) mod onnx;
+pub(crate) mod report;
 mod structure;
-mod usage;
+pub(crate) mod usage;
 mod venv;
 
 use std::fs;
@@ -66,7 +66,7 @@ impl Format {
 ///
 /// If a check fails, if no check is run, or if the virtual environment or the program cannot be made.
 pub(crate) fn run(format: Format, only: &[String]) -> Result<()> {
-    let context = Context::prepare(format.name(), format.requirements())?;
+    let context = Context::prepare(format.name(), format)?;
     let mut report = Report::default();
     let wanted = |name: &str| only.is_empty() || only.iter().any(|word| name.contains(word.as_str()));
     for (name, check) in format.checks().iter().filter(|(name, _)| wanted(name)) {

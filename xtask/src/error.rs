@@ -73,6 +73,20 @@ pub(crate) enum Error {
         /// What is wrong.
         cause: String,
     },
+    /// A process that a benchmark compares does not answer as it should.
+    #[error("{name}: {cause}")]
+    Engine {
+        /// Which one.
+        name: &'static str,
+        /// What is wrong.
+        cause: String,
+    },
+    /// A part of the benchmark was asked for that there is not.
+    #[error("nothing to measure is called `{name}`; see `cargo xtask bench --help`")]
+    UnknownPart {
+        /// The name given.
+        name: String,
+    },
     /// Checks of a conformance run failed; each of them has been printed.
     #[error("the {format} conformance run failed")]
     Conformance {

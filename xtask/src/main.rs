@@ -4,9 +4,12 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task talks to the person who started it")]
 
+mod bench;
 mod caffe;
 mod conformance;
 mod error;
+mod networks;
+mod random;
 mod tidy;
 mod workspace;
 
@@ -38,6 +41,18 @@ enum Task {
         #[arg(long)]
         tree: bool,
     },
+    /// Measure `quantize` beside onnxruntime, both on one core in the same run: speed in fp32 and int8, the cost of
+    /// calibration, and the whole command. Needs Python, `taskset`, 3 GB of memory, and 10 GB for `command`.
+    Bench(bench::BenchArgs),
+    /// Answer the requests of `bench`, which starts this for itself.
+    #[command(hide = true)]
+    BenchWorker(bench::WorkerArgs),
+    /// Write the networks of the benchmark as ONNX models with random weights: ResNet-50 v1.5, MobileNetV1, VGG16, and
+    /// VGG16's convolutions alone; 730 MB together.
+    BenchModels {
+        /// The folder that the files go to; it is made if it is not there.
+        out_dir: PathBuf,
+    },
     /// Make the example of `quantize demo` in Caffe's format from digits.onnx.
     DemoCaffe,
     /// Make the Caffe networks among the fixtures of the test suites.
@@ -49,6 +64,9 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Conformance { format, only } => conformance::run(format, &only),
         Task::Googlenet { out_dir, tree } => caffe::write_googlenet(&out_dir, tree).map(list),
+        Task::Bench(args) => bench::run(&args),
+        Task::BenchWorker(args) => bench::run_worker(&args),
+        Task::BenchModels { out_dir } => networks::write(&out_dir).map(list),
         Task::DemoCaffe => caffe::write_digits().map(list),
         Task::CaffeFixtures => caffe::write_fixtures().map(list),
     };

@@ -1,8 +1,10 @@
 //! The command line: every option is a field, its doc comment is its help text.
 
+pub(crate) mod bench;
 pub(crate) mod caffe;
 
 use crate::list::List;
+use bench::BenchArgs;
 use caffe::CaffeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
@@ -27,6 +29,8 @@ pub(crate) enum Command {
     Caffe(Box<CaffeArgs>),
     /// Measure top-1 and top-5 accuracy of a model, fp32 or int8, on labelled images.
     Eval(EvalArgs),
+    /// Measure how fast a model runs here, and what share of the processor's peak that is.
+    Bench(BenchArgs),
     /// Quantize and evaluate the embedded example, a classifier of handwritten digits.
     Demo(DemoArgs),
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod commands;
 mod demo;
 mod emulation;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         Command::Onnx(args) => commands::onnx(&args),
         Command::Caffe(args) => commands::caffe(&args),
         Command::Eval(args) => commands::eval(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Demo(args) => demo::run(&args),
     };
     outcome.unwrap_or_else(|failure| failure.report())

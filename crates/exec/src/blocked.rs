@@ -12,11 +12,12 @@ use crate::error::OpError;
 use crate::pool::Pool;
 use crate::program::Step;
 use crate::ready::Ready;
-use crate::value::{Activations, Value};
+use crate::value::{Activations, Form, Value};
+pub(crate) use conv::plane;
 use quantize_ir::op::{GlobalPool, Layout};
 use quantize_ir::{Op, Tensor};
-use quantize_kernels::Isa;
-use quantize_kernels::blocked::{Activation, concat_channels};
+use quantize_kernels::blocked::{Activation, Shape, concat_channels};
+use quantize_kernels::{Isa, Number};
 use std::borrow::Cow;
 
 /// What a step works with.
@@ -98,21 +99,24 @@ fn concat(axis: i64, inputs: Inputs<'_, '_>, cx: &mut Context<'_>) -> Result<Opt
     let parts: Option<Vec<&Activations<f32>>> =
         inputs.operands.iter().map(|o| o.and_then(|value| value.blocked())).collect();
     let Some(parts) = parts else { return Ok(None) };
-    let Some(first) = parts.first() else { return Ok(None) };
+    let Some((shape, form)) = joined(axis, &parts) else { return Ok(None) };
+    let mut y = cx.pool.take_blocks(shape.len());
+    let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
+    concat_channels(&views, &mut y)?;
+    Ok(Some(Done::finished(Activations { shape, form, data: y }, "joined blocks")))
+}
+
+/// Shape of the parts joined along `axis`, if that is the channels' one and they agree in all others.
+pub(crate) fn joined<T: Number>(axis: i64, parts: &[&Activations<T>]) -> Option<(Shape, Form)> {
+    let first = parts.first()?;
     let channel_axis = match first.form.layout {
         Layout::ChannelsFirst => axis == 1 || axis == 1 - first.form.rank as i64,
         Layout::ChannelsLast => axis == -1 || axis == first.form.rank as i64 - 1,
     };
-    let size = |a: &Activations<f32>| (a.form, a.shape.batch, a.shape.height, a.shape.width, a.shape.lanes);
-    if !channel_axis || parts.iter().any(|part| size(part) != size(first)) {
-        return Ok(None);
-    }
-    let mut shape = first.shape;
-    shape.channels = parts.iter().map(|part| part.shape.channels).sum();
-    let mut y = cx.pool.take_blocks(shape.len());
-    let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
-    concat_channels(&views, &mut y)?;
-    Ok(Some(Done::finished(Activations { shape, form: first.form, data: y }, "joined blocks")))
+    let size = |a: &Activations<T>| (a.form, a.shape.batch, a.shape.height, a.shape.width, a.shape.lanes);
+    let agree = parts.iter().all(|part| size(part) == size(first));
+    let channels = parts.iter().map(|part| part.shape.channels).sum();
+    (channel_axis && agree).then_some((Shape { channels, ..first.shape }, first.form))
 }
 
 /// A value in blocks: as it is, or taken there if it is a `float32` tensor of two to four axes.
@@ -138,7 +142,7 @@ impl InBlocks<'_> {
 }
 
 /// Channels of a pixel up to which a tensor is taken into narrow blocks.
-const NARROW: usize = 4;
+pub(crate) const NARROW: usize = 4;
 
 /// The value in blocks of a vector's lanes, or with `narrow` of four if it has at most four channels.
 ///
@@ -176,7 +180,7 @@ pub(crate) fn give_copy(tensor: Cow<'_, Tensor>, pool: &mut Pool) {
 /// The addend as a kernel takes it, if it is laid out like a result of these sizes; else it is added afterwards.
 fn residual<'v>(
     addend: Option<&'v Value<'_>>,
-    result: (&quantize_kernels::blocked::Shape, crate::value::Form),
+    result: (&Shape, Form),
     cx: &mut Context<'_>,
 ) -> Result<Option<InBlocks<'v>>, OpError> {
     let Some(addend) = addend.filter(|value| *value.dims() == *result.1.dims(result.0)) else { return Ok(None) };

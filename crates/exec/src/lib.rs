@@ -8,11 +8,13 @@
 #![forbid(unsafe_code)]
 
 mod blocked;
+mod codes;
 mod emulate;
 mod error;
 mod eval;
 mod fold;
 mod fuse;
+mod grid;
 mod observe;
 mod operands;
 mod ops;

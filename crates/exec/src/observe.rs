@@ -2,7 +2,7 @@
 
 use crate::error::OpError;
 use crate::pool::Pool;
-use crate::value::{Activations, Value};
+use crate::value::{Activations, Codes, Value};
 use quantize_ir::{Tensor, ValueId};
 use quantize_kernels::Isa;
 use quantize_kernels::stats::{self, Counters};
@@ -67,6 +67,7 @@ pub struct View<'a> {
 enum Held<'a> {
     Plain(&'a Tensor),
     Blocked(&'a Activations<f32>),
+    Codes(&'a Codes),
 }
 
 impl<'a> View<'a> {
@@ -80,6 +81,7 @@ impl<'a> View<'a> {
             Value::Shared(tensor) => Held::Plain(tensor),
             Value::Plain(tensor) => Held::Plain(tensor),
             Value::Blocked(blocks) => Held::Blocked(blocks),
+            Value::Codes(codes) => Held::Codes(codes),
         };
         Self { held, isa, counters: Some(counters) }
     }
@@ -89,6 +91,7 @@ impl<'a> View<'a> {
         match self.held {
             Held::Plain(tensor) => Cow::Borrowed(tensor.shape()),
             Held::Blocked(blocks) => Cow::Owned(blocks.dims()),
+            Held::Codes(codes) => Cow::Owned(codes.activations.dims()),
         }
     }
 
@@ -100,14 +103,20 @@ impl<'a> View<'a> {
         match self.held {
             Held::Plain(tensor) => Ok(Cow::Borrowed(tensor)),
             Held::Blocked(blocks) => blocks.tensor(self.isa, &mut Pool::default()).map(Cow::Owned),
+            Held::Codes(codes) => {
+                let mut pool = Pool::default();
+                codes.reals(self.isa, &mut pool)?.tensor(self.isa, &mut pool).map(Cow::Owned)
+            }
         }
     }
 
-    /// Its elements for statistics, counted by the fastest kernels; `None` if they are not `float32`.
+    /// Its elements for statistics, counted by the fastest kernels; `None` if they are not `float32`
+    /// or have been rounded to codes.
     pub fn values(&self) -> Option<Elements<'a>> {
         let values = match self.held {
             Held::Plain(tensor) => stats::Values::Plain(tensor.as_slice().ok()?),
             Held::Blocked(blocks) => stats::Values::Blocked(blocks.view()),
+            Held::Codes(_) => return None,
         };
         Some(Elements { values, isa: self.isa, counters: self.counters })
     }

@@ -2,7 +2,8 @@
 
 use crate::error::{ExecError, OpError};
 use crate::fuse::{self, Chain, Chains};
-use crate::ready::{ChannelAffine, Ready};
+use crate::grid::CodeGrid;
+use crate::ready::{ChannelAffine, CodesReady, Planned, Ready};
 use crate::simulate;
 use quantize_ir::{Graph, GraphError, Node, NodeId, Op, QuantPlan, Tensor, ValueId};
 use quantize_kernels::Isa;
@@ -199,7 +200,8 @@ struct Builder<'a> {
 impl Builder<'_> {
     fn node(&mut self, id: NodeId) -> Result<Option<Step>, ExecError> {
         let Some(node) = self.graph.node(id) else { return Ok(None) };
-        let step = self.step(id, node, None)?;
+        let alone = Chain { first: id, last: id, norm: None, addend: None, activation: Activation::Identity };
+        let step = self.step(&alone, node, node.output(0))?;
         let outputs = node.outputs.iter().map(|value| self.result(*value)).collect::<Result<_, _>>()?;
         Ok(Some(Step { outputs, ..step }))
     }
@@ -208,16 +210,20 @@ impl Builder<'_> {
         let (Some(first), Some(last)) = (self.graph.node(chain.first), self.graph.node(chain.last)) else {
             return Ok(None);
         };
-        let step = self.step(chain.first, first, chain.norm)?;
+        let step = self.step(chain, first, last.output(0))?;
         let addend = chain.addend.map(|value| self.slot(value)).transpose()?;
         let outputs = last.outputs.iter().map(|value| self.result(*value)).collect::<Result<_, _>>()?;
         Ok(Some(Step { addend, activation: chain.activation, outputs, ..step }))
     }
 
-    /// The node as a step without results, its weights scaled by a normalization.
-    fn step(&mut self, id: NodeId, node: &Node, norm: Option<NodeId>) -> Result<Step, ExecError> {
-        let norm = norm.map(|norm| self.norm(norm)).transpose()?;
-        let ready = self.ready(id, node, norm.as_ref())?;
+    /// The first node of a chain as a step without results; `result` is the chain's.
+    fn step(&mut self, chain: &Chain, node: &Node, result: Option<ValueId>) -> Result<Step, ExecError> {
+        let id = chain.first;
+        let norm = chain.norm.map(|norm| self.norm(norm)).transpose()?;
+        let ready = match self.codes(chain, node, result)? {
+            Some(codes) => Some(Ready::Codes(Box::new(codes))),
+            None => self.ready(id, node, norm.as_ref())?,
+        };
         // What is packed is no operand any more.
         let packed = ready.as_ref().is_some_and(Ready::replaces_operands);
         let read = if packed { 1 } else { node.inputs.len() };
@@ -251,6 +257,20 @@ impl Builder<'_> {
         let constants = self.constants(id, node)?;
         let operands: Vec<Option<&Tensor>> = constants.iter().map(Option::as_deref).collect();
         Ready::of(&node.op, &operands, norm, Isa::active()).map_err(|cause| self.failed(id, node, cause))
+    }
+
+    /// The integer arithmetic of a chain whose operand and weights are planned.
+    fn codes(&self, chain: &Chain, node: &Node, result: Option<ValueId>) -> Result<Option<CodesReady>, ExecError> {
+        let id = chain.first;
+        let (Some(x), Some(weight)) = (node.input(0), self.plan.weights.get(&(id, 1))) else { return Ok(None) };
+        let bias = self.plan.weights.get(&(id, 2));
+        let Some(x) = self.quantizer(x)?.and_then(CodeGrid::of) else { return Ok(None) };
+        if chain.addend.is_some() || chain.norm.is_some() || (node.input(2).is_some() && bias.is_none()) {
+            return Ok(None);
+        }
+        let result = result.map(|value| self.quantizer(value)).transpose()?.flatten().and_then(CodeGrid::of);
+        let planned = Planned { x, weight, bias, result, activation: chain.activation };
+        CodesReady::of(&node.op, &planned, Isa::active()).map_err(|cause| self.failed(id, node, cause))
     }
 
     /// What a normalization by constants comes to.

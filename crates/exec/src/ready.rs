@@ -2,13 +2,16 @@
 //!
 //! What lives here: what is packed, and for which operators. What does not: running the kernels (`blocked`).
 
+use crate::codes::limits;
 use crate::error::OpError;
+use crate::grid::CodeGrid;
 use crate::ops::norm::channel_affine;
 use crate::ops::window::output_first;
 use crate::pool::Pool;
-use quantize_ir::op::{BatchNorm, Conv, Gemm};
-use quantize_ir::{DType, Op, Tensor};
+use quantize_ir::op::{BatchNorm, Conv, Gemm, Layout};
+use quantize_ir::{DType, Op, Tensor, WeightPlan};
 use quantize_kernels::blocked::{Activation, Filter, PackedConv, PackedDepthwise};
+use quantize_kernels::codes::{Dequantize, PackedCodesConv, PackedCodesDepthwise, Requantize, Rounding};
 use quantize_kernels::{Buffer, Isa};
 
 /// What a step needs no operand for.
@@ -26,6 +29,33 @@ pub(crate) enum Ready {
     Affine(ChannelAffine),
     /// A function of single elements.
     Activation(Activation),
+    /// Convolution or product of codes.
+    Codes(Box<CodesReady>),
+}
+
+/// Integer arithmetic of a convolution, or of a product with a matrix as a convolution of images of one pixel.
+#[derive(Debug)]
+pub(crate) struct CodesReady {
+    pub(crate) kernel: CodesKernel,
+    /// In output-first order.
+    pub(crate) weight_shape: Vec<usize>,
+    pub(crate) result: CodesResult,
+}
+
+/// The kernels for convolution of codes.
+#[derive(Debug)]
+pub(crate) enum CodesKernel {
+    Dense(PackedCodesConv),
+    Depthwise(PackedCodesDepthwise),
+}
+
+/// What becomes of exact sums.
+#[derive(Debug)]
+pub(crate) enum CodesResult {
+    /// Codes on a grid, cut off where an activation of the step says so.
+    Codes { requantize: Requantize, grid: CodeGrid },
+    /// Reals, to which the step's activation is applied afterwards.
+    Reals(Dequantize),
 }
 
 /// `x * scale + shift` for each channel, both filled up with zeros to whole vectors.
@@ -78,7 +108,7 @@ impl Ready {
 
     /// Whether the step reads its first operand only.
     pub(crate) fn replaces_operands(&self) -> bool {
-        matches!(self, Self::Conv { .. } | Self::Product { .. })
+        matches!(self, Self::Conv { .. } | Self::Product { .. } | Self::Codes(_))
     }
 
     fn conv(
@@ -90,19 +120,11 @@ impl Ready {
     ) -> Result<Option<Self>, OpError> {
         let weight = output_first(weight, conv.filter, &mut Pool::default())?;
         let weight_shape = weight.shape().to_vec();
-        let [out_channels, group_in, kernel @ ..] = weight.shape() else { return Ok(None) };
-        let (Some(kernel), Some(stride), Some(dilation)) =
-            (plane(kernel), plane(&conv.window.strides), plane(&conv.window.dilations))
-        else {
-            return Ok(None);
-        };
-        let Some(in_channels) = group_in.checked_mul(conv.group) else { return Ok(None) };
-        let filter = Filter { in_channels, out_channels: *out_channels, group: conv.group, kernel, stride, dilation };
+        let Some(filter) = conv_filter(conv, &weight_shape) else { return Ok(None) };
         let (weight, bias) = (weight.as_slice::<f32>()?, bias.map(Tensor::as_slice).transpose()?);
-        let scaled = norm.map(|norm| norm.applied(weight, bias, *out_channels)).transpose()?;
+        let scaled = norm.map(|norm| norm.applied(weight, bias, filter.out_channels)).transpose()?;
         let (weight, bias) = scaled.as_ref().map_or((weight, bias), |(w, b)| (w, Some(b)));
-        let depthwise = conv.group > 1 && conv.group == in_channels && in_channels == *out_channels;
-        let kernel = if depthwise {
+        let kernel = if is_depthwise(&filter) {
             Some(ConvKernel::Depthwise(Box::new(PackedDepthwise::new(isa, &filter, weight, bias)?)))
         } else {
             PackedConv::new(isa, &filter, weight, bias)?.map(|packed| ConvKernel::Dense(Box::new(packed)))
@@ -135,12 +157,93 @@ impl Ready {
         bias: Option<&[f32]>,
         isa: Isa,
     ) -> Result<Option<Self>, OpError> {
-        let ones = [1; 2];
-        let filter =
-            Filter { in_channels: depth, out_channels: columns, group: 1, kernel: ones, stride: ones, dilation: ones };
+        let filter = pointwise(depth, columns);
         let packed = PackedConv::new(isa, &filter, weight, bias)?;
         Ok(packed.map(|kernel| Self::Product { kernel, depth, columns }))
     }
+}
+
+/// What the plan says about a step on codes.
+pub(crate) struct Planned<'p> {
+    /// Grid of the operand.
+    pub(crate) x: CodeGrid,
+    pub(crate) weight: &'p WeightPlan,
+    /// The entry of the bias, if the node has one.
+    pub(crate) bias: Option<&'p WeightPlan>,
+    /// Grid of the result, if it is rounded to one.
+    pub(crate) result: Option<CodeGrid>,
+    /// Applied to the result of the operator.
+    pub(crate) activation: Activation,
+}
+
+impl CodesReady {
+    /// Packs the codes of a convolution's or a product's weights: `None` for an operator, or codes, that no kernel takes.
+    ///
+    /// # Errors
+    /// If the codes do not fit the operator.
+    pub(crate) fn of(op: &Op, plan: &Planned<'_>, isa: Isa) -> Result<Option<Self>, OpError> {
+        let symmetric = plan.weight.params.zero_point().iter().all(|z| *z == 0);
+        if plan.weight.codes.dtype() != DType::I8 || !symmetric {
+            return Ok(None);
+        }
+        let codes = &*plan.weight.codes;
+        let (filter, weight) = match op {
+            Op::Conv(conv) if conv.layout == Layout::ChannelsFirst => {
+                let weight = output_first(codes, conv.filter, &mut Pool::default())?.into_owned();
+                let Some(filter) = conv_filter(conv, weight.shape()) else { return Ok(None) };
+                (filter, weight)
+            }
+            Op::Gemm(gemm) if !gemm.trans_a && gemm.alpha == 1.0 && (gemm.beta == 1.0 || plan.bias.is_none()) => {
+                let weight = if gemm.trans_b { codes.clone() } else { turned(codes)? };
+                let &[columns, depth] = weight.shape() else { return Ok(None) };
+                (pointwise(depth, columns), weight)
+            }
+            _ => return Ok(None),
+        };
+        let values = weight.as_slice::<i8>()?;
+        let kernel = if is_depthwise(&filter) {
+            Some(CodesKernel::Depthwise(PackedCodesDepthwise::new(isa, &filter, values)?))
+        } else {
+            PackedCodesConv::new(isa, &filter, values)?.map(CodesKernel::Dense)
+        };
+        let result = CodesResult::of(plan, filter.out_channels)?;
+        let weight_shape = weight.shape().to_vec();
+        Ok(kernel.zip(result).map(|(kernel, result)| Self { kernel, weight_shape, result }))
+    }
+}
+
+impl CodesResult {
+    fn of(plan: &Planned<'_>, channels: usize) -> Result<Option<Self>, OpError> {
+        let scales = plan.weight.params.scale();
+        let bias = match plan.bias {
+            None => vec![0; channels],
+            Some(bias) if bias.codes.dtype() == DType::I32 => bias.codes.as_slice::<i32>()?.to_vec(),
+            Some(_) => return Ok(None),
+        };
+        if bias.len() != channels || ![1, channels].contains(&scales.len()) {
+            return Ok(None);
+        }
+        // In this order and precision, as onnxruntime computes it.
+        let scale = |channel: usize| plan.x.kernel().scale * scales[channel % scales.len()];
+        let limits = limits(plan.activation);
+        Ok(Some(match (plan.result, limits) {
+            (Some(grid), Some(limits)) => {
+                let multiplier = |channel| f64::from(scale(channel) / grid.kernel().scale);
+                let multipliers: Vec<f64> = (0..channels).map(multiplier).collect();
+                let range = grid.range(limits);
+                Self::Codes { requantize: Requantize::new(&bias, &multipliers, range, Rounding::FloatHalfEven)?, grid }
+            }
+            _ => Self::Reals(Dequantize::new(&bias, &(0..channels).map(scale).collect::<Vec<f32>>())?),
+        }))
+    }
+}
+
+/// A matrix of codes with its axes exchanged.
+fn turned(codes: &Tensor) -> Result<Tensor, OpError> {
+    let &[rows, columns] = codes.shape() else { return Err(OpError::shape("a matrix has two axes")) };
+    let values = codes.as_slice::<i8>()?;
+    let turned = (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c]));
+    Ok(Tensor::new([columns, rows], turned.collect::<Vec<i8>>())?)
 }
 
 impl ChannelAffine {
@@ -174,6 +277,28 @@ impl ChannelAffine {
         let bias = |c: usize| bias.map_or(0.0, |b| b[c]);
         Ok((scaled, (0..outputs).map(|c| bias(c) * self.scale[c] + self.shift[c]).collect()))
     }
+}
+
+/// What a convolution is to the kernels, by a weight of this shape, outputs first; `None` for more than two spatial axes.
+fn conv_filter(conv: &Conv, weight: &[usize]) -> Option<Filter> {
+    let [out_channels, group_in, kernel @ ..] = weight else { return None };
+    Some(Filter {
+        in_channels: group_in.checked_mul(conv.group)?,
+        out_channels: *out_channels,
+        group: conv.group,
+        kernel: plane(kernel)?,
+        stride: plane(&conv.window.strides)?,
+        dilation: plane(&conv.window.dilations)?,
+    })
+}
+
+fn pointwise(in_channels: usize, out_channels: usize) -> Filter {
+    Filter { in_channels, out_channels, group: 1, kernel: [1; 2], stride: [1; 2], dilation: [1; 2] }
+}
+
+/// Whether each channel is convolved on its own.
+fn is_depthwise(filter: &Filter) -> bool {
+    filter.group > 1 && filter.group == filter.in_channels && filter.in_channels == filter.out_channels
 }
 
 /// One or two spatial numbers, vertical first; no numbers stand for ones. `None` for more axes.

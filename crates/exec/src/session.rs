@@ -1,8 +1,10 @@
 //! Running a program: feeding, observing, releasing.
 
 use crate::blocked::{self, Context, Done, Inputs, give_copy};
+use crate::codes;
 use crate::error::{ExecError, OpError};
 use crate::eval::evaluate;
+use crate::grid::CodeGrid;
 use crate::observe::{Finished, Observer, View};
 use crate::operands::Operands;
 use crate::pool::Pool;
@@ -69,7 +71,7 @@ impl<'p> Session<'p> {
             }
             values[at] = Some(match slot.quantizer {
                 None => Value::Shared(tensor),
-                Some(_) => quantized(slot, Value::Plain(tensor.clone()))?,
+                Some(_) => self.quantized(slot, Value::Shared(tensor))?,
             });
         }
         let missing =
@@ -92,7 +94,9 @@ impl<'p> Session<'p> {
             op: step.op.name().to_owned(),
             cause: cause.naming(name),
         };
-        let (results, done) = evaluate_step(step, values, self.isa, &mut self.pool).map_err(failed)?;
+        let quantizer = step.outputs.first().and_then(|slot| self.program.slots[(*slot)?].quantizer);
+        let grid = quantizer.and_then(CodeGrid::of);
+        let (results, done) = evaluate_step(step, values, grid, self.isa, &mut self.pool).map_err(failed)?;
         observer.finished(&done);
         for (slot, result) in step.outputs.iter().zip(results) {
             let Some(at) = *slot else {
@@ -100,7 +104,7 @@ impl<'p> Session<'p> {
                 continue;
             };
             let slot = &self.program.slots[at];
-            let result = quantized(slot, result)?;
+            let result = self.quantized(slot, result)?;
             if slot.watched {
                 observer.observe(slot.value, &View::new(&result, self.isa, &self.counters));
             }
@@ -112,6 +116,13 @@ impl<'p> Session<'p> {
             }
         }
         Ok(())
+    }
+
+    /// The value rounded to its grid, if it has one: as codes, if they have 8 bits and an axis of channels.
+    fn quantized<'a>(&mut self, slot: &Slot, value: Value<'a>) -> Result<Value<'a>, ExecError> {
+        let Some(quantizer) = slot.quantizer else { return Ok(value) };
+        let failed = |reason: String| ExecError::Plan { value: slot.name.clone(), reason };
+        simulate::rounded(value, quantizer, self.isa, &mut self.pool).map_err(failed)
     }
 
     /// The targets' tensors; what is asked for twice is copied.
@@ -147,19 +158,29 @@ impl<'p> Session<'p> {
     }
 }
 
-/// The results of a step, and what it did.
+/// The results of a step, the first one on `grid` if the plan says so, and what it did.
 fn evaluate_step<'s>(
     step: &'s Step,
     values: &[Option<Value<'_>>],
+    grid: Option<CodeGrid>,
     isa: Isa,
     pool: &mut Pool,
 ) -> Result<(Vec<Value<'static>>, Finished<'s>), OpError> {
     let value = |slot: &Option<usize>| slot.and_then(|at| values[at].as_ref());
     let operands: Vec<Option<&Value<'_>>> = step.inputs.iter().map(value).collect();
     let inputs = Inputs { operands: &operands, addend: value(&step.addend) };
+    let on_codes = codes::evaluate(step, inputs, grid, &mut Context { isa, pool })?;
+    // What no kernel on codes takes is computed on the reals they stand for.
+    let reals = if on_codes.is_some() { Vec::new() } else { reals_of(&operands, isa, pool)? };
+    let operands: Vec<Option<&Value<'_>>> =
+        operands.iter().enumerate().map(|(i, o)| reals.get(i).and_then(Option::as_ref).or(*o)).collect();
+    let inputs = Inputs { operands: &operands, addend: value(&step.addend) };
     let mut finished = Finished { node: &step.label, op: step.op.name(), kernel: "planes", multiply_adds: 0 };
-    let done = blocked::evaluate(step, inputs, &mut Context { isa, pool })?;
-    let Some(Done { value, finished: complete, kernel, multiply_adds }) = done else {
+    let done = match on_codes {
+        Some(done) => Some(done),
+        None => blocked::evaluate(step, inputs, &mut Context { isa, pool })?,
+    };
+    let Some(Done { value: result, finished: complete, kernel, multiply_adds }) = done else {
         let mut results = on_planes(step, inputs, isa, pool)?;
         if !results.is_empty() {
             let first = complete_on_planes(step, inputs.addend, results.swap_remove(0), isa, pool)?;
@@ -167,16 +188,43 @@ fn evaluate_step<'s>(
             let last = results.len() - 1;
             results.swap(0, last);
         }
+        reals.into_iter().flatten().for_each(|value| value.release(pool));
         return Ok((results.into_iter().map(Value::Plain).collect(), finished));
     };
     (finished.kernel, finished.multiply_adds) = (kernel, multiply_adds);
-    if complete {
-        return Ok((vec![value], finished));
-    }
-    let tensor = value.plain(isa, pool)?.into_owned();
-    value.release(pool);
-    let tensor = complete_on_planes(step, inputs.addend, tensor, isa, pool)?;
+    let addend = value(&step.addend);
+    reals.into_iter().flatten().for_each(|value| value.release(pool));
+    let result = match result {
+        result if complete => return Ok((vec![result], finished)),
+        Value::Blocked(mut blocks) if addend.is_none() => {
+            activate(isa, step.activation, &mut blocks.data);
+            return Ok((vec![Value::Blocked(blocks)], finished));
+        }
+        other => other,
+    };
+    let tensor = result.plain(isa, pool)?.into_owned();
+    result.release(pool);
+    let tensor = complete_on_planes(step, addend, tensor, isa, pool)?;
     Ok((vec![Value::Plain(tensor)], finished))
+}
+
+/// The reals of those operands that are codes.
+fn reals_of(
+    operands: &[Option<&Value<'_>>],
+    isa: Isa,
+    pool: &mut Pool,
+) -> Result<Vec<Option<Value<'static>>>, OpError> {
+    let mut reals = Vec::with_capacity(operands.len());
+    for operand in operands {
+        reals.push(match operand {
+            Some(Value::Codes(codes)) if codes.activations.shape.lanes == isa.lanes() => {
+                Some(Value::Blocked(codes.reals(isa, pool)?))
+            }
+            Some(value @ Value::Codes(_)) => Some(Value::Plain(value.plain(isa, pool)?.into_owned())),
+            _ => None,
+        });
+    }
+    Ok(reals)
 }
 
 /// The results of the step's operator on tensors in memory order.
@@ -220,15 +268,6 @@ fn constant<'a>(slot: &'a Slot) -> Option<Value<'a>> {
         Source::Constant(tensor) => Some(Value::Shared(tensor)),
         Source::Fed | Source::Computed => None,
     }
-}
-
-/// Rounds a value to its grid, if it has one.
-fn quantized<'a>(slot: &Slot, mut value: Value<'a>) -> Result<Value<'a>, ExecError> {
-    if let Some(quantizer) = slot.quantizer {
-        simulate::fake_quantize(&mut value, quantizer)
-            .map_err(|reason| ExecError::Plan { value: slot.name.clone(), reason })?;
-    }
-    Ok(value)
 }
 
 #[cfg(test)]

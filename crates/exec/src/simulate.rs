@@ -1,8 +1,14 @@
 //! Carrying out a quantization plan in real arithmetic: every value is a multiple of its scale, as it is after the
 //! integer arithmetic of the plan.
 
-use crate::value::Value;
+use crate::blocked::NARROW;
+use crate::error::OpError;
+use crate::grid::CodeGrid;
+use crate::pool::Pool;
+use crate::value::{Activations, Codes, Value};
+use quantize_ir::op::Layout;
 use quantize_ir::{QuantParams, Tensor, TensorData, WeightPlan};
+use quantize_kernels::Isa;
 use quantize_numerics::AffineParams;
 
 /// The quantizer of an activation.
@@ -16,17 +22,58 @@ pub(crate) fn activation_quantizer(params: &QuantParams) -> Result<AffineParams,
     params.affine(0).ok_or_else(|| "its scale and zero point do not fit its grid".into())
 }
 
-/// Rounds every element of a computed value to the grid.
+/// A value with every element rounded to the grid: codes, if these have 8 bits and the value an axis of channels;
+/// reals otherwise.
 ///
 /// # Errors
 /// If the elements are not `float32`.
-pub(crate) fn fake_quantize(value: &mut Value<'_>, quantizer: AffineParams) -> Result<(), String> {
-    match value {
-        Value::Blocked(blocks) => quantizer.fake_quantize_in_place(&mut blocks.data),
-        Value::Plain(tensor) => round_tensor(tensor, quantizer)?,
-        Value::Shared(tensor) => *value = Value::Plain(fake_quantized(tensor, quantizer)?),
+pub(crate) fn rounded<'a>(
+    value: Value<'a>,
+    quantizer: AffineParams,
+    isa: Isa,
+    pool: &mut Pool,
+) -> Result<Value<'a>, String> {
+    let message = |e: OpError| e.to_string();
+    let Some(grid) = CodeGrid::of(quantizer) else { return round_reals(value, quantizer) };
+    let reals = match &value {
+        Value::Codes(codes) if codes.grid == grid => return Ok(value),
+        Value::Codes(codes) => Some(codes.reals(isa, pool).map_err(message)?),
+        Value::Blocked(_) => None,
+        Value::Shared(tensor) => in_blocks(tensor, isa, pool).map_err(message)?,
+        Value::Plain(tensor) => in_blocks(tensor, isa, pool).map_err(message)?,
+    };
+    let codes = match (&reals, &value) {
+        (Some(reals), _) => Codes::of(reals, grid, isa, pool),
+        (None, Value::Blocked(reals)) => Codes::of(reals, grid, isa, pool),
+        (None, _) => return round_reals(value, quantizer),
+    };
+    if let Some(reals) = reals {
+        pool.give_blocks(reals.data);
     }
-    Ok(())
+    value.release(pool);
+    codes.map(Value::Codes).map_err(message)
+}
+
+/// A tensor in blocks, narrow ones for the few channels of an image; `None` without an axis of channels.
+fn in_blocks(tensor: &Tensor, isa: Isa, pool: &mut Pool) -> Result<Option<Activations<f32>>, OpError> {
+    let few = tensor.rank() > 2 && tensor.shape()[1] <= NARROW;
+    let lanes = if few { NARROW } else { isa.lanes() };
+    Activations::of(tensor, Layout::ChannelsFirst, lanes, isa, pool)
+}
+
+fn round_reals(value: Value<'_>, quantizer: AffineParams) -> Result<Value<'_>, String> {
+    Ok(match value {
+        Value::Blocked(mut blocks) => {
+            quantizer.fake_quantize_in_place(&mut blocks.data);
+            Value::Blocked(blocks)
+        }
+        Value::Plain(mut tensor) => {
+            round_tensor(&mut tensor, quantizer)?;
+            Value::Plain(tensor)
+        }
+        Value::Shared(tensor) => Value::Plain(fake_quantized(tensor, quantizer)?),
+        Value::Codes(_) => return Err("codes of 8 bits on a grid of more".into()),
+    })
 }
 
 fn round_tensor(tensor: &mut Tensor, quantizer: AffineParams) -> Result<(), String> {

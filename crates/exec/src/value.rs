@@ -1,12 +1,13 @@
 //! What a value is while a program runs: a tensor in memory order, or activations in the blocks that kernels work on.
 
 use crate::error::OpError;
+use crate::grid::{CodeGrid, EVERYTHING};
 use crate::pool::Pool;
 use quantize_ir::Tensor;
 use quantize_ir::op::Layout;
 use quantize_kernels::Isa;
 use quantize_kernels::blocked::{self, Blocked, Shape};
-use quantize_kernels::{Buffer, Number};
+use quantize_kernels::{Buffer, Number, codes};
 use std::borrow::Cow;
 
 /// A value of one run.
@@ -18,6 +19,38 @@ pub(crate) enum Value<'a> {
     Plain(Tensor),
     /// Computed, in blocks of channels.
     Blocked(Activations<f32>),
+    /// Computed on integers, or rounded to codes, in blocks of channels.
+    Codes(Codes),
+}
+
+/// Codes in blocks of channels, and what they stand for.
+#[derive(Debug)]
+pub(crate) struct Codes {
+    pub(crate) activations: Activations<u8>,
+    pub(crate) grid: CodeGrid,
+}
+
+impl Codes {
+    /// The codes of reals in blocks.
+    ///
+    /// # Errors
+    /// If a kernel refuses them.
+    pub(crate) fn of(reals: &Activations<f32>, grid: CodeGrid, isa: Isa, pool: &mut Pool) -> Result<Self, OpError> {
+        let mut data = pool.take_codes(reals.shape.len());
+        codes::quantize(isa, &reals.data, grid.kernel().scale, grid.range(EVERYTHING), &mut data)?;
+        Ok(Self { activations: Activations { shape: reals.shape, form: reals.form, data }, grid })
+    }
+
+    /// The reals that the codes stand for.
+    ///
+    /// # Errors
+    /// If a kernel refuses them.
+    pub(crate) fn reals(&self, isa: Isa, pool: &mut Pool) -> Result<Activations<f32>, OpError> {
+        let Activations { shape, form, .. } = self.activations;
+        let mut data = pool.take_blocks(shape.len());
+        codes::dequantize(isa, &self.activations.data, self.grid.kernel(), &mut data)?;
+        Ok(Activations { shape, form, data })
+    }
 }
 
 /// A tensor in blocks of channels.
@@ -125,6 +158,7 @@ impl Value<'_> {
             Value::Shared(tensor) => Cow::Borrowed(tensor.shape()),
             Value::Plain(tensor) => Cow::Borrowed(tensor.shape()),
             Value::Blocked(blocks) => Cow::Owned(blocks.dims()),
+            Value::Codes(codes) => Cow::Owned(codes.activations.dims()),
         }
     }
 
@@ -137,6 +171,12 @@ impl Value<'_> {
             Value::Shared(tensor) => Ok(Cow::Borrowed(tensor)),
             Value::Plain(tensor) => Ok(Cow::Borrowed(tensor)),
             Value::Blocked(blocks) => blocks.tensor(isa, pool).map(Cow::Owned),
+            Value::Codes(codes) => {
+                let reals = codes.reals(isa, pool)?;
+                let tensor = reals.tensor(isa, pool)?;
+                pool.give_blocks(reals.data);
+                Ok(Cow::Owned(tensor))
+            }
         }
     }
 
@@ -144,7 +184,7 @@ impl Value<'_> {
     pub(crate) fn blocked(&self) -> Option<&Activations<f32>> {
         match self {
             Value::Blocked(blocks) => Some(blocks),
-            Value::Shared(_) | Value::Plain(_) => None,
+            Value::Shared(_) | Value::Plain(_) | Value::Codes(_) => None,
         }
     }
 
@@ -154,6 +194,7 @@ impl Value<'_> {
             Value::Shared(_) => {}
             Value::Plain(tensor) => pool.give(tensor),
             Value::Blocked(blocks) => pool.give_blocks(blocks.data),
+            Value::Codes(codes) => pool.give_codes(codes.activations.data),
         }
     }
 }

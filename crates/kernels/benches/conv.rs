@@ -1,18 +1,11 @@
-//! Speed of the integer convolutions beside the fp32 convolution, for layers of known networks.
-//!
-//! Prints billions of multiplications and additions in a second (GMAC/s), on one thread, from the shortest of several
-//! runs in turn, and the ratio to fp32: codes of 8 bits with 32-bit sums, codes of 16 bits with 64-bit sums.
-//! `QUANTIZE_ISA` chooses the instruction set of the integer kernels.
+//! Speed of the exact convolutions on planes beside the fp32 convolution, for layers of known networks, in
+//! multiplications with an addition: codes of 8 bits with 32-bit sums, codes of 16 bits with 64-bit sums.
+//! `QUANTIZE_ISA` chooses the instruction set.
 
-#![allow(clippy::print_stdout)]
-
-use quantize_kernels::integer::{Accumulator, PackedCodes, Scratch, conv_codes, conv_codes_wide, isa_name};
-use quantize_kernels::{Axis, ConvGeometry, KernelError, conv};
-use std::hint::black_box;
-use std::time::{Duration, Instant};
-
-/// Each kernel runs this often.
-const RUNS: usize = 15;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use quantize_kernels::integer::{Accumulator, PackedCodes, Scratch, conv_codes, conv_codes_wide};
+use quantize_kernels::{Axis, ConvGeometry, Isa, KernelError, conv};
+use std::time::Duration;
 
 struct Layer {
     name: &'static str,
@@ -51,47 +44,37 @@ fn codes(len: usize, range: i32) -> Vec<i16> {
     (0..len).map(|i| ((i.wrapping_mul(0x9e37_79b9) >> 8) as i32 % range) as i16).collect()
 }
 
-fn time(f: impl FnOnce() -> Result<(), KernelError>) -> Result<Duration, KernelError> {
-    let start = Instant::now();
-    f()?;
-    Ok(start.elapsed())
-}
-
-/// Shortest times of fp32, 8-bit codes with 32-bit sums, 16-bit codes with 64-bit sums.
-fn measure(geometry: &ConvGeometry) -> Result<[Duration; 3], KernelError> {
-    let operands = |range| (codes(geometry.input_len(), range), codes(geometry.weight_len(), range));
-    let ((x8, weight8), (x16, weight16)) = (operands(1 << 7), operands(1 << 15));
-    let float = |codes: &[i16]| codes.iter().map(|c| f32::from(*c)).collect::<Vec<_>>();
-    let (x32, weight32) = (float(&x8), float(&weight8));
-    let packed8 = PackedCodes::new(geometry, &weight8, 1 << 7)?;
-    let packed16 = PackedCodes::new(geometry, &weight16, 1 << 15)?;
-    assert_eq!((packed8.accumulator(), packed16.accumulator()), (Accumulator::I32, Accumulator::I64));
-    let outputs = geometry.output_len();
-    let (mut float, mut narrow, mut wide) = (vec![0.0; outputs], vec![0; outputs], vec![0; outputs]);
-    let (mut float_scratch, mut scratch) = (Vec::new(), Scratch::default());
-    let mut shortest = [Duration::MAX; 3];
-    for _ in 0..RUNS {
-        let times = [
-            time(|| conv(geometry, &x32, &weight32, None, &mut float, &mut float_scratch))?,
-            time(|| conv_codes(geometry, &x8, &packed8, &mut narrow, &mut scratch))?,
-            time(|| conv_codes_wide(geometry, &x16, &packed16, &mut wide, &mut scratch))?,
-        ];
-        shortest.iter_mut().zip(times).for_each(|(shortest, time)| *shortest = time.min(*shortest));
-        black_box((&float, &narrow, &wide));
-    }
-    Ok(shortest)
-}
-
-fn main() -> Result<(), KernelError> {
-    println!("GMAC/s, integer kernels on {}", isa_name());
-    println!("{:<28}{:>8}{:>16}{:>16}", "layer", "fp32", "8 bit", "16 bit");
+fn bench(c: &mut Criterion) {
+    let mut group = c.benchmark_group(format!("convolution on planes, {}", Isa::active().name()));
+    group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600)).sample_size(20);
     for layer in &LAYERS {
-        let geometry = layer.geometry()?;
-        let depth = geometry.weight_len() / layer.out_channels;
-        let products = (geometry.output_len() * depth) as f64;
-        let [fp32, narrow, wide] = measure(&geometry)?.map(|time| products / time.as_secs_f64() / 1e9);
-        let ratio = |speed: f64| format!("{speed:.1} ({:.2}x)", speed / fp32);
-        println!("{:<28}{fp32:>8.1}{:>16}{:>16}", layer.name, ratio(narrow), ratio(wide));
+        let geometry = layer.geometry().expect("sizes fit the machine");
+        let pack = |range: u16| {
+            let weight = codes(geometry.weight_len(), range.into());
+            PackedCodes::new(&geometry, &weight, range).expect("weights are as long as the sizes say")
+        };
+        let (packed8, packed16) = (pack(1 << 7), pack(1 << 15));
+        assert_eq!((packed8.accumulator(), packed16.accumulator()), (Accumulator::I32, Accumulator::I64));
+        let (x8, x16) = (codes(geometry.input_len(), 1 << 7), codes(geometry.input_len(), 1 << 15));
+        let float = |codes: &[i16]| codes.iter().map(|c| f32::from(*c)).collect::<Vec<_>>();
+        let (x, weight) = (float(&x8), float(&codes(geometry.weight_len(), 1 << 7)));
+        let outputs = geometry.output_len();
+        group.throughput(Throughput::Elements((outputs * geometry.weight_len() / layer.out_channels) as u64));
+        let (mut y, mut scratch) = (vec![0.0; outputs], Vec::new());
+        group.bench_function(BenchmarkId::new("fp32", layer.name), |b| {
+            b.iter(|| conv(&geometry, &x, &weight, None, &mut y, &mut scratch));
+        });
+        let (mut y, mut scratch) = (vec![0; outputs], Scratch::default());
+        group.bench_function(BenchmarkId::new("8 bit", layer.name), |b| {
+            b.iter(|| conv_codes(&geometry, &x8, &packed8, &mut y, &mut scratch));
+        });
+        let mut y = vec![0; outputs];
+        group.bench_function(BenchmarkId::new("16 bit", layer.name), |b| {
+            b.iter(|| conv_codes_wide(&geometry, &x16, &packed16, &mut y, &mut scratch));
+        });
     }
-    Ok(())
+    group.finish();
 }
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

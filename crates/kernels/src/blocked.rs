@@ -7,6 +7,7 @@
 
 mod activation;
 mod border;
+mod concat;
 mod conv;
 mod depthwise;
 mod elementwise;
@@ -14,21 +15,25 @@ mod filter;
 mod layout;
 mod pack;
 mod pool;
+mod resize;
 mod rows;
 mod shape;
 mod tile;
 mod winograd;
 
 pub use activation::{Activation, activate};
+pub use concat::{concat_channels, slice_channels};
 pub use conv::PackedConv;
 pub use depthwise::PackedDepthwise;
-pub use elementwise::{Arithmetic, affine_channels, combine, combine_channels, combine_scalar};
+pub use elementwise::{Arithmetic, affine_channels, combine, combine_channels, combine_in_place, combine_scalar};
 pub use filter::Filter;
-pub use layout::{concat_channels, from_channels_last, to_blocked, to_channels_last, to_planes};
+pub use layout::{from_channels_last, to_blocked, to_channels_last, to_planes};
 pub use pool::{average_pool, global_average_pool, global_max_pool, max_pool};
+pub use resize::upsample_nearest;
 pub use shape::{Blocked, Shape};
 
 pub(crate) use border::Band;
 pub(crate) use filter::Units;
+pub(crate) use pool::{Reach, check_pixels, check_windows, reaches};
 pub(crate) use rows::split;
 pub(crate) use tile::{Input, NARROW};

@@ -6,6 +6,7 @@
 //! plane becomes one long row of [`tap_sum`], with a few unused elements at the end of each row.
 
 use crate::geometry::{Axis, ConvGeometry};
+use crate::simd::Isa;
 use crate::strided::copy_strided;
 use crate::tap_sum::{BLOCK, Tap, tap_sum};
 
@@ -58,7 +59,7 @@ impl Plan {
         let mut taps = self.taps();
         self.each_plane(geometry, x, y, scratch, |channel, plane, row, y| {
             set_weights(&mut taps, &weight[channel * geometry.space.taps..]);
-            tap_sum(plane, &taps, bias.map_or(0.0, |b| b[channel]), row);
+            tap_sum(Isa::active(), plane, &taps, bias.map_or(0.0, |b| b[channel]), row);
             self.crop(row, y, |to, sum| *to = sum);
         });
     }

@@ -6,20 +6,14 @@
 //!
 //! Codes are `i16`, whatever the quantizer's width. Two neighbours along the summed axis share an `i32`, because
 //! processors multiply and add such pairs in one step. `packed` lays out weights, `columns` inputs, `product` loops over
-//! tiles, `isa` is the table of instruction sets.
-//!
-//! The variable `QUANTIZE_ISA` of the environment chooses an instruction set (`scalar`, `avx2`, `avx512`, `vnni`); if
-//! the processor lacks it, the best one below it runs. With another value, or none, the best one runs.
+//! tiles, `tile` computes one.
 
 mod accumulator;
 mod columns;
 mod depthwise;
-mod isa;
 mod packed;
-mod portable;
 mod product;
-#[cfg(target_arch = "x86_64")]
-mod x86;
+mod tile;
 
 #[cfg(test)]
 mod tests;
@@ -29,12 +23,7 @@ pub use packed::PackedCodes;
 
 use crate::error::{KernelError, check_len};
 use crate::geometry::ConvGeometry;
-use isa::Isa;
-
-/// Name of the instruction set the convolutions of this process run on, as `QUANTIZE_ISA` names it.
-pub fn isa_name() -> &'static str {
-    Isa::active().name()
-}
+use crate::simd::Isa;
 
 /// Working memory of a thread; grows as needed, to about 1 MiB, some columns of the unfolded input, or one bordered
 /// plane of a depthwise convolution.
@@ -46,9 +35,9 @@ struct Buffers {
     /// Rows of the unfolded input.
     rows: Vec<i16>,
     /// The unfolded input, paired and in lanes.
-    panels: Vec<isa::Lanes>,
+    panels: Vec<tile::Lanes>,
     /// The unfolded input, paired and in rows.
-    blocks: Vec<[i32; isa::ROWS]>,
+    blocks: Vec<[i32; tile::ROWS]>,
     /// Bordered plane and output row of a depthwise convolution.
     plane: Vec<i32>,
 }

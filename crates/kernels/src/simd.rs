@@ -137,11 +137,18 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `from` points to `LANES` readable elements.
     unsafe fn load_i8(self, from: *const i8) -> Self::I32;
+    /// Four neighbouring pixels of `LANES` bytes, turned: byte `i` of each lane is that of pixel `i`.
+    ///
+    /// # Safety
+    /// `from` points to `4 * LANES` readable elements.
+    unsafe fn load_quads(self, from: *const u8) -> Self::I32;
     /// Writes the low byte of each lane.
     ///
     /// # Safety
     /// `to` points to `LANES` writable elements.
     unsafe fn store_low_bytes(self, to: *mut u8, x: Self::I32);
+    /// In each lane, the sum and the exact two products of signed halves of `a` and `b`, wrapping.
+    fn dot_i16(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32;
     /// In each lane, the sum and the exact four products of unsigned bytes of `x` and signed bytes of `w`.
     fn dot_u8_i8(self, sum: Self::I32, x: Self::I32, w: Self::I32) -> Self::I32;
 }

@@ -6,15 +6,43 @@ use crate::parallel::for_each;
 use crate::progress::Progress;
 use quantize_calib::Statistics;
 use quantize_exec::{Observer, Program, Session, View};
-use quantize_ir::{Graph, ValueId};
+use quantize_ir::{Graph, Tensor, ValueId};
 use quantize_numerics::NumericsError;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// One thread's share: its session and what it has seen.
-struct Worker<'p> {
-    session: Session<'p>,
+pub(crate) struct Collector<'a> {
+    graph: &'a Graph,
+    model: &'a Path,
+    session: Session<'a>,
     statistics: Statistics,
+}
+
+impl<'a> Collector<'a> {
+    /// Gathers statistics of `values`, which `program` computes.
+    pub(crate) fn new(graph: &'a Graph, model: &'a Path, program: &'a Program, values: &BTreeSet<ValueId>) -> Self {
+        let statistics = Statistics::of(values.iter().copied());
+        Self { graph, model, session: Session::new(program), statistics }
+    }
+
+    /// Runs the network on image number `image` and adds what it produces.
+    pub(crate) fn see(&mut self, image: u64, inputs: &[(ValueId, Tensor)]) -> Result<(), Error> {
+        let mut recorder = Recorder { statistics: &mut self.statistics, image, error: None };
+        self.session.run(inputs, &mut recorder).map_err(|source| Error::exec(self.model, source))?;
+        match recorder.error {
+            Some((value, source)) => {
+                let place = format!("activation `{}`", self.graph.value(value).name);
+                Err(Error::tensor(self.model, place, None, source))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What was seen.
+    pub(crate) fn into_statistics(self) -> Statistics {
+        self.statistics
+    }
 }
 
 /// Shows what one image produces to the statistics; keeps the first error, since observing cannot fail.
@@ -43,27 +71,23 @@ pub(crate) fn calibrate(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Statistics, Error> {
-    let failed = |source| Error::exec(model, source);
-    let targets: Vec<ValueId> = values.iter().copied().collect();
-    let program = Program::observe(graph, &targets).map_err(failed)?;
+    let program = observing(graph, model, values)?;
     progress.begin("calibrating", data.len());
-    let init = || Worker { session: Session::new(&program), statistics: Statistics::of(values.iter().copied()) };
-    let workers = for_each(data.len(), threads, progress, init, |worker, index| {
-        let inputs = [(data.input(), data.sample(index)?)];
-        let mut recorder = Recorder { statistics: &mut worker.statistics, image: index as u64, error: None };
-        worker.session.run(&inputs, &mut recorder).map_err(failed)?;
-        match recorder.error {
-            Some((value, source)) => {
-                Err(Error::tensor(model, format!("activation `{}`", graph.value(value).name), None, source))
-            }
-            None => Ok(()),
-        }
+    let init = || Collector::new(graph, model, &program, values);
+    let collectors = for_each(data.len(), threads, progress, init, |collector, index| {
+        collector.see(index as u64, &[(data.input(), data.sample(index)?)])
     })?;
     progress.end();
     let mut statistics = Statistics::of(values.iter().copied());
-    for worker in &workers {
-        let merged = statistics.merge(&worker.statistics);
+    for collector in &collectors {
+        let merged = statistics.merge(&collector.statistics);
         merged.map_err(|source| Error::tensor(model, "statistics".into(), None, source))?;
     }
     Ok(statistics)
+}
+
+/// The program that computes `values` for a [`Collector`] to see.
+pub(crate) fn observing(graph: &Graph, model: &Path, values: &BTreeSet<ValueId>) -> Result<Program, Error> {
+    let targets: Vec<ValueId> = values.iter().copied().collect();
+    Program::observe(graph, &targets).map_err(|source| Error::exec(model, source))
 }

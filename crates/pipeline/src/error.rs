@@ -132,6 +132,22 @@ pub enum Error {
         /// What to do about it.
         cure: String,
     },
+    /// No input can be made up for a model.
+    #[error("{}: no synthetic input: {cause}", .model.display())]
+    Synthetic {
+        /// The model.
+        model: PathBuf,
+        /// Why.
+        cause: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// A model is to run quantized, but was opened without a plan.
+    #[error("{}: there is no plan to run it by", .model.display())]
+    NoPlan {
+        /// The model.
+        model: PathBuf,
+    },
     /// A sample does not fit the model input.
     #[error("image `{image}`: preprocessing gives {given}, but model input `{input}` takes {taken}")]
     SampleShape {
@@ -248,7 +264,9 @@ impl Error {
                 Some("give a folder of images with `--calib DIR`, or keep everything with `--skip '*'`".into())
             }
             Self::NothingToQuantize { reasons, .. } => Some(reasons.join("; ")),
-            Self::Input { cure, .. } | Self::SampleShape { cure, .. } => Some(cure.clone()),
+            Self::Input { cure, .. } | Self::Synthetic { cure, .. } | Self::SampleShape { cure, .. } => {
+                Some(cure.clone())
+            }
             Self::LabelRange { .. } => Some("labels count from 0, in the order of the model's outputs".into()),
             Self::Tensor { source, .. } if matches!(**source, NumericsError::EmptyStats) => {
                 Some("no image produced a finite value there; check the preprocessing and the model".into())

@@ -1,13 +1,14 @@
 //! The facade: everything from files to files in one place, with one error type and progress.
 //!
 //! One function for each job of the command line: [`quantize_onnx()`], [`quantize_caffe()`], [`caffe_to_onnx`],
-//! [`emulate_caffe`] and [`evaluate`]; [`Model`] runs a model as it is.
+//! [`emulate_caffe`], [`evaluate`] and [`bench()`]; [`Model`] runs a model as it is.
 //! The steps are those of `docs/architecture.md`: open, import, fold, select, calibrate, plan, write, verify. What
 //! lives here is their order and what a caller sees of them; the steps themselves live in the crates below. Nothing
 //! here parses arguments or prints.
 #![forbid(unsafe_code)]
 
 mod accuracy;
+mod bench;
 mod caffe;
 mod calibrate;
 mod data;
@@ -26,6 +27,9 @@ mod summary;
 mod unknown;
 
 pub use accuracy::{Accuracy, OutputAccuracy};
+pub use bench::{
+    BenchModel, BenchOptions, BenchReport, Lap, LayerTime, Peak, PeakLoop, Work, Workload, Workspace, bench,
+};
 pub use caffe::{
     CaffeFiles, EmulateOptions, EmulatedLayer, EmulatedOutput, EmulationReport, FileOptions, QuantizeCaffeOptions,
     Release, Thresholds, caffe_to_onnx, default_range, emulate_caffe, quantize_caffe,

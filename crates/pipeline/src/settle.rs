@@ -84,15 +84,18 @@ pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
         let nodes = skip.iter().map(|id| (*id, skipped.clone())).collect();
         return Ok(Prepared::Untouched(Settled::untouched(imported.clone(), nodes)));
     }
-    let broken = |source| Error::pass(path, source);
-    let mut folded = imported.clone();
-    quantize_passes::constant::fold_constants(&mut folded, &ConstantEvaluator).map_err(broken)?;
-    let Preparation { graph, selection, log } = prepare(&folded, job.recipe, &skip).map_err(broken)?;
+    let folded = constants_folded(job.model)?;
+    let Preparation { graph, selection, log } =
+        prepare(&folded, job.recipe, &skip).map_err(|source| Error::pass(path, source))?;
     let quantized = selection.decisions.values().filter(|d| **d == Decision::Quantize).count();
     if quantized == 0 {
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
         let untouched = Settled::untouched(folded, nodes);
-        return if skip.is_empty() { Err(nothing(job.model, &untouched)) } else { Ok(Prepared::Untouched(untouched)) };
+        return if skip.is_empty() {
+            Err(nothing_quantized(job.model, &untouched.graph, &untouched.plan))
+        } else {
+            Ok(Prepared::Untouched(untouched))
+        };
     }
     let data = Data::open(job.data.ok_or(Error::NoData { nodes: quantized })?, &graph, path)?;
     let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
@@ -101,7 +104,19 @@ pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
     Ok(Prepared::Ready(Ready { graph, selection, data, targets, log }))
 }
 
-fn planned(job: &Job<'_>, ready: Ready, progress: &dyn Progress) -> Result<Settled, Error> {
+/// The model's graph with everything that is constant computed.
+pub(crate) fn constants_folded(model: &Model) -> Result<Graph, Error> {
+    let mut folded = model.graph().clone();
+    let done = quantize_passes::constant::fold_constants(&mut folded, &ConstantEvaluator);
+    done.map_err(|source| Error::pass(model.path(), source))?;
+    Ok(folded)
+}
+
+/// Everything from calibration on.
+///
+/// # Errors
+/// As [`settle`].
+pub(crate) fn planned(job: &Job<'_>, ready: Ready, progress: &dyn Progress) -> Result<Settled, Error> {
     let Ready { graph, selection, data, targets, mut log } = ready;
     let path = job.model.path();
     let observed: BTreeSet<ValueId> = selection.observed().collect();
@@ -139,8 +154,9 @@ fn not_finite(graph: &Graph, data: &Data, statistics: &Statistics) -> Vec<String
     statistics.not_finite().map(message).collect()
 }
 
-fn nothing(model: &Model, untouched: &Settled) -> Error {
-    let kept = summary::kept(&untouched.graph, &untouched.plan);
+/// The error that nothing in a model can be quantized.
+pub(crate) fn nothing_quantized(model: &Model, graph: &Graph, plan: &QuantPlan) -> Error {
+    let kept = summary::kept(graph, plan);
     let kept = kept.into_iter().map(|k| format!("{} {}: {}", k.nodes.len(), k.op, k.reason));
     let reasons = model.problems().iter().cloned().chain(kept).collect();
     Error::NothingToQuantize { model: model.path().to_owned(), reasons }

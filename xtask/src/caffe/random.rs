@@ -1,41 +1,26 @@
 //! Random weights that keep the size of activations, the same for a seed on every machine.
 
 use super::net::Blob;
-use rand_mt::Mt;
+use crate::random::{Random, he_deviation};
 
 /// A source of weights.
-pub(crate) struct Weights(Mt);
+pub(crate) struct Weights(Random);
 
 impl Weights {
     pub(crate) fn new(seed: u32) -> Self {
-        Self(Mt::new(seed))
+        Self(Random::new(seed))
     }
 
-    /// A number in [0, 1).
-    fn unit(&mut self) -> f32 {
-        (self.0.next_u32() >> 8) as f32 / (1u32 << 24) as f32
-    }
-
-    /// A number of mean 0 and variance 1 that is nearly normal: a sum of four, since functions such as the logarithm
-    /// are not the same on every machine.
-    fn normal(&mut self) -> f32 {
-        let sum: f32 = (0..4).map(|_| 2.0 * self.unit() - 1.0).sum();
-        // Each of the four has variance 1/3.
-        sum * 0.75_f32.sqrt()
-    }
-
-    /// Weights `[output, input, …]` of standard deviation `gain * sqrt(2 / fan_in)`: behind a ReLU, activations have
-    /// `gain` times the size of those before (He et al. 2015, "Delving Deep into Rectifiers", equation 10).
+    /// Weights `[output, input, …]` with the deviation of [`he_deviation`].
     pub(crate) fn he(&mut self, shape: &[usize], gain: f32) -> Blob {
-        let fan_in: usize = shape.iter().skip(1).product();
-        let deviation = gain * (2.0 / fan_in.max(1) as f32).sqrt();
-        let data = (0..shape.iter().product()).map(|_| deviation * self.normal()).collect();
+        let deviation = he_deviation(shape.iter().skip(1).product(), gain);
+        let data = (0..shape.iter().product()).map(|_| deviation * self.0.normal()).collect();
         Blob { shape: shape.to_vec(), data }
     }
 
     /// Numbers from `low` to `high`.
     pub(crate) fn uniform(&mut self, count: usize, low: f32, high: f32) -> Blob {
-        Blob::vector((0..count).map(|_| low + (high - low) * self.unit()).collect())
+        Blob::vector((0..count).map(|_| self.0.between(low, high)).collect())
     }
 }
 

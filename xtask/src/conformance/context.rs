@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::Format;
 use super::report::{Report, Verdict};
 use super::venv::Venv;
 use crate::error::{Result, at};
@@ -14,7 +15,7 @@ const SHARED: &str = "QUANTIZE_SHARED";
 
 /// The program under test, its counterpart and the folders of a conformance run.
 #[derive(Debug)]
-pub(super) struct Context {
+pub(crate) struct Context {
     quantize: PathBuf,
     venv: Venv,
     shared: Option<PathBuf>,
@@ -22,18 +23,18 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Builds `quantize`, prepares an environment with the runtime and an empty work folder for a format.
+    /// Builds `quantize`, prepares the environment with a format's runtime and an empty work folder of this name.
     ///
     /// # Errors
     ///
     /// If the build, the virtual environment or the folder fails.
-    pub(super) fn prepare(format: &str, requirements: &str) -> Result<Self> {
+    pub(crate) fn prepare(name: &str, format: Format) -> Result<Self> {
         let target = workspace::metadata()?.target_directory;
         let outputs = target.join("conformance");
-        let venv = Venv::prepare(&outputs.join(format!("venv-{format}")), requirements)?;
+        let venv = Venv::prepare(&outputs.join(format!("venv-{}", format.name())), format.requirements())?;
         workspace::output(workspace::cargo().args(["build", "--release", "--locked", "--package", "quantize-cli"]))?;
         let quantize = target.join("release/quantize");
-        let work = outputs.join(format);
+        let work = outputs.join(name);
         if work.exists() {
             fs::remove_dir_all(&work).map_err(at(&work))?;
         }
@@ -43,17 +44,17 @@ impl Context {
     }
 
     /// The program under test.
-    pub(super) fn quantize(&self) -> Command {
+    pub(crate) fn quantize(&self) -> Command {
         Command::new(&self.quantize)
     }
 
     /// A script, by its path in `xtask/conformance`.
-    pub(super) fn script(&self, name: &str) -> Command {
+    pub(crate) fn script(&self, name: &str) -> Command {
         self.venv.script(name)
     }
 
     /// The folder in which this run writes; empty at the beginning.
-    pub(super) fn work(&self) -> &Path {
+    pub(crate) fn work(&self) -> &Path {
         &self.work
     }
 
@@ -62,20 +63,25 @@ impl Context {
     /// # Errors
     ///
     /// If it cannot be made.
-    pub(super) fn folder(&self, name: &str) -> Result<PathBuf> {
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.work.join(name);
         fs::create_dir_all(&folder).map_err(at(&folder))?;
         Ok(folder)
     }
 
+    /// The folder of shared data, if there is one.
+    pub(crate) fn shared_folder(&self) -> Option<&Path> {
+        self.shared.as_deref()
+    }
+
     /// A folder next to the work folder that outlives the run.
-    pub(super) fn cache(&self, name: &str) -> PathBuf {
+    pub(crate) fn cache(&self, name: &str) -> PathBuf {
         self.work.with_file_name(name)
     }
 
     /// The folder of shared data. If there is none, records why the check `name` is not run: skipped, or failed in
     /// continuous integration.
-    pub(super) fn shared(&self, name: &str, report: &mut Report) -> Option<&Path> {
+    pub(crate) fn shared(&self, name: &str, report: &mut Report) -> Option<&Path> {
         if self.shared.is_none() {
             let why = format!("{SHARED} is not set");
             let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());

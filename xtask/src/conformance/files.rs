@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result, at};
 
 /// Numbers of threads for which the same bytes are required, as the command line takes them.
-pub(super) const THREADS: &[&str] = &["1", "2", "7"];
+pub(crate) const THREADS: &[&str] = &["1", "2", "7"];
 
 /// Some of the photos of a folder, sorted by name.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Choice {
+pub(crate) struct Choice {
     /// Position of the first one, from 0.
-    pub(super) first: usize,
+    pub(crate) first: usize,
     /// Distance from one to the next; at least 1.
-    pub(super) step: usize,
+    pub(crate) step: usize,
     /// How many.
-    pub(super) count: usize,
+    pub(crate) count: usize,
 }
 
 /// The files of a folder whose names the filter takes, sorted.
@@ -24,7 +24,7 @@ pub(super) struct Choice {
 /// # Errors
 ///
 /// If the folder cannot be read.
-pub(super) fn files(folder: &Path, takes: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(folder: &Path, takes: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(at(folder))?;
     let mut files = Vec::new();
     for entry in entries {
@@ -38,7 +38,7 @@ pub(super) fn files(folder: &Path, takes: impl Fn(&str) -> bool) -> Result<Vec<P
 }
 
 /// The file name without its extension.
-pub(super) fn stem(path: &Path) -> String {
+pub(crate) fn stem(path: &Path) -> String {
     path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
@@ -55,7 +55,7 @@ impl Choice {
 /// # Errors
 ///
 /// If a file cannot be read or a copy not written, or if there are too few photos.
-pub(super) fn some_photos(from: &Path, to: &Path, choice: Choice) -> Result<PathBuf> {
+pub(crate) fn some_photos(from: &Path, to: &Path, choice: Choice) -> Result<PathBuf> {
     fs::create_dir_all(to).map_err(at(to))?;
     let photos = files(from, |name| name.ends_with(".jpg"))?;
     let too_few = Error::NothingToCheck { what: "enough photos to choose from in a folder of the shared data" };
@@ -70,7 +70,7 @@ pub(super) fn some_photos(from: &Path, to: &Path, choice: Choice) -> Result<Path
 /// # Errors
 ///
 /// If a file cannot be read or a copy not written.
-pub(super) fn shuffled_copy(from: &Path, to: &Path) -> Result<PathBuf> {
+pub(crate) fn shuffled_copy(from: &Path, to: &Path) -> Result<PathBuf> {
     let mut originals = files(from, |_| true)?;
     originals.sort_by_key(|file| fnv1a(file.file_name().unwrap_or_default().as_encoded_bytes()));
     for file in &originals {
@@ -90,7 +90,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 /// # Errors
 ///
 /// If a file cannot be read.
-pub(super) fn differing(outputs: &[PathBuf]) -> Result<Vec<String>> {
+pub(crate) fn differing(outputs: &[PathBuf]) -> Result<Vec<String>> {
     let mut unmet = Vec::new();
     let mut first: Option<Vec<u8>> = None;
     for output in outputs {

@@ -5,7 +5,7 @@ mod demo;
 mod determinism;
 mod fp32;
 mod identity;
-mod lite0;
+pub(crate) mod lite0;
 mod memory;
 mod models;
 mod networks;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// All is as required; the figures that were measured.
     Passed(String),
     /// Something is not; what, and the figures.
@@ -15,7 +15,7 @@ pub(super) enum Verdict {
 
 impl Verdict {
     /// Failed if there are unmet requirements, else passed.
-    pub(super) fn of(figures: impl Into<String>, unmet: &[String]) -> Self {
+    pub(crate) fn of(figures: impl Into<String>, unmet: &[String]) -> Self {
         let figures = figures.into();
         match unmet {
             [] => Self::Passed(figures),
@@ -40,25 +40,25 @@ impl Verdict {
 
 /// The verdicts of a run, in the order they came.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub(crate) struct Report {
     rows: Vec<(String, Verdict)>,
 }
 
 impl Report {
     /// Prints a verdict and keeps it.
-    pub(super) fn record(&mut self, name: impl Into<String>, verdict: Verdict) {
+    pub(crate) fn record(&mut self, name: impl Into<String>, verdict: Verdict) {
         let name = name.into();
         println!("{:7} {name}: {}", verdict.word(), verdict.text());
         self.rows.push((name, verdict));
     }
 
     /// Whether something was run and nothing failed.
-    pub(super) fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         !self.rows.is_empty() && self.count("FAILED") == 0
     }
 
     /// `N passed, N failed, N skipped`.
-    pub(super) fn totals(&self) -> String {
+    pub(crate) fn totals(&self) -> String {
         let [passed, failed, skipped] = ["ok", "FAILED", "skipped"].map(|word| self.count(word));
         format!("{passed} passed, {failed} failed, {skipped} skipped")
     }
@@ -68,7 +68,7 @@ impl Report {
     }
 
     /// The verdicts as a table in Markdown, with the totals below.
-    pub(super) fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut table = String::from("| check | verdict | figures |\n|---|---|---|\n");
         for (name, verdict) in &self.rows {
             let text = verdict.text().replace('|', "\\|").replace('\n', "<br>");

@@ -10,17 +10,17 @@ use crate::workspace;
 
 /// What `usage.py` prints.
 #[derive(Deserialize)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// Exit code.
-    pub(super) status: i32,
+    pub(crate) status: i32,
     /// Peak resident memory, in 10⁶ bytes.
-    pub(super) peak_mb: f64,
+    pub(crate) peak_mb: f64,
     /// Wall time, in seconds.
-    pub(super) seconds: f64,
+    pub(crate) seconds: f64,
     /// Processor time of all threads, user and system together, in seconds.
-    pub(super) cpu_seconds: f64,
+    pub(crate) cpu_seconds: f64,
     /// The messages of the command.
-    pub(super) stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Usage {
@@ -29,13 +29,13 @@ impl Usage {
     /// # Errors
     ///
     /// If it cannot be started.
-    pub(super) fn of(context: &Context, command: &Command) -> Result<Self> {
+    pub(crate) fn of(context: &Context, command: &Command) -> Result<Self> {
         let mut script = context.script("usage.py");
         workspace::json(script.arg(command.get_program()).args(command.get_args()))
     }
 
     /// The figures as `120.5 MB in 2.1 s, 3.9 s of processor time`.
-    pub(super) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         format!("{:.1} MB in {:.1} s, {:.1} s of processor time", self.peak_mb, self.seconds, self.cpu_seconds)
     }
 }

@@ -9,7 +9,7 @@ use crate::workspace;
 
 /// A virtual environment in which everything required is installed.
 #[derive(Debug)]
-pub(super) struct Venv {
+pub(crate) struct Venv {
     python: PathBuf,
 }
 
@@ -19,7 +19,7 @@ impl Venv {
     /// # Errors
     ///
     /// If `python3` or its `venv` module is missing, or the packages cannot be installed.
-    pub(super) fn prepare(folder: &Path, requirements: &str) -> Result<Self> {
+    pub(crate) fn prepare(folder: &Path, requirements: &str) -> Result<Self> {
         let stamp = folder.join("requirements.txt");
         let python = folder.join("bin").join("python");
         let is_complete = fs::read_to_string(&stamp).is_ok_and(|installed| installed == requirements);
@@ -36,7 +36,7 @@ impl Venv {
     }
 
     /// A command that runs a script in this environment; its path is relative to `xtask/conformance`.
-    pub(super) fn script(&self, name: &str) -> Command {
+    pub(crate) fn script(&self, name: &str) -> Command {
         let mut command = Command::new(&self.python);
         command.arg(workspace::root().join("xtask/conformance").join(name));
         command

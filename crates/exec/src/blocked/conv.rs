@@ -61,7 +61,7 @@ fn window(attrs: &Conv, x: &Activations<f32>, weight_shape: &[usize]) -> Result<
 }
 
 /// One or two axes as two.
-pub(super) fn plane(axes: &[Axis]) -> [Axis; 2] {
+pub(crate) fn plane(axes: &[Axis]) -> [Axis; 2] {
     match axes {
         [v, h] => [*v, *h],
         [h] => [Axis::UNIT, *h],

@@ -29,6 +29,7 @@ pub(super) fn activation(
         }
         Value::Shared(x) => on_tensor(activation, x, cx),
         Value::Plain(x) => on_tensor(activation, x, cx),
+        Value::Codes(_) => Ok(None),
     }
 }
 
@@ -146,6 +147,7 @@ fn spread<'v>(
         }
         Value::Shared(tensor) => spread_tensor(x, tensor, cx)?,
         Value::Plain(tensor) => spread_tensor(x, tensor, cx)?,
+        Value::Codes(_) => None,
     };
     Ok(found.map(|operand| (x, operand)))
 }

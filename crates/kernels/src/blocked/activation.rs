@@ -76,46 +76,134 @@ impl Kernel for Activate<'_> {
 /// [`activate`] for code that is compiled for an instruction set already.
 #[inline(always)]
 pub(super) fn apply<S: Simd>(s: S, activation: Activation, y: &mut [f32]) {
-    let (zero, one) = (s.splat(0.0), s.splat(1.0));
     match activation {
         Activation::Identity => {}
-        Activation::Clamp { lo, hi } => {
-            let (lo, hi) = (s.splat(lo), s.splat(hi));
-            each(s, y, |x| s.min(hi, s.max(lo, x)));
-        }
-        Activation::LeakyRelu { alpha } => {
-            let alpha = s.splat(alpha);
-            each(s, y, |x| s.select_less(x, zero, s.mul(alpha, x), x));
-        }
-        Activation::Sigmoid => each(s, y, |x| sigmoid(s, x)),
-        Activation::Silu => each(s, y, |x| s.mul(x, sigmoid(s, x))),
-        Activation::HardSigmoid { alpha, beta } => {
-            let (alpha, beta) = (s.splat(alpha), s.splat(beta));
-            each(s, y, |x| s.min(one, s.max(zero, s.add(s.mul(alpha, x), beta))));
-        }
-        Activation::HardSwish => {
-            let (six, half) = (s.splat(6.0), s.splat(0.5));
-            each(s, y, |x| s.mul(x, s.min(one, s.max(zero, s.add(s.div(x, six), half)))));
-        }
-        Activation::Tanh => each(s, y, |x| tanh(s, x)),
+        Activation::Clamp { lo, hi } => each(s, y, Clamp { lo, hi }),
+        Activation::LeakyRelu { alpha } => each(s, y, LeakyRelu { alpha }),
+        Activation::Sigmoid => each(s, y, Sigmoid),
+        Activation::Silu => each(s, y, Silu),
+        Activation::HardSigmoid { alpha, beta } => each(s, y, HardSigmoid { alpha, beta }),
+        Activation::HardSwish => each(s, y, HardSwish),
+        Activation::Tanh => each(s, y, Tanh),
     }
+}
+
+/// A function of single elements. No closure, because nothing promises that a closure is inlined into the code that is
+/// compiled for an instruction set.
+trait Function: Copy {
+    /// Its values; to be marked `#[inline(always)]`.
+    fn of<S: Simd>(self, s: S, x: S::F32) -> S::F32;
 }
 
 /// Replaces every element; what is left after whole vectors is padded to one.
 #[inline(always)]
 #[allow(unsafe_code)]
-fn each<S: Simd>(s: S, y: &mut [f32], f: impl Fn(S::F32) -> S::F32) {
+fn each<S: Simd>(s: S, y: &mut [f32], f: impl Function) {
     let mut vectors = y.chunks_exact_mut(S::LANES);
     for vector in &mut vectors {
         // SAFETY: the chunk has `LANES` elements.
-        unsafe { s.store(vector.as_mut_ptr(), f(s.load(vector.as_ptr()))) };
+        unsafe { s.store(vector.as_mut_ptr(), f.of(s, s.load(vector.as_ptr()))) };
     }
     let rest = vectors.into_remainder();
+    if rest.is_empty() {
+        return;
+    }
     let mut padded = [0.0; MOST_LANES];
     padded[..rest.len()].copy_from_slice(rest);
     // SAFETY: the array has at least `LANES` elements.
-    unsafe { s.store(padded.as_mut_ptr(), f(s.load(padded.as_ptr()))) };
+    unsafe { s.store(padded.as_mut_ptr(), f.of(s, s.load(padded.as_ptr()))) };
     rest.copy_from_slice(&padded[..rest.len()]);
+}
+
+#[derive(Clone, Copy)]
+struct Clamp {
+    lo: f32,
+    hi: f32,
+}
+
+impl Function for Clamp {
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        s.min(s.splat(self.hi), s.max(s.splat(self.lo), x))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct LeakyRelu {
+    alpha: f32,
+}
+
+impl Function for LeakyRelu {
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        s.select_less(x, s.splat(0.0), s.mul(s.splat(self.alpha), x), x)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Sigmoid;
+
+impl Function for Sigmoid {
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        let one = s.splat(1.0);
+        s.div(one, s.add(one, exp(s, s.sub(s.splat(0.0), x))))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Silu;
+
+impl Function for Silu {
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        s.mul(x, Sigmoid.of(s, x))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct HardSigmoid {
+    alpha: f32,
+    beta: f32,
+}
+
+impl Function for HardSigmoid {
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        let line = s.add(s.mul(s.splat(self.alpha), x), s.splat(self.beta));
+        Clamp { lo: 0.0, hi: 1.0 }.of(s, line)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct HardSwish;
+
+impl Function for HardSwish {
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        let line = s.add(s.div(x, s.splat(6.0)), s.splat(0.5));
+        s.mul(x, Clamp { lo: 0.0, hi: 1.0 }.of(s, line))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Tanh;
+
+impl Function for Tanh {
+    /// `1 - 2 / (exp(2x) + 1)`, and near 0, where that cancels, a polynomial of x².
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        /// Below this magnitude the polynomial is exact to the last bits.
+        const NEAR: f32 = 0.25;
+        /// Taylor coefficients of x³, x⁵, … from the last to the first.
+        const TAYLOR: [f32; 4] = [62.0 / 2835.0, -17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0];
+        let one = s.splat(1.0);
+        let squared = s.mul(x, x);
+        let series = polynomial(s, &TAYLOR, squared);
+        let near = s.mul_add(s.mul(series, squared), x, x);
+        let far = s.sub(one, s.div(s.splat(2.0), s.add(exp(s, s.add(x, x)), one)));
+        s.select_less(squared, s.splat(NEAR * NEAR), near, far)
+    }
 }
 
 /// Lanes of the widest vector.
@@ -129,17 +217,16 @@ fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
     const SMALLEST: f32 = -87.336_54;
     /// ln 2 in two parts, the first with few enough bits that its multiples are exact.
     const LN_2: [f32; 2] = [0.693_359_375, -2.121_944_4e-4];
-    const TAYLOR: [f32; 6] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0];
+    const TAYLOR: [f32; 8] = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
     let (smallest, largest) = (s.splat(SMALLEST), s.splat(LARGEST));
     let clamped = s.min(largest, s.max(smallest, x));
     let n = s.round(s.mul(clamped, s.splat(std::f32::consts::LOG2_E)));
     let r = s.sub(clamped, s.mul(n, s.splat(LN_2[0])));
     let r = s.sub(r, s.mul(n, s.splat(LN_2[1])));
-    let polynomial = TAYLOR.iter().fold(s.splat(1.0 / 5040.0), |p, c| s.mul_add(p, r, s.splat(*c)));
-    let polynomial = s.mul_add(polynomial, r, s.splat(1.0));
+    let fraction = polynomial(s, &TAYLOR, r);
     // 2^n in two factors, because 2^128 is no number but the product may be one.
     let half = s.round(s.mul(n, s.splat(0.5)));
-    let result = s.mul(s.mul(polynomial, power_of_two(s, half)), power_of_two(s, s.sub(n, half)));
+    let result = s.mul(s.mul(fraction, power_of_two(s, half)), power_of_two(s, s.sub(n, half)));
     let result = s.select_less(x, smallest, s.splat(0.0), result);
     s.select_less(largest, x, s.splat(f32::INFINITY), result)
 }
@@ -150,25 +237,14 @@ fn power_of_two<S: Simd>(s: S, n: S::F32) -> S::F32 {
     s.from_bits(s.shift_left::<23>(s.add_i32(s.to_i32(n), s.splat_i32(127))))
 }
 
+/// The polynomial with these coefficients, the highest one first, by Horner's rule.
 #[inline(always)]
-fn sigmoid<S: Simd>(s: S, x: S::F32) -> S::F32 {
-    let one = s.splat(1.0);
-    s.div(one, s.add(one, exp(s, s.sub(s.splat(0.0), x))))
-}
-
-/// `1 - 2 / (exp(2x) + 1)`, and near 0, where that cancels, a polynomial of x².
-#[inline(always)]
-fn tanh<S: Simd>(s: S, x: S::F32) -> S::F32 {
-    /// Below this magnitude the polynomial is exact to the last bits.
-    const NEAR: f32 = 0.25;
-    /// Taylor coefficients of x³, x⁵, … from the last to the first.
-    const TAYLOR: [f32; 4] = [62.0 / 2835.0, -17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0];
-    let one = s.splat(1.0);
-    let squared = s.mul(x, x);
-    let series = TAYLOR[1..].iter().fold(s.splat(TAYLOR[0]), |p, c| s.mul_add(p, squared, s.splat(*c)));
-    let near = s.mul_add(s.mul(series, squared), x, x);
-    let far = s.sub(one, s.div(s.splat(2.0), s.add(exp(s, s.add(x, x)), one)));
-    s.select_less(squared, s.splat(NEAR * NEAR), near, far)
+fn polynomial<S: Simd, const N: usize>(s: S, coefficients: &[f32; N], x: S::F32) -> S::F32 {
+    let mut value = s.splat(coefficients[0]);
+    for i in 1..N {
+        value = s.mul_add(value, x, s.splat(coefficients[i]));
+    }
+    value
 }
 
 #[cfg(test)]
@@ -214,6 +290,46 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    struct Exp;
+
+    impl Function for Exp {
+        #[inline(always)]
+        fn of<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+            exp(s, x)
+        }
+    }
+
+    struct EachExp<'a>(&'a mut [f32]);
+
+    impl Kernel for EachExp<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            each(s, self.0, Exp);
+        }
+    }
+
+    #[test]
+    fn exponentials_are_within_two_units_of_the_last_place() {
+        let x: Vec<f32> = (-87_300..88_700).map(|i| i as f32 / 1000.0).collect();
+        for isa in Isa::all() {
+            let mut y = x.clone();
+            isa.run_float(EachExp(&mut y));
+            for (x, found) in x.iter().zip(&y) {
+                let exact = f64::from(*x).exp();
+                let unit = f64::from(f32::from_bits((exact as f32).to_bits() + 1)) - f64::from(exact as f32);
+                let error = (f64::from(*found) - exact).abs() / unit;
+                assert!(error <= 2.0, "{} exp({x}): off by {error} units", isa.name());
+            }
+            let mut ends = [f32::NEG_INFINITY, -200.0, 200.0, f32::INFINITY, f32::NAN];
+            isa.run_float(EachExp(&mut ends));
+            assert_eq!(ends[..4], [0.0, 0.0, f32::INFINITY, f32::INFINITY], "{}", isa.name());
+            assert!(ends[4].is_nan(), "{}", isa.name());
         }
     }
 

@@ -67,6 +67,7 @@ pub(crate) struct Band {
     outputs: Range<usize>,
     rows: Lines,
     pixels: Lines,
+    taps: Vec<usize>,
 }
 
 impl Band {
@@ -85,7 +86,9 @@ impl Band {
         let ranges = split(vertical.output, vertical.output.div_ceil(height.max(1)));
         let band = |outputs: Range<usize>| {
             let rows = Lines::new(vertical, outputs.len())?;
-            Some(Self { window: *window, lanes, outputs, rows, pixels: pixels.clone() })
+            let row_taps = rows.taps.iter().map(|row| row * pixels.len * lanes);
+            let taps = row_taps.flat_map(|row| pixels.taps.iter().map(move |pixel| row + pixel * lanes)).collect();
+            Some(Self { window: *window, lanes, outputs, rows, pixels: pixels.clone(), taps })
         };
         ranges.map(band).collect()
     }
@@ -106,9 +109,8 @@ impl Band {
     }
 
     /// Offset of each tap from the pixel of an output, in the order of the weights.
-    pub(crate) fn taps(&self) -> Vec<usize> {
-        let rows = self.rows.taps.iter().map(|row| row * self.row_pitch());
-        rows.flat_map(|row| self.pixels.taps.iter().map(move |pixel| row + pixel * self.lanes)).collect()
+    pub(crate) fn taps(&self) -> &[usize] {
+        &self.taps
     }
 
     /// Copies what is read of `blocks` planes of an image; `border` stands for what lies outside.

@@ -204,8 +204,7 @@ impl Job<'_> {
         let bands = Band::cut(window, x.shape.lanes, blocks, BAND / size_of::<f32>());
         for band in bands.ok_or(KernelError::TooLarge("bordered input"))? {
             band.fill(&x.shape, blocks, self.x, 0.0, scratch);
-            let taps = band.taps();
-            let input = self.input(band.block_pitch(), band.row_pitch(), &taps);
+            let input = self.input(band.block_pitch(), band.row_pitch(), band.taps());
             let rows = self.rows(input, scratch, band.outputs().len(), shape.width, shape.width * shape.lanes);
             self.all_outputs(&rows, band.outputs().start, y);
         }

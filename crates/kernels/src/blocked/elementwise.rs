@@ -1,8 +1,8 @@
 //! Arithmetic of activations with each other, with a number for each channel, and with a single number, followed by an
 //! activation while the result is in the cache.
 
+use super::Blocked;
 use super::activation::{self, Activation};
-use super::{Blocked, Shape};
 use crate::error::{KernelError, check_len};
 use crate::simd::{Isa, Kernel, Simd};
 
@@ -17,6 +17,10 @@ pub enum Arithmetic {
     Mul,
     /// `a / b`
     Div,
+    /// The larger; NaN if either is.
+    Max,
+    /// The smaller; NaN if either is.
+    Min,
 }
 
 /// Elements handled before the activation follows: they stay in the first-level cache.
@@ -37,6 +41,22 @@ pub fn combine(
     check_len("second operand", a.len(), b.len())?;
     check_len("result", a.len(), y.len())?;
     isa.run_float(Combine { op, a, b, activation, y });
+    Ok(())
+}
+
+/// `y = activation(y op b)` of slices of one length.
+///
+/// # Errors
+/// If the lengths differ.
+pub fn combine_in_place(
+    isa: Isa,
+    op: Arithmetic,
+    y: &mut [f32],
+    b: &[f32],
+    activation: Activation,
+) -> Result<(), KernelError> {
+    check_len("second operand", y.len(), b.len())?;
+    isa.run_float(CombineInPlace { op, b, activation, y });
     Ok(())
 }
 
@@ -113,6 +133,41 @@ fn calculate(op: Arithmetic, a: f32, b: f32) -> f32 {
         Arithmetic::Sub => a - b,
         Arithmetic::Mul => a * b,
         Arithmetic::Div => a / b,
+        Arithmetic::Max => {
+            if a > b || a.is_nan() {
+                a
+            } else {
+                b
+            }
+        }
+        Arithmetic::Min => {
+            if a < b || a.is_nan() {
+                a
+            } else {
+                b
+            }
+        }
+    }
+}
+
+/// [`calculate`] of vectors.
+#[inline(always)]
+fn calculate_vector<S: Simd>(s: S, op: Arithmetic, a: S::F32, b: S::F32) -> S::F32 {
+    match op {
+        Arithmetic::Add => s.add(a, b),
+        Arithmetic::Sub => s.sub(a, b),
+        Arithmetic::Mul => s.mul(a, b),
+        Arithmetic::Div => s.div(a, b),
+        // `max` and `min` give their second operand if one is NaN, which is right if the first one is not; where both may
+        // be NaN, a sum is it too, and of equal infinities that infinity.
+        Arithmetic::Max => {
+            let top = s.splat(f32::INFINITY);
+            s.select_less(a, top, s.max(a, b), s.select_less(b, top, s.max(b, a), s.add(a, b)))
+        }
+        Arithmetic::Min => {
+            let bottom = s.splat(f32::NEG_INFINITY);
+            s.select_less(bottom, a, s.min(a, b), s.select_less(bottom, b, s.min(b, a), s.add(a, b)))
+        }
     }
 }
 
@@ -134,6 +189,14 @@ macro_rules! for_each_op {
             }
             Arithmetic::Div => {
                 const $known: Arithmetic = Arithmetic::Div;
+                $body
+            }
+            Arithmetic::Max => {
+                const $known: Arithmetic = Arithmetic::Max;
+                $body
+            }
+            Arithmetic::Min => {
+                const $known: Arithmetic = Arithmetic::Min;
                 $body
             }
         }
@@ -158,6 +221,29 @@ impl Kernel for Combine<'_> {
             for_each_op!(self.op, OP => {
                 for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
                     *y = calculate(OP, *a, *b);
+                }
+            });
+            activation::apply(s, self.activation, y);
+        }
+    }
+}
+
+struct CombineInPlace<'a> {
+    op: Arithmetic,
+    b: &'a [f32],
+    activation: Activation,
+    y: &'a mut [f32],
+}
+
+impl Kernel for CombineInPlace<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (y, b) in self.y.chunks_mut(PART).zip(self.b.chunks(PART)) {
+            for_each_op!(self.op, OP => {
+                for (y, b) in y.iter_mut().zip(b) {
+                    *y = calculate(OP, *y, *b);
                 }
             });
             activation::apply(s, self.activation, y);
@@ -210,17 +296,21 @@ impl Kernel for CombineChannels<'_> {
     type Output = ();
 
     #[inline(always)]
+    #[allow(unsafe_code)]
     fn run<S: Simd>(self, s: S) {
-        let Shape { lanes, .. } = self.x.shape;
         let plane = self.x.shape.plane().max(1);
-        let pixels = self.v.chunks_exact(lanes).cycle();
+        let pixels = self.v.chunks_exact(S::LANES).cycle();
         for ((y, x), v) in self.y.chunks_exact_mut(plane).zip(self.x.data.chunks_exact(plane)).zip(pixels) {
+            // SAFETY: the chunk has `LANES` elements.
+            let v = unsafe { s.load(v.as_ptr()) };
             for (y, x) in y.chunks_mut(PART).zip(x.chunks(PART)) {
                 for_each_op!(self.op, OP => {
                     for (y, x) in y.chunks_exact_mut(S::LANES).zip(x.chunks_exact(S::LANES)) {
-                        for lane in 0..S::LANES {
-                            let (a, b) = if self.reversed { (v[lane], x[lane]) } else { (x[lane], v[lane]) };
-                            y[lane] = calculate(OP, a, b);
+                        // SAFETY: the chunks have `LANES` elements.
+                        unsafe {
+                            let x = s.load(x.as_ptr());
+                            let (a, b) = if self.reversed { (v, x) } else { (x, v) };
+                            s.store(y.as_mut_ptr(), calculate_vector(s, OP, a, b));
                         }
                     }
                 });
@@ -242,17 +332,19 @@ impl Kernel for Affine<'_> {
     type Output = ();
 
     #[inline(always)]
+    #[allow(unsafe_code)]
     fn run<S: Simd>(self, s: S) {
         let plane = self.x.shape.plane().max(1);
         let channels = self.scale.chunks_exact(S::LANES).zip(self.shift.chunks_exact(S::LANES)).cycle();
         for ((y, x), (scale, shift)) in
             self.y.chunks_exact_mut(plane).zip(self.x.data.chunks_exact(plane)).zip(channels)
         {
+            // SAFETY: the chunks have `LANES` elements.
+            let (scale, shift) = unsafe { (s.load(scale.as_ptr()), s.load(shift.as_ptr())) };
             for (y, x) in y.chunks_mut(PART).zip(x.chunks(PART)) {
                 for (y, x) in y.chunks_exact_mut(S::LANES).zip(x.chunks_exact(S::LANES)) {
-                    for lane in 0..S::LANES {
-                        y[lane] = x[lane] * scale[lane] + shift[lane];
-                    }
+                    // SAFETY: the chunks have `LANES` elements.
+                    unsafe { s.store(y.as_mut_ptr(), s.add(s.mul(s.load(x.as_ptr()), scale), shift)) };
                 }
                 activation::apply(s, self.activation, y);
             }
@@ -261,58 +353,4 @@ impl Kernel for Affine<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::noise;
-
-    const OPS: [Arithmetic; 4] = [Arithmetic::Add, Arithmetic::Sub, Arithmetic::Mul, Arithmetic::Div];
-    const RELU: Activation = Activation::Clamp { lo: 0.0, hi: f32::INFINITY };
-
-    #[test]
-    fn pairs_and_scalars_follow_the_definition() {
-        for (isa, op) in Isa::all().flat_map(|isa| OPS.map(|op| (isa, op))) {
-            for len in [0, 1, 7, 16, 33, PART + 5] {
-                let (a, b) = (noise(1, len), noise(2, len));
-                let mut y = vec![f32::NAN; len];
-                combine(isa, op, &a, &b, RELU, &mut y).unwrap();
-                let expected: Vec<f32> = a.iter().zip(&b).map(|(a, b)| calculate(op, *a, *b).max(0.0)).collect();
-                assert_eq!(y, expected, "{} {op:?}", isa.name());
-                for reversed in [false, true] {
-                    combine_scalar(isa, op, &a, 0.3, reversed, Activation::Identity, &mut y).unwrap();
-                    let of = |a: f32| if reversed { calculate(op, 0.3, a) } else { calculate(op, a, 0.3) };
-                    assert_eq!(y, a.iter().map(|a| of(*a)).collect::<Vec<_>>(), "{} {op:?}", isa.name());
-                }
-            }
-        }
-        assert!(combine(Isa::active(), OPS[0], &[0.0], &[], RELU, &mut [0.0]).is_err());
-        assert!(combine_scalar(Isa::active(), OPS[0], &[0.0], 1.0, false, RELU, &mut []).is_err());
-    }
-
-    #[test]
-    fn channels_meet_their_number() {
-        for (isa, op) in Isa::all().flat_map(|isa| OPS.map(|op| (isa, op))) {
-            let shape = Shape::new(2, isa.lanes() + 3, 5, 3, isa.lanes()).unwrap();
-            let pixel = shape.blocks() * shape.lanes;
-            let x = noise(1, shape.len());
-            let mut y = vec![f32::NAN; shape.len()];
-            for (per_image, reversed) in [(false, false), (true, false), (true, true)] {
-                let v = noise(2, if per_image { 2 * pixel } else { pixel });
-                combine_channels(isa, op, Blocked { shape, data: &x }, &v, reversed, RELU, &mut y).unwrap();
-                for (i, found) in y.iter().enumerate() {
-                    let v = v[(i / shape.plane() * shape.lanes + i % shape.lanes) % v.len()];
-                    let expected = if reversed { calculate(op, v, x[i]) } else { calculate(op, x[i], v) };
-                    assert_eq!(*found, expected.max(0.0), "{} {op:?} element {i}", isa.name());
-                }
-            }
-            let (scale, shift) = (noise(3, pixel), noise(4, pixel));
-            affine_channels(isa, Blocked { shape, data: &x }, &scale, &shift, RELU, &mut y).unwrap();
-            for (i, found) in y.iter().enumerate() {
-                let c = (i / shape.plane() * shape.lanes + i % shape.lanes) % pixel;
-                assert_eq!(*found, (x[i] * scale[c] + shift[c]).max(0.0), "{} element {i}", isa.name());
-            }
-            let view = Blocked { shape, data: &x };
-            assert!(combine_channels(isa, op, view, &scale[1..], false, RELU, &mut y).is_err());
-            assert!(affine_channels(isa, view, &scale, &shift, RELU, &mut y[1..]).is_err());
-        }
-    }
-}
+mod tests;

@@ -188,59 +188,6 @@ impl<T: Number> Kernel for ToPixels<'_, T> {
     }
 }
 
-/// Joins the channels of activations that agree in everything else into `y`, which is in blocks of as many lanes.
-///
-/// # Errors
-/// If there are none, they do not agree, or `y` has another length than all their channels make.
-pub fn concat_channels<T: Number>(parts: &[Blocked<'_, T>], y: &mut [T]) -> Result<(), KernelError> {
-    let Some(first) = parts.first() else { return check_len("joined blocks", 0, y.len()) };
-    let channels = parts.iter().map(|part| part.shape.channels).sum();
-    let shape = Shape { channels, ..first.shape };
-    for part in parts {
-        let agrees = Shape { channels, ..part.shape } == shape;
-        check_len("blocks", part.shape.len(), part.data.len())?;
-        agrees.then_some(()).ok_or(KernelError::Packing)?;
-    }
-    check_len("joined blocks", shape.len(), y.len())?;
-    for image in 0..shape.batch {
-        let mut start = 0;
-        for part in parts {
-            let x = &part.data[image * part.shape.image()..][..part.shape.image()];
-            let y = &mut y[image * shape.image()..][..shape.image()];
-            put_channels(&part.shape, x, &shape, start, y);
-            start += part.shape.channels;
-        }
-    }
-    Ok(())
-}
-
-/// Writes the channels of one image from channel `start` on.
-fn put_channels<T: Number>(from: &Shape, x: &[T], to: &Shape, start: usize, y: &mut [T]) {
-    let lanes = from.lanes;
-    if from.plane() == 0 {
-        return;
-    }
-    for (block, x) in x.chunks_exact(from.plane()).enumerate() {
-        let (first, count) = (start + block * lanes, present(from, block));
-        let shift = first % lanes;
-        let y = &mut y[first / lanes * to.plane()..];
-        if shift == 0 && count == lanes {
-            y[..x.len()].copy_from_slice(x);
-            continue;
-        }
-        // A block that does not start at a block's start falls into two.
-        let low = count.min(lanes - shift);
-        for (pixel, x) in x.chunks_exact(lanes).enumerate() {
-            y[pixel * lanes + shift..][..low].copy_from_slice(&x[..low]);
-        }
-        if low < count {
-            for (pixel, x) in x.chunks_exact(lanes).enumerate() {
-                y[to.plane() + pixel * lanes..][..count - low].copy_from_slice(&x[low..count]);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,33 +227,6 @@ mod tests {
                     prop_assert_eq!(&back, &x);
                 }
             }
-        }
-
-        #[test]
-        fn joined_channels_follow_each_other(
-            channels in proptest::collection::vec(1usize..40, 1..5), batch in 1usize..3, positions in 1usize..9, seed: u64,
-        ) {
-            let isa = Isa::active();
-            let shape = |c| Shape::new(batch, c, 1, positions, isa.lanes()).unwrap();
-            let parts: Vec<(Shape, Vec<f32>)> = channels.iter().enumerate().map(|(i, c)| {
-                let mut blocks = vec![0.0; shape(*c).len()];
-                to_blocked(isa, shape(*c), &noise(seed + i as u64, batch * c * positions), &mut blocks).unwrap();
-                (shape(*c), blocks)
-            }).collect();
-            let whole = shape(channels.iter().sum());
-            let mut joined = vec![0.0; whole.len()];
-            let views: Vec<_> = parts.iter().map(|(shape, data)| Blocked { shape: *shape, data }).collect();
-            concat_channels(&views, &mut joined).unwrap();
-            for n in 0..batch {
-                let mut start = 0;
-                for (shape, data) in &parts {
-                    for (c, p) in (0..shape.channels).flat_map(|c| (0..positions).map(move |p| (c, p))) {
-                        prop_assert_eq!(joined[place(&whole, n, start + c, p)], data[place(shape, n, c, p)]);
-                    }
-                    start += shape.channels;
-                }
-            }
-            prop_assert!(concat_channels(&views, &mut joined[1..]).is_err());
         }
     }
 

@@ -1,6 +1,7 @@
 //! Pooling: maximum and mean over windows and over whole planes. Conventions are those of pooling on planes.
 
 use super::{Blocked, Shape};
+use crate::buffer::Buffer;
 use crate::error::{KernelError, check_len};
 use crate::geometry::Axis;
 use crate::pool::window_counts;
@@ -11,8 +12,8 @@ use crate::simd::{Isa, Kernel, Simd};
 /// # Errors
 /// If the windows do not fit `x`, `x` is not in blocks of a vector's lanes, or `y` has another length.
 pub fn max_pool(isa: Isa, x: Blocked<'_, f32>, window: [Axis; 2], y: &mut [f32]) -> Result<(), KernelError> {
-    check(isa, &x, &window, y.len())?;
-    isa.run_float(Windows { x, window, maximum: true, y });
+    check_windows(isa, &x, &window, y.len())?;
+    windows::<true>(isa, x, window, &[], y);
     Ok(())
 }
 
@@ -28,13 +29,11 @@ pub fn average_pool(
     count_include_pad: bool,
     y: &mut [f32],
 ) -> Result<(), KernelError> {
-    check(isa, &x, &window, y.len())?;
+    check_windows(isa, &x, &window, y.len())?;
     if y.is_empty() {
         return Ok(());
     }
-    let counts = window_counts(&window, count_include_pad);
-    isa.run_float(Windows { x, window, maximum: false, y });
-    isa.run_float(Divide { counts: &counts, y });
+    windows::<false>(isa, x, window, &window_counts(&window, count_include_pad), y);
     Ok(())
 }
 
@@ -55,11 +54,12 @@ pub fn global_average_pool(isa: Isa, x: Blocked<'_, f32>, y: &mut [f32]) -> Resu
 pub fn global_max_pool(isa: Isa, x: Blocked<'_, f32>, y: &mut [f32]) -> Result<(), KernelError> {
     check_pixels(isa, &x, y.len())?;
     let whole = |input| Axis { input, kernel: input, ..Axis::UNIT };
-    isa.run_float(Windows { x, window: [whole(x.shape.height), whole(x.shape.width)], maximum: true, y });
+    windows::<true>(isa, x, [whole(x.shape.height), whole(x.shape.width)], &[], y);
     Ok(())
 }
 
-fn check(isa: Isa, x: &Blocked<'_, f32>, window: &[Axis; 2], y: usize) -> Result<(), KernelError> {
+/// Checks that windows fit `x`, and the length of the result.
+pub(crate) fn check_windows<T>(isa: Isa, x: &Blocked<'_, T>, window: &[Axis; 2], y: usize) -> Result<(), KernelError> {
     check_len("lanes", isa.lanes(), x.shape.lanes)?;
     check_len("operand", x.shape.len(), x.data.len())?;
     for (axis, input) in window.iter().zip([x.shape.height, x.shape.width]) {
@@ -70,7 +70,8 @@ fn check(isa: Isa, x: &Blocked<'_, f32>, window: &[Axis; 2], y: usize) -> Result
     check_len("result", Shape::new(batch, channels, window[0].output, window[1].output, lanes)?.len(), y)
 }
 
-fn check_pixels(isa: Isa, x: &Blocked<'_, f32>, y: usize) -> Result<(), KernelError> {
+/// Checks that there are pixels, and the length of a result of one for each image.
+pub(crate) fn check_pixels<T>(isa: Isa, x: &Blocked<'_, T>, y: usize) -> Result<(), KernelError> {
     check_len("lanes", isa.lanes(), x.shape.lanes)?;
     check_len("operand", x.shape.len(), x.data.len())?;
     if x.shape.positions() == 0 {
@@ -79,63 +80,112 @@ fn check_pixels(isa: Isa, x: &Blocked<'_, f32>, y: usize) -> Result<(), KernelEr
     check_len("result", x.shape.batch * x.shape.blocks() * x.shape.lanes, y)
 }
 
-/// Maxima or sums over windows.
-struct Windows<'a> {
+/// Inputs under the taps of a window along an axis: the first one, and how many, a dilation apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Reach {
+    pub(crate) first: usize,
+    pub(crate) count: usize,
+}
+
+/// What each window along an axis reads of the input.
+pub(crate) fn reaches(axis: &Axis) -> Vec<Reach> {
+    let reach = |output: usize| {
+        let taps = axis.taps_inside(output);
+        let first = (output * axis.stride + taps.start * axis.dilation).saturating_sub(axis.pad_begin);
+        Reach { first, count: taps.len() }
+    };
+    (0..axis.output).map(reach).collect()
+}
+
+/// Maxima, or sums divided by the counts of each window of a plane.
+fn windows<const MAXIMUM: bool>(isa: Isa, x: Blocked<'_, f32>, window: [Axis; 2], counts: &[f32], y: &mut [f32]) {
+    let mut folded = Buffer::new(window[1].input * x.shape.lanes);
+    let (rows, columns) = (reaches(&window[0]), reaches(&window[1]));
+    isa.run_float(Windows::<MAXIMUM> { x, window, rows, columns, counts, folded: &mut folded, y });
+}
+
+/// Windows are folded along the vertical axis first, so that a window of k by k costs 2k steps.
+struct Windows<'a, const MAXIMUM: bool> {
     x: Blocked<'a, f32>,
     window: [Axis; 2],
-    maximum: bool,
+    rows: Vec<Reach>,
+    columns: Vec<Reach>,
+    /// Of each window of a plane; empty for maxima.
+    counts: &'a [f32],
+    /// One row of the input, folded over the rows of a window.
+    folded: &'a mut [f32],
     y: &'a mut [f32],
 }
 
-impl Kernel for Windows<'_> {
+impl<const MAXIMUM: bool> Kernel for Windows<'_, MAXIMUM> {
     type Output = ();
 
     #[inline(always)]
-    #[allow(unsafe_code)]
-    fn run<S: Simd>(self, s: S) {
-        let Self { x, window: [v, h], maximum, y } = self;
-        let start = s.splat(if maximum { f32::NEG_INFINITY } else { 0.0 });
-        let mut pixels = y.chunks_exact_mut(S::LANES);
-        for plane in 0..x.shape.batch * x.shape.blocks() {
-            let x = &x.data[plane * x.shape.plane()..][..x.shape.plane()];
-            for row in 0..v.output {
-                let vertical = v.taps_inside(row);
-                for column in 0..h.output {
-                    let Some(y) = pixels.next() else { return };
-                    let horizontal = h.taps_inside(column);
-                    let mut result = start;
-                    for i in vertical.clone() {
-                        let row = row * v.stride + i * v.dilation - v.pad_begin;
-                        for j in horizontal.clone() {
-                            let column = column * h.stride + j * h.dilation - h.pad_begin;
-                            // SAFETY: the tap is inside the plane, whose length was checked.
-                            let x = unsafe { s.load(x.as_ptr().add((row * h.input + column) * S::LANES)) };
-                            result = if maximum { s.max(x, result) } else { s.add(result, x) };
-                        }
-                    }
-                    // SAFETY: the chunk has `LANES` elements.
-                    unsafe { s.store(y.as_mut_ptr(), result) };
-                }
+    fn run<S: Simd>(mut self, s: S) {
+        let row_len = self.window[1].output * S::LANES;
+        if self.y.is_empty() {
+            return;
+        }
+        let y = std::mem::take(&mut self.y);
+        for (plane, y) in y.chunks_exact_mut(self.rows.len() * row_len).enumerate() {
+            let x = &self.x.data[plane * self.x.shape.plane()..][..self.x.shape.plane()];
+            for (row, y) in y.chunks_exact_mut(row_len).enumerate() {
+                self.fold_rows(s, x, self.rows[row]);
+                self.fold_columns(s, row, y);
             }
         }
     }
 }
 
-/// Sums divided by what they are sums of.
-struct Divide<'a> {
-    counts: &'a [f32],
-    y: &'a mut [f32],
-}
+impl<const MAXIMUM: bool> Windows<'_, MAXIMUM> {
+    #[inline(always)]
+    fn fold<S: Simd>(s: S, best: S::F32, x: S::F32) -> S::F32 {
+        if MAXIMUM { s.max(x, best) } else { s.add(best, x) }
+    }
 
-impl Kernel for Divide<'_> {
-    type Output = ();
+    /// What a fold starts with.
+    #[inline(always)]
+    fn start<S: Simd>(s: S) -> S::F32 {
+        s.splat(if MAXIMUM { f32::NEG_INFINITY } else { 0.0 })
+    }
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        for (y, count) in self.y.chunks_exact_mut(S::LANES).zip(self.counts.iter().cycle()) {
-            for y in y {
-                *y /= count.max(1.0);
+    #[allow(unsafe_code)]
+    fn fold_rows<S: Simd>(&mut self, s: S, x: &[f32], rows: Reach) {
+        let row_len = self.folded.len();
+        let step = self.window[0].dilation * row_len;
+        for (column, to) in self.folded.chunks_exact_mut(S::LANES).enumerate() {
+            let mut result = Self::start(s);
+            let mut at = rows.first * row_len + column * S::LANES;
+            for _ in 0..rows.count {
+                // SAFETY: the row is one of the plane's, whose length was checked.
+                result = Self::fold(s, result, unsafe { s.load(x.as_ptr().add(at)) });
+                at += step;
             }
+            // SAFETY: the chunk has `LANES` elements.
+            unsafe { s.store(to.as_mut_ptr(), result) };
+        }
+    }
+
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn fold_columns<S: Simd>(&self, s: S, row: usize, y: &mut [f32]) {
+        let step = self.window[1].dilation * S::LANES;
+        for (column, y) in y.chunks_exact_mut(S::LANES).enumerate() {
+            let columns = self.columns[column];
+            let mut result = Self::start(s);
+            let mut at = columns.first * S::LANES;
+            for _ in 0..columns.count {
+                // SAFETY: the column is one of the input's, of which `folded` is a row.
+                result = Self::fold(s, result, unsafe { s.load(self.folded.as_ptr().add(at)) });
+                at += step;
+            }
+            if !MAXIMUM {
+                let count = self.counts[row * self.columns.len() + column];
+                result = s.div(result, s.splat(count.max(1.0)));
+            }
+            // SAFETY: the chunk has `LANES` elements.
+            unsafe { s.store(y.as_mut_ptr(), result) };
         }
     }
 }

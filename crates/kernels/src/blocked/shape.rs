@@ -32,6 +32,14 @@ impl Shape {
         Ok(Self { batch, channels, height, width, lanes })
     }
 
+    /// The same sizes with another number of channels.
+    ///
+    /// # Errors
+    /// If the products do not fit the machine.
+    pub(super) fn with_channels(&self, channels: usize) -> Result<Self, KernelError> {
+        Self::new(self.batch, channels, self.height, self.width, self.lanes)
+    }
+
     /// Blocks of channels.
     pub fn blocks(&self) -> usize {
         self.channels.div_ceil(self.lanes)

@@ -141,8 +141,7 @@ impl Job<'_, '_> {
         let y_row = self.shape.width * self.shape.lanes;
         for band in Band::cut(window, lanes, blocks, BAND).ok_or(KernelError::TooLarge("bordered input"))? {
             band.fill(&self.x.shape, blocks, self.x.data, self.x_zero_point, scratch);
-            let taps = band.taps();
-            let input = self.input(band.block_pitch(), band.row_pitch(), &taps);
+            let input = self.input(band.block_pitch(), band.row_pitch(), band.taps());
             let rows = Rows { input, x: scratch, height: band.outputs().len(), width: self.shape.width, y_row };
             self.all_outputs(&rows, band.outputs().start * y_row);
         }
@@ -215,8 +214,8 @@ impl Job<'_, '_> {
             down: grid.down,
             across: grid.across,
         };
-        // SAFETY: the ends of what is read and written have just been compared with the slices; a group holds the weights
-        // of its blocks and their sums; parameters of channels fill whole vectors.
+        // SAFETY: the ends of what is read and written have just been compared with the slices; what is added is as
+        // long as the result; a group holds the weights of its blocks and their sums.
         unsafe { tile::run(&tiles) };
     }
 }

@@ -1,6 +1,7 @@
 //! What becomes of the exact sums of a kernel.
 
-use super::requantize::{Addition, AdditionVector, Dequantize, FloatVector, Requantize, RequantizeVector};
+use super::addition::{Addition, AdditionVector};
+use super::requantize::{Dequantize, FloatVector, Requantize, RequantizeVector};
 use crate::error::{KernelError, check_len};
 use crate::simd::Simd;
 
@@ -113,6 +114,8 @@ type FloatCodes<S> = (FloatVector<S>, Added<S>, *mut u8);
 /// An addition and the codes that are added.
 type Added<S> = Option<(AdditionVector<S>, *const u8)>;
 
+// A closure would not be compiled for the instruction set.
+#[allow(clippy::manual_map)]
 #[inline(always)]
 fn vector_of<S: Simd>(s: S, added: Option<(&Addition, *const u8)>) -> Added<S> {
     match added {

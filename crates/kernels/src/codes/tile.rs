@@ -1,8 +1,8 @@
 //! The innermost part of a convolution of codes: tiles of pixels by one or two blocks of output channels, kept in
 //! registers over all taps and input channels.
 //!
-//! What lives here: the loops over equal tiles and inside one, and the choice of the unrolled form. What does not: where
-//! tiles are and what they read.
+//! What lives here: the loops over equal tiles and inside one, and the choice of the unrolled form. What does not:
+//! where tiles are and what they read.
 
 use super::output::Sink;
 use super::pack::QUAD;
@@ -58,8 +58,8 @@ pub(super) fn pixels(isa: Isa) -> usize {
 /// Computes tiles.
 ///
 /// # Safety
-/// Every input pixel under every tap, the weights, their sums, the result and what is added to it lie in memory that may
-/// be read, or for the result written.
+/// Every input pixel under every tap, the weights, their sums, the result and what is added to it lie in memory that
+/// may be read, or for the result written.
 #[allow(unsafe_code)]
 pub(super) unsafe fn run(tiles: &Tiles<'_>) {
     let isa = tiles.isa;
@@ -251,7 +251,7 @@ impl Kernel for Spilled<'_> {
         let sink = self.sink.vector(s, self.channel);
         for (i, sums) in self.sums.iter().enumerate() {
             let at = self.at + i / self.pixels * self.y_row + i % self.pixels * S::LANES;
-            // SAFETY: no vector has more lanes; the caller of `run` promises that the result is there, and what is added.
+            // SAFETY: no vector has more lanes; the caller of `run` promises the result and what is added to it.
             unsafe { sink.write(s, at, s.load_i32(sums.as_ptr())) };
         }
     }

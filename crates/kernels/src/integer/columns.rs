@@ -1,7 +1,7 @@
 //! The unfolded input in pairs: codes of neighbouring rows of its columns share an `i32`.
 
-use super::isa::{LANES, Lanes};
 use super::packed::pair;
+use super::tile::{LANES, Lanes};
 use crate::geometry::ConvGeometry;
 use crate::im2col;
 use std::ops::Range;

@@ -1,10 +1,11 @@
 //! Convolution with one input channel for each group: sums of shifted planes of 32-bit elements.
 
 use super::accumulator::Accumulator;
-use super::isa::Isa;
 use super::product::Step;
 use crate::depthwise::{Plan, set_weights};
 use crate::geometry::ConvGeometry;
+use crate::simd::Isa;
+use crate::tap_sum::tap_sum_i32;
 
 /// Hands the sums of every element of `out` to `put`, one for each digit.
 pub(super) fn run<O>(
@@ -23,7 +24,7 @@ pub(super) fn run<O>(
     plan.each_plane(geometry, x, out, scratch, |channel, plane, row, out| {
         for (d, digit) in digits.iter().enumerate() {
             set_weights(&mut taps, &weight[(channel * digits.len() + d) * count..][..count]);
-            isa.tap_sum(plane, &taps, row);
+            tap_sum_i32(isa, plane, &taps, row);
             let step = Step { first: d == 0, shift: digit.shift };
             plan.crop(row, out, |to, sum| put(to, sum, step));
         }

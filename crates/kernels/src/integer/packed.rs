@@ -1,7 +1,7 @@
 //! Weights in the order the tiles read them.
 
 use super::accumulator::{Accumulator, Digit};
-use super::isa::{LANES, Lanes, ROWS};
+use super::tile::{LANES, Lanes, ROWS};
 use crate::depthwise::Plan;
 use crate::error::{KernelError, check_len};
 use crate::geometry::ConvGeometry;
@@ -98,11 +98,6 @@ fn largest_magnitude(codes: &[i16]) -> u16 {
 /// Two codes as one `i32`: the first in the low half.
 pub(super) fn pair(low: i16, high: i16) -> i32 {
     i32::from(low as u16) | i32::from(high) << 16
-}
-
-/// The two codes of a [`pair`].
-pub(super) fn unpair(pair: i32) -> (i32, i32) {
-    (i32::from(pair as i16), pair >> 16)
 }
 
 /// For each output channel all its weights' first digits, then all their second digits.

@@ -1,11 +1,12 @@
 //! Loops over groups, blocks and tiles.
 
 use super::accumulator::Accumulator;
-use super::isa::{Isa, LANES, Lanes, ROWS, Tile};
 use super::packed::{Layout, PackedCodes, pair};
+use super::tile::{LANES, Lanes, ROWS, Tile, product};
 use super::{Buffers, columns, depthwise};
 use crate::geometry::ConvGeometry;
 use crate::im2col;
+use crate::simd::Isa;
 use std::ops::Range;
 
 /// What a 32-bit sum is to an output: one of the terms `sum << shift` that make it up.
@@ -104,7 +105,7 @@ impl Job<'_> {
             let columns = start..block.end.min(start + LANES);
             self.each_step(|digit, pairs, step| {
                 let rows = &weight[digit * self.pairs..][pairs.clone()];
-                self.isa.product(rows, &lanes[pairs], used, &mut tile);
+                product(self.isa, rows, &lanes[pairs], used, &mut tile);
                 store(&tile, out, positions, columns.clone(), |to, sum| put(to, sum, step));
             });
         }
@@ -132,7 +133,7 @@ impl Job<'_> {
                     let columns = g * group_out + start..g * group_out + group_out.min(start + LANES);
                     self.each_step(|digit, pairs, step| {
                         let lanes = &lanes[digit * self.pairs..][pairs.clone()];
-                        self.isa.product(&buffers.blocks[pairs], lanes, used, &mut tile);
+                        product(self.isa, &buffers.blocks[pairs], lanes, used, &mut tile);
                         store(&tile, out, channels, columns.clone(), |to, sum| put(to, sum, step));
                     });
                 }

@@ -1,8 +1,6 @@
 //! Every instruction set of this processor against the definition, computed in 64 bits.
 
 use super::accumulator::TERMS_OF_BYTES;
-use super::isa::Isa;
-use super::packed::{pair, unpair};
 use super::*;
 use crate::geometry::Axis;
 use crate::testing::{any_axes, codes, tap_input};
@@ -47,7 +45,7 @@ fn check_packed(isa: Isa, g: &ConvGeometry, x: &[i16], packed: &PackedCodes, exp
 
 /// What another convolution could leave.
 fn used_scratch() -> Scratch {
-    let (panels, blocks) = (vec![isa::Lanes([9; isa::LANES]); 50], vec![[9; isa::ROWS]; 50]);
+    let (panels, blocks) = (vec![tile::Lanes([9; tile::LANES]); 50], vec![[9; tile::ROWS]; 50]);
     Scratch(Buffers { rows: vec![9; 70], panels, blocks, plane: vec![9; 70] })
 }
 
@@ -206,31 +204,7 @@ fn packed_weights_are_shared_by_threads() {
     });
 }
 
-#[test]
-fn a_forced_instruction_set_is_it_or_the_best_below_it() {
-    let available: Vec<_> = Isa::all().map(Isa::name).collect();
-    assert_eq!(available.last(), Some(&"scalar"));
-    let order = ["vnni", "avx512", "avx2", "scalar"];
-    for (i, name) in order.iter().enumerate() {
-        let expected = order[i..].iter().find(|name| available.contains(name));
-        assert_eq!(Some(&Isa::best_from(name).name()), expected);
-    }
-    assert_eq!(Isa::best_from("abacus").name(), available[0]);
-}
-
-#[test]
-#[should_panic(expected = "a tap reads")]
-fn a_tap_beyond_the_source_is_caught() {
-    let taps = [crate::tap_sum::Tap { offset: 1, weight: 1 }];
-    Isa::active().tap_sum(&[0; crate::tap_sum::BLOCK], &taps, &mut [0; crate::tap_sum::BLOCK]);
-}
-
 proptest! {
-    #[test]
-    fn pairs_give_back_both_codes(low: i16, high: i16) {
-        prop_assert_eq!(unpair(pair(low, high)), (i32::from(low), i32::from(high)));
-    }
-
     #[test]
     fn convolutions_match_the_definition(
         batch in 1usize..3, group in 1usize..4, group_in in 1usize..5, group_out in 1usize..11,

@@ -169,6 +169,16 @@ impl Simd for Avx2 {
         unsafe { _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())) }
     }
     #[inline(always)]
+    unsafe fn load_quads(self, from: *const u8) -> __m256i {
+        // Four bytes of every pixel side by side, then each such square of bytes transposed.
+        unsafe {
+            let squares = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+            let transpose = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let pixels = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(from.cast()), squares);
+            _mm256_shuffle_epi8(pixels, _mm256_broadcastsi128_si256(transpose))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_low_bytes(self, to: *mut u8, x: __m256i) {
         // The low byte of each number moves to the front of its half, then both halves side by side.
         unsafe {
@@ -177,6 +187,10 @@ impl Simd for Avx2 {
             let halves = _mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256::<1>(bytes));
             _mm_storel_epi64(to.cast(), halves);
         }
+    }
+    #[inline(always)]
+    fn dot_i16(self, sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+        unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)) }
     }
     #[inline(always)]
     fn dot_u8_i8(self, sum: __m256i, x: __m256i, w: __m256i) -> __m256i {

@@ -176,8 +176,25 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())) }
     }
     #[inline(always)]
+    unsafe fn load_quads(self, from: *const u8) -> __m512i {
+        // Four bytes of every pixel side by side, then each such square of bytes transposed.
+        unsafe {
+            let squares = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let transpose = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+            let pixels = _mm512_loadu_si512(from.cast());
+            _mm512_shuffle_epi8(_mm512_permutexvar_epi32(squares, pixels), transpose)
+        }
+    }
+    #[inline(always)]
     unsafe fn store_low_bytes(self, to: *mut u8, x: __m512i) {
         unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(x)) }
+    }
+    #[inline(always)]
+    fn dot_i16(self, sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+        if VNNI {
+            return unsafe { _mm512_dpwssd_epi32(sum, a, b) };
+        }
+        unsafe { _mm512_add_epi32(sum, _mm512_madd_epi16(a, b)) }
     }
     #[inline(always)]
     fn dot_u8_i8(self, sum: __m512i, x: __m512i, w: __m512i) -> __m512i {

@@ -189,11 +189,33 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn load_quads(self, from: *const u8) -> Self::I32 {
+        unsafe {
+            let front = vzip_u8(vld1_u8(from), vld1_u8(from.add(LANES)));
+            let back = vzip_u8(vld1_u8(from.add(2 * LANES)), vld1_u8(from.add(3 * LANES)));
+            let quad = |front, back| {
+                let both = vzip_u16(vreinterpret_u16_u8(front), vreinterpret_u16_u8(back));
+                vreinterpretq_s32_u16(vcombine_u16(both.0, both.1))
+            };
+            (quad(front.0, back.0), quad(front.1, back.1))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_low_bytes(self, to: *mut u8, x: Self::I32) {
         unsafe {
             let half = |quad| vmovn_u32(vreinterpretq_u32_s32(quad));
             vst1_u8(to, vmovn_u16(vcombine_u16(half(x.0), half(x.1))));
         }
+    }
+    #[inline(always)]
+    fn dot_i16(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32 {
+        let quad = |sum: int32x4_t, a: int32x4_t, b: int32x4_t| unsafe {
+            let (a, b) = (vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b));
+            let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
+            let high = vmull_s16(vget_high_s16(a), vget_high_s16(b));
+            vaddq_s32(sum, vpaddq_s32(low, high))
+        };
+        (quad(sum.0, a.0, b.0), quad(sum.1, a.1, b.1))
     }
     #[inline(always)]
     fn dot_u8_i8(self, sum: Self::I32, x: Self::I32, w: Self::I32) -> Self::I32 {

@@ -171,9 +171,20 @@ impl Simd for Portable {
         unsafe { from.cast::<[i8; LANES]>().read() }.map(i32::from)
     }
     #[inline(always)]
+    unsafe fn load_quads(self, from: *const u8) -> Self::I32 {
+        // SAFETY: the caller's.
+        let pixels = unsafe { from.cast::<[[u8; LANES]; 4]>().read() };
+        std::array::from_fn(|c| i32::from_le_bytes([pixels[0][c], pixels[1][c], pixels[2][c], pixels[3][c]]))
+    }
+    #[inline(always)]
     unsafe fn store_low_bytes(self, to: *mut u8, x: Self::I32) {
         // SAFETY: the caller's.
         unsafe { to.cast::<[u8; LANES]>().write(x.map(|x| x as u8)) }
+    }
+    #[inline(always)]
+    fn dot_i16(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32 {
+        let products = |a: i32, b: i32| (i32::from(a as i16) * i32::from(b as i16)).wrapping_add((a >> 16) * (b >> 16));
+        zip(sum, zip(a, b, products), i32::wrapping_add)
     }
     #[inline(always)]
     fn dot_u8_i8(self, sum: Self::I32, x: Self::I32, w: Self::I32) -> Self::I32 {

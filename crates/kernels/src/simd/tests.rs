@@ -48,6 +48,8 @@ impl Kernel for Operations<'_> {
         let bytes = self.x.map(|x| x as u8);
         // SAFETY: as above.
         let (unsigned, signed) = unsafe { (s.load_u8(bytes.as_ptr()), s.load_i8(bytes.as_ptr().cast())) };
+        // SAFETY: as above.
+        let quads = unsafe { s.load_quads(bytes_of(self.x).as_ptr()) };
         let integers = [
             s.add_i32(x, w),
             s.sub_i32(x, w),
@@ -61,8 +63,10 @@ impl Kernel for Operations<'_> {
             s.to_i32(s.mul(a, k)),
             s.splat_i32(-7),
             s.dot_u8_i8(x, w, x),
+            s.dot_i16(x, w, x),
             unsigned,
             signed,
+            quads,
         ];
         let mut results = Results { floats: Vec::new(), integers: Vec::new(), bytes: [0; MOST] };
         for v in floats {
@@ -83,6 +87,10 @@ impl Kernel for Operations<'_> {
     }
 }
 
+fn bytes_of(x: &[i32; MOST]) -> [u8; 4 * MOST] {
+    std::array::from_fn(|i| x[i / 4].to_le_bytes()[i % 4])
+}
+
 fn expected(o: &Operations<'_>, lanes: usize) -> Results {
     let zeros = |v: [f32; MOST]| std::array::from_fn(|i| if i < lanes { v[i].to_bits() } else { 0 });
     let float = |f: &dyn Fn(f32, f32, i32) -> f32| zeros(std::array::from_fn(|i| f(o.a[i], o.b[i], o.x[i])));
@@ -93,6 +101,8 @@ fn expected(o: &Operations<'_>, lanes: usize) -> Results {
         let pairs = w.to_le_bytes().into_iter().zip(x.to_le_bytes());
         pairs.fold(x, |sum, (u, s)| sum.wrapping_add(i32::from(u) * i32::from(s as i8)))
     };
+    let bytes = bytes_of(o.x);
+    let quad = |lane| i32::from_le_bytes(std::array::from_fn(|pixel| bytes[pixel * lanes + lane]));
     Results {
         floats: vec![
             float(&|a, b, _| a + b),
@@ -120,8 +130,13 @@ fn expected(o: &Operations<'_>, lanes: usize) -> Results {
             integer(&|_, _, a| (a * 3.0).round_ties_even() as i32),
             integer(&|_, _, _| -7),
             integer(&|x, w, _| dot(x, w)),
+            integer(&|x, w, _| {
+                let half = |v: i32, i: u32| i32::from((v >> (16 * i)) as i16);
+                (0..2).fold(x, |sum, i| sum.wrapping_add(half(w, i).wrapping_mul(half(x, i))))
+            }),
             integer(&|x, _, _| i32::from(x as u8)),
             integer(&|x, _, _| i32::from(x as i8)),
+            std::array::from_fn(|lane| if lane < lanes { quad(lane) } else { 0 }),
         ],
         bytes: std::array::from_fn(|i| if i < lanes { o.w[i] as u8 } else { 0 }),
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use quantize_pipeline::{Channels, Interpolation, PreprocessOptions};
 use serde::Deserialize;
 
 use crate::conformance::context::Context;
@@ -32,15 +33,15 @@ const PREPROCESSING: &[&str] = &[
 const RECIPE: &[&str] = &["--preset", "fast", "--bias-correction", "none"];
 
 /// The model and its photos.
-pub(super) struct Lite0 {
+pub(crate) struct Lite0 {
     /// The fp32 model.
-    pub(super) model: PathBuf,
+    pub(crate) model: PathBuf,
     /// The calibration photos.
-    pub(super) calib: PathBuf,
+    pub(crate) calib: PathBuf,
     /// The preprocessed validation photos `x.npy`, with the fp32 model's `logits.npy` and `labels.npy`.
-    pub(super) data: PathBuf,
+    pub(crate) data: PathBuf,
     /// Percent of the validation photos that the fp32 model classifies rightly in onnxruntime.
-    pub(super) top1: f64,
+    pub(crate) top1: f64,
 }
 
 /// What `prepare_images.py` prints.
@@ -51,13 +52,13 @@ struct Prepared {
 
 /// What `judge.py` prints.
 #[derive(Debug, Deserialize)]
-pub(super) struct Judgement {
+pub(crate) struct Judgement {
     /// Mean over images of the ratio of signal to quantization noise of the logits, in dB.
-    pub(super) sqnr: f64,
+    pub(crate) sqnr: f64,
     /// Percent of images with the fp32 model's class.
-    pub(super) agreement: f64,
+    pub(crate) agreement: f64,
     /// Percent of images with the right class.
-    pub(super) top1: f64,
+    pub(crate) top1: f64,
 }
 
 impl Lite0 {
@@ -66,8 +67,8 @@ impl Lite0 {
     /// # Errors
     ///
     /// If the script fails.
-    pub(super) fn prepare(context: &Context, shared: &Path) -> Result<Self> {
-        let model = shared.join(MODEL);
+    pub(crate) fn prepare(context: &Context, shared: &Path) -> Result<Self> {
+        let model = model(shared);
         let data = context.cache("lite0");
         let mut script = context.script("onnx/prepare_images.py");
         script.arg("--model").arg(&model).arg("--images").arg(shared.join("images/val")).arg("--out").arg(&data);
@@ -76,11 +77,8 @@ impl Lite0 {
     }
 
     /// The command that quantizes the model with photos of a folder.
-    pub(super) fn quantize(&self, context: &Context, calib: &Path, output: &Path) -> Command {
-        let mut command = context.quantize();
-        command.arg("onnx").arg(&self.model).arg("--calib").arg(calib).arg("-o").arg(output);
-        command.args(RECIPE).args(PREPROCESSING);
-        command
+    pub(crate) fn quantize(&self, context: &Context, calib: &Path, output: &Path) -> Command {
+        quantize(context, &self.model, calib, output)
     }
 
     /// Runs a quantized model over the validation photos; its logits go to a file.
@@ -88,8 +86,34 @@ impl Lite0 {
     /// # Errors
     ///
     /// If the script fails, for instance because the model does not load.
-    pub(super) fn judge(&self, context: &Context, model: &Path, logits: &Path) -> Result<Judgement> {
+    pub(crate) fn judge(&self, context: &Context, model: &Path, logits: &Path) -> Result<Judgement> {
         let mut script = context.script("onnx/judge.py");
         workspace::json(script.arg(model).arg("--data").arg(&self.data).arg("--logits").arg(logits))
+    }
+}
+
+/// The fp32 model in the shared folder.
+pub(crate) fn model(shared: &Path) -> PathBuf {
+    shared.join(MODEL)
+}
+
+/// The command that quantizes the model with photos of a folder.
+pub(crate) fn quantize(context: &Context, model: &Path, calib: &Path, output: &Path) -> Command {
+    let mut command = context.quantize();
+    command.arg("onnx").arg(model).arg("--calib").arg(calib).arg("-o").arg(output);
+    command.args(RECIPE).args(PREPROCESSING);
+    command
+}
+
+/// The model's own preprocessing, as the library takes it.
+pub(crate) fn preprocessing() -> PreprocessOptions {
+    PreprocessOptions {
+        resize_short: Some(256),
+        crop: Some((224, 224)),
+        interpolation: Some(Interpolation::Bicubic),
+        channels: Some(Channels::Rgb),
+        mean: Some(vec![127.0; 3]),
+        scale: Some(vec![0.007_812_5]),
+        ..PreprocessOptions::default()
     }
 }

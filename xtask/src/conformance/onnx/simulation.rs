@@ -2,12 +2,9 @@
 
 use std::path::Path;
 
-use quantize_pipeline::{
-    Channels, DataOptions, Interpolation, PreparationOptions, PreprocessOptions, QuantizeOptions, RecipeOptions,
-    Silent, simulate_onnx,
-};
+use quantize_pipeline::{DataOptions, PreparationOptions, QuantizeOptions, RecipeOptions, Silent, simulate_onnx};
 
-use super::lite0::Lite0;
+use super::lite0::{Lite0, preprocessing};
 use crate::conformance::context::Context;
 use crate::conformance::npy;
 use crate::conformance::report::{Report, Verdict};
@@ -68,22 +65,13 @@ fn simulate(lite0: &Lite0, output: &Path) -> Result<Vec<Vec<f32>>> {
 
 /// The options of the command line that [`Lite0::quantize`] gives.
 fn options(lite0: &Lite0, output: &Path) -> QuantizeOptions {
-    let preprocess = PreprocessOptions {
-        resize_short: Some(256),
-        crop: Some((224, 224)),
-        interpolation: Some(Interpolation::Bicubic),
-        channels: Some(Channels::Rgb),
-        mean: Some(vec![127.0; 3]),
-        scale: Some(vec![0.007_812_5]),
-        ..PreprocessOptions::default()
-    };
     QuantizeOptions {
         model: lite0.model.clone(),
         output: output.to_owned(),
         data: Some(DataOptions {
             path: lite0.calib.clone(),
             sampling: Default::default(),
-            preparation: PreparationOptions::Pillow(preprocess),
+            preparation: PreparationOptions::Pillow(preprocessing()),
         }),
         recipe: RecipeOptions::default(),
         emit_plan: None,
