@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 /// Side of a picture on a sheet.
 const SIDE: usize = 16;
-/// Largest difference of a logit.
-const TOLERANCE: f32 = 1e-5;
+/// Largest difference of a logit: a few units of the last place of the largest, since one side folds normalizations.
+const TOLERANCE: f32 = 3e-5;
 
 const NETWORK: Network = Network { name: "digits", prototxt: "digits.prototxt", caffemodel: "digits.caffemodel" };
 

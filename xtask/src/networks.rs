@@ -2,7 +2,7 @@
 //! images of 224 x 224 pixels, batch 1, batch normalization already folded. Always the same bytes.
 //!
 //! Layers and sizes are the published ones. What a network consists of lives here; how operators become nodes is in
-//! [`builder`], how a model becomes bytes in [`file`].
+//! [`builder`], how a model becomes bytes in [`mod@file`].
 
 mod builder;
 mod file;

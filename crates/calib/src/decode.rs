@@ -167,7 +167,7 @@ fn jpeg_is_complete(bytes: &[u8]) -> bool {
     let mut rest = bytes.get(2..).unwrap_or_default();
     loop {
         match *rest {
-            [0xFF, START_OF_SCAN, ref scan @ ..] => return scan.windows(2).any(|pair| pair == [0xFF, 0xD9]),
+            [0xFF, START_OF_SCAN, ref scan @ ..] => return scan.windows(2).rev().any(|pair| pair == [0xFF, 0xD9]),
             [0xFF, 0xFF, ..] => rest = &rest[1..],
             [0xFF, 0x01 | 0xD0..=0xD7, ..] => rest = &rest[2..],
             [0xFF, _, high, low, ..] => {

@@ -3,16 +3,17 @@
 //! Two separable passes, one along each axis. Each output value is a weighted sum of 8-bit inputs with fixed-point
 //! weights, rounded and clipped to 8 bits after each pass. Which part of an image to compute is decided elsewhere.
 
-use std::f64::consts::PI;
+mod axis;
+mod pass;
+
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
 use crate::choice::lookup;
 use crate::error::CalibError;
-
-/// Fraction bits of a weight: 32 less 8 for the pixel and 2 for overshoot and sign.
-const PRECISION_BITS: u32 = 32 - 8 - 2;
+use axis::{Axis, Filter};
+use pass::{horizontal, vertical};
 
 /// Width and height in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,18 +77,6 @@ impl Interpolation {
         (Self::Bicubic, "bicubic"),
         (Self::Lanczos, "lanczos"),
     ];
-
-    fn filter(self) -> Option<Filter> {
-        let (kernel, support): (fn(f64) -> f64, f64) = match self {
-            Self::Nearest => return None,
-            Self::Box => (box_kernel, 0.5),
-            Self::Bilinear => (triangle_kernel, 1.0),
-            Self::Hamming => (hamming_kernel, 1.0),
-            Self::Bicubic => (cubic_kernel, 2.0),
-            Self::Lanczos => (lanczos_kernel, 3.0),
-        };
-        Some(Filter { kernel, support })
-    }
 }
 
 impl FromStr for Interpolation {
@@ -133,7 +122,7 @@ pub(crate) fn resample<const C: usize>(
     interpolation: Interpolation,
     region: &Region,
 ) -> Vec<[u8; C]> {
-    let Some(filter) = interpolation.filter() else {
+    let Some(filter) = Filter::of(interpolation) else {
         return nearest(source, size, region);
     };
     let columns = Axis::new(&filter, source.size.width, size.width, &region.columns);
@@ -175,165 +164,6 @@ fn nearest_positions(source: usize, target: usize, wanted: &Range<usize>) -> Vec
     let step = source as f64 / target as f64;
     let points = std::iter::successors(Some(step * 0.5), |point| Some(point + step));
     points.skip(wanted.start).take(wanted.len()).map(|point| (point as usize).min(source - 1)).collect()
-}
-
-struct Filter {
-    kernel: fn(f64) -> f64,
-    support: f64,
-}
-
-fn box_kernel(x: f64) -> f64 {
-    if x > -0.5 && x <= 0.5 { 1.0 } else { 0.0 }
-}
-
-fn triangle_kernel(x: f64) -> f64 {
-    (1.0 - x.abs()).max(0.0)
-}
-
-fn sinc(x: f64) -> f64 {
-    if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) }
-}
-
-fn hamming_kernel(x: f64) -> f64 {
-    // Pillow spells these constants in single precision.
-    let (base, swing) = (f64::from(0.54_f32), f64::from(0.46_f32));
-    if x.abs() >= 1.0 { 0.0 } else { sinc(x) * (base + swing * (x * PI).cos()) }
-}
-
-fn cubic_kernel(x: f64) -> f64 {
-    const A: f64 = -0.5;
-    let x = x.abs();
-    if x < 1.0 {
-        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
-    } else if x < 2.0 {
-        (((x - 5.0) * x + 8.0) * x - 4.0) * A
-    } else {
-        0.0
-    }
-}
-
-fn lanczos_kernel(x: f64) -> f64 {
-    if (-3.0..3.0).contains(&x) { sinc(x) * sinc(x / 3.0) } else { 0.0 }
-}
-
-/// What one pass does along its axis.
-enum Axis {
-    /// The size does not change: the wanted positions are copied.
-    Copy(Range<usize>),
-    Filter(Vec<Tap>),
-}
-
-/// One output position: the first source position and the weights of it and its successors.
-struct Tap {
-    start: usize,
-    weights: Vec<i32>,
-}
-
-impl Axis {
-    fn new(filter: &Filter, source: usize, target: usize, wanted: &Range<usize>) -> Self {
-        if source == target {
-            return Self::Copy(wanted.clone());
-        }
-        let scale = source as f64 / target as f64;
-        Self::Filter(wanted.clone().map(|position| Tap::new(filter, source, scale, position)).collect())
-    }
-
-    /// The source positions that are read. Taps move monotonically, so the first and last bound them.
-    fn source_span(&self) -> Range<usize> {
-        match self {
-            Self::Copy(range) => range.clone(),
-            Self::Filter(taps) => {
-                let start = taps.first().map_or(0, |tap| tap.start);
-                start..taps.last().map_or(start, |tap| tap.start + tap.weights.len())
-            }
-        }
-    }
-
-    /// The same axis over a source that lacks its first `start` positions.
-    fn shifted(self, start: usize) -> Self {
-        match self {
-            Self::Copy(range) => Self::Copy(range.start - start..range.end - start),
-            Self::Filter(taps) => {
-                Self::Filter(taps.into_iter().map(|tap| Tap { start: tap.start - start, ..tap }).collect())
-            }
-        }
-    }
-}
-
-impl Tap {
-    /// `scale` is source size over target size; when it exceeds 1 the kernel is stretched by it.
-    fn new(filter: &Filter, source: usize, scale: f64, position: usize) -> Self {
-        let stretch = scale.max(1.0);
-        let support = filter.support * stretch;
-        let center = (position as f64 + 0.5) * scale;
-        let start = (center - support + 0.5).max(0.0) as usize;
-        let end = ((center + support + 0.5) as usize).min(source);
-        let at = |x: usize| (filter.kernel)((x as f64 - center + 0.5) * (1.0 / stretch));
-        let weights: Vec<f64> = (start..end).map(at).collect();
-        Self { start, weights: to_fixed_point(&weights) }
-    }
-}
-
-/// Normalises weights to sum 1 and rounds them, halves away from zero, to `PRECISION_BITS` fraction bits.
-fn to_fixed_point(weights: &[f64]) -> Vec<i32> {
-    let sum: f64 = weights.iter().sum();
-    let normal = if sum == 0.0 { 1.0 } else { sum };
-    let one = f64::from(1 << PRECISION_BITS);
-    weights.iter().map(|weight| (weight / normal * one + 0.5_f64.copysign(*weight)) as i32).collect()
-}
-
-const HALF: i32 = 1 << (PRECISION_BITS - 1);
-
-fn to_pixel(sum: i32) -> u8 {
-    (sum >> PRECISION_BITS).clamp(0, 255) as u8
-}
-
-/// Filters along the rows and returns those of `rows`.
-fn horizontal<const C: usize>(source: Pixels<'_, C>, columns: &Axis, rows: Range<usize>) -> Vec<[u8; C]> {
-    let taps = match columns {
-        Axis::Copy(kept) => return source.window(kept, rows),
-        Axis::Filter(taps) => taps,
-    };
-    let mut out = Vec::with_capacity(taps.len() * rows.len());
-    for row in source.rows(rows) {
-        out.extend(taps.iter().map(|tap| weigh(&row[tap.start..], &tap.weights)));
-    }
-    out
-}
-
-fn weigh<const C: usize>(pixels: &[[u8; C]], weights: &[i32]) -> [u8; C] {
-    let mut sums = [HALF; C];
-    for (pixel, weight) in pixels.iter().zip(weights) {
-        for (sum, value) in sums.iter_mut().zip(pixel) {
-            *sum += i32::from(*value) * weight;
-        }
-    }
-    sums.map(to_pixel)
-}
-
-/// Filters along the columns and returns those of `columns`.
-fn vertical<const C: usize>(source: Pixels<'_, C>, rows: &Axis, columns: Range<usize>) -> Vec<[u8; C]> {
-    let taps = match rows {
-        Axis::Copy(kept) => return source.window(&columns, kept.clone()),
-        Axis::Filter(taps) => taps,
-    };
-    let mut out = Vec::with_capacity(taps.len() * columns.len());
-    let mut sums = vec![[HALF; C]; columns.len()];
-    for tap in taps {
-        sums.fill([HALF; C]);
-        let lines = source.rows(tap.start..tap.start + tap.weights.len());
-        for (line, weight) in lines.zip(&tap.weights) {
-            add_weighted(sums.as_flattened_mut(), line[columns.clone()].as_flattened(), *weight);
-        }
-        out.extend(sums.iter().map(|sum| sum.map(to_pixel)));
-    }
-    out
-}
-
-fn add_weighted(sums: &mut [i32], line: &[u8], weight: i32) {
-    for (sum, value) in sums.iter_mut().zip(line) {
-        *sum += i32::from(*value) * weight;
-    }
 }
 
 #[cfg(test)]

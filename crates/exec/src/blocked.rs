@@ -13,12 +13,12 @@ use crate::pool::Pool;
 use crate::program::Step;
 use crate::ready::Ready;
 use crate::value::{Activations, Form, Value};
-pub(crate) use conv::plane;
 use quantize_ir::op::{GlobalPool, Layout};
 use quantize_ir::{Op, Tensor};
 use quantize_kernels::blocked::{Activation, Shape, concat_channels};
 use quantize_kernels::{Isa, Number};
 use std::borrow::Cow;
+pub(crate) use window::{plane_window, pooled};
 
 /// What a step works with.
 pub(crate) struct Context<'a> {
@@ -100,7 +100,7 @@ fn concat(axis: i64, inputs: Inputs<'_, '_>, cx: &mut Context<'_>) -> Result<Opt
         inputs.operands.iter().map(|o| o.and_then(|value| value.blocked())).collect();
     let Some(parts) = parts else { return Ok(None) };
     let Some((shape, form)) = joined(axis, &parts) else { return Ok(None) };
-    let mut y = cx.pool.take_blocks(shape.len());
+    let mut y = cx.pool.take_blocks(&shape)?;
     let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
     concat_channels(&views, &mut y)?;
     Ok(Some(Done::finished(Activations { shape, form, data: y }, "joined blocks")))

@@ -3,15 +3,15 @@
 //! What lives here: which kernel runs for which operands. What does not: steps that compute on reals (`blocked`, `ops`),
 //! between which and codes values are converted where they meet.
 
-use crate::blocked::{Context, Done, Inputs, joined, plane};
+use crate::blocked::{Context, Done, Inputs, joined, plane_window, pooled};
 use crate::error::OpError;
 use crate::grid::{CodeGrid, EVERYTHING};
-use crate::ops::window::{conv_shape, window_axes};
+use crate::ops::window::conv_shape;
 use crate::program::Step;
 use crate::ready::{CodesKernel, CodesReady, CodesResult, Ready};
 use crate::value::{Activations, Codes, Form, Value};
 use quantize_ir::Op;
-use quantize_ir::op::{AveragePool, Binary, Conv, GlobalPool, Layout, MaxPool, Window};
+use quantize_ir::op::{AveragePool, Binary, GlobalPool, Layout, MaxPool};
 use quantize_kernels::Axis;
 use quantize_kernels::blocked::{Activation, Shape, concat_channels};
 use quantize_kernels::codes::{self, Addition, Mean, Output};
@@ -55,7 +55,7 @@ fn product(op: &Op, ready: &CodesReady, x: &Codes, cx: &mut Context<'_>) -> Resu
     let (window, form) = match op {
         Op::Conv(attrs) => {
             conv_shape(attrs, &x.activations.dims(), weight)?;
-            (window(attrs, &x_shape, weight)?, Form { rank: weight.len(), layout: attrs.layout })
+            (plane_window(&attrs.window, &weight[2..], &x_shape)?, Form { rank: weight.len(), layout: attrs.layout })
         }
         _ => ([Axis::UNIT; 2], x.activations.form),
     };
@@ -73,27 +73,17 @@ fn product(op: &Op, ready: &CodesReady, x: &Codes, cx: &mut Context<'_>) -> Resu
     };
     match &ready.result {
         CodesResult::Codes { requantize, grid } => {
-            let mut y = cx.pool.take_codes(shape.len());
+            let mut y = cx.pool.take_codes(&shape)?;
             run(Output::Codes { requantize, residual: None, y: &mut y }, cx)?;
             Ok(Done { multiply_adds, ..done(shape, form, *grid, y, "convolution of codes") })
         }
         CodesResult::Reals(dequantize) => {
-            let mut y = cx.pool.take_blocks(shape.len());
+            let mut y = cx.pool.take_blocks(&shape)?;
             run(Output::Reals { dequantize, y: &mut y }, cx)?;
             let value = Value::Blocked(Activations { shape, form, data: y });
             Ok(Done { value, finished: false, kernel: "convolution of codes", multiply_adds })
         }
     }
-}
-
-fn window(attrs: &Conv, x: &Shape, weight: &[usize]) -> Result<[Axis; 2], OpError> {
-    planned_window(&attrs.window, &weight[2..], x)
-}
-
-fn planned_window(window: &Window, kernel: &[usize], x: &Shape) -> Result<[Axis; 2], OpError> {
-    let space = [x.height, x.width];
-    let axes = window_axes(window, kernel, &space[2 - kernel.len().min(2)..])?;
-    Ok(plane(&axes))
 }
 
 /// Sum of two tensors of one shape.
@@ -113,7 +103,7 @@ fn add(
     };
     let range = grid.range(limits);
     let addition = Addition::new(grid.sign(), a.grid.kernel(), b.grid.kernel(), grid.kernel().scale, range)?;
-    let mut y = cx.pool.take_codes(left.shape.len());
+    let mut y = cx.pool.take_codes(&left.shape)?;
     codes::add(cx.isa, &addition, &left.data, &right.data, &mut y)?;
     Ok(Some(done(left.shape, left.form, grid, y, "elements of codes")))
 }
@@ -128,16 +118,20 @@ pub(crate) fn limits(activation: Activation) -> Option<(f32, f32)> {
 }
 
 fn max_pool(attrs: &MaxPool, x: &Codes, cx: &mut Context<'_>) -> Result<Option<Done>, OpError> {
-    let Some((shape, window)) = pooled(attrs.layout, &attrs.window, &attrs.kernel, x)? else { return Ok(None) };
-    let mut y = cx.pool.take_codes(shape.len());
+    let Some((shape, window)) = pooled(attrs.layout, &attrs.window, &attrs.kernel, &x.activations)? else {
+        return Ok(None);
+    };
+    let mut y = cx.pool.take_codes(&shape)?;
     codes::max_pool(cx.isa, x.activations.view(), window, &mut y)?;
     Ok(Some(done(shape, x.activations.form, x.grid, y, "pooling of codes")))
 }
 
 fn average_pool(attrs: &AveragePool, x: &Codes, grid: CodeGrid, cx: &mut Context<'_>) -> Result<Option<Done>, OpError> {
-    let Some((shape, window)) = pooled(attrs.layout, &attrs.window, &attrs.kernel, x)? else { return Ok(None) };
+    let Some((shape, window)) = pooled(attrs.layout, &attrs.window, &attrs.kernel, &x.activations)? else {
+        return Ok(None);
+    };
     let mean = mean(x, grid);
-    let mut y = cx.pool.take_codes(shape.len());
+    let mut y = cx.pool.take_codes(&shape)?;
     codes::average_pool(cx.isa, x.activations.view(), window, attrs.count_include_pad, &mean, &mut y)?;
     Ok(Some(done(shape, x.activations.form, grid, y, "pooling of codes")))
 }
@@ -147,7 +141,7 @@ fn global_average(x: &Codes, grid: CodeGrid, cx: &mut Context<'_>) -> Result<Opt
         return Ok(None);
     }
     let shape = Shape { height: 1, width: 1, ..x.activations.shape };
-    let mut y = cx.pool.take_codes(shape.len());
+    let mut y = cx.pool.take_codes(&shape)?;
     codes::global_average_pool(cx.isa, x.activations.view(), &mean(x, grid), &mut y)?;
     Ok(Some(done(shape, x.activations.form, grid, y, "pooling of codes")))
 }
@@ -155,17 +149,6 @@ fn global_average(x: &Codes, grid: CodeGrid, cx: &mut Context<'_>) -> Result<Opt
 /// How means of codes become codes of the result.
 fn mean(x: &Codes, grid: CodeGrid) -> Mean {
     Mean { x: x.grid.kernel(), y_scale: grid.kernel().scale, range: grid.range(EVERYTHING) }
-}
-
-/// Shape of the result and windows of a pool, if it works on this layout.
-fn pooled(layout: Layout, window: &Window, kernel: &[usize], x: &Codes) -> Result<Option<(Shape, [Axis; 2])>, OpError> {
-    let form = x.activations.form;
-    if form.layout != layout || !(1..=2).contains(&kernel.len()) || form.rank != kernel.len() + 2 {
-        return Ok(None);
-    }
-    let window = planned_window(window, kernel, &x.activations.shape)?;
-    let Shape { batch, channels, lanes, .. } = x.activations.shape;
-    Ok(Some((Shape::new(batch, channels, window[0].output, window[1].output, lanes)?, window)))
 }
 
 /// Joined channels of codes on one grid.
@@ -178,7 +161,7 @@ fn concat(axis: i64, inputs: Inputs<'_, '_>, grid: CodeGrid, cx: &mut Context<'_
         }
     }
     let Some((shape, form)) = joined(axis, &parts) else { return Ok(None) };
-    let mut y = cx.pool.take_codes(shape.len());
+    let mut y = cx.pool.take_codes(&shape)?;
     let views: Vec<_> = parts.iter().map(|part| part.view()).collect();
     concat_channels(&views, &mut y)?;
     Ok(Some(done(shape, form, grid, y, "joined codes")))

@@ -6,8 +6,9 @@ use crate::value::{Activations, Codes, Value};
 use quantize_ir::{Tensor, ValueId};
 use quantize_kernels::Isa;
 use quantize_kernels::stats::{self, Counters};
-use quantize_numerics::Range;
+use quantize_numerics::histogram::BINS;
 use quantize_numerics::stats::{Summary, Values};
+use quantize_numerics::{DyadicHistogram, Range};
 use std::borrow::Cow;
 use std::cell::RefCell;
 
@@ -130,28 +131,47 @@ pub struct Elements<'a> {
     counters: Option<&'a RefCell<Counters>>,
 }
 
+impl Elements<'_> {
+    /// What `count` finds with the working memory of the session, or with its own where there is none to borrow.
+    fn with_counters<R>(&self, count: impl FnOnce(&mut Counters) -> R) -> R {
+        match self.counters.and_then(|counters| counters.try_borrow_mut().ok()) {
+            Some(mut counters) => count(&mut counters),
+            None => count(&mut Counters::default()),
+        }
+    }
+}
+
 impl Values for Elements<'_> {
     fn len(&self) -> u64 {
         self.values.len() as u64
     }
 
     fn summary(&self) -> Summary {
-        let found = stats::summarize(self.isa, self.values);
-        let range = found.range.and_then(|(lo, hi)| Range::new(lo, hi).ok());
-        Summary { n_nan: found.nan, n_inf: found.infinite, n_zero: found.zeros, range }
+        summary_of(&stats::summarize(self.isa, self.values))
+    }
+
+    fn survey(&self, histogram: &mut DyadicHistogram) -> Summary {
+        self.with_counters(|counters| {
+            let found = stats::survey(self.isa, self.values, histogram.exponent(), counters);
+            if let Some(counts) = found.exponent.and_then(|exponent| histogram.counts_at(exponent)) {
+                counters.add_to(self.isa, counts);
+            }
+            summary_of(&found.summary)
+        })
     }
 
     fn count_equal(&self, value: f32) -> u64 {
         stats::count_equal(self.isa, self.values, value)
     }
 
-    fn count_bins(&self, exponent: i16, counts: &mut [u64]) {
-        let kept = self.counters.and_then(|counters| counters.try_borrow_mut().ok());
-        match kept {
-            Some(mut counters) => stats::count_bins(self.isa, self.values, exponent, counts, &mut counters),
-            None => stats::count_bins(self.isa, self.values, exponent, counts, &mut Counters::default()),
-        }
+    fn count_bins(&self, exponent: i16, counts: &mut [u64; BINS]) {
+        self.with_counters(|counters| stats::count_bins(self.isa, self.values, exponent, counts, counters));
     }
+}
+
+fn summary_of(found: &stats::Summary) -> Summary {
+    let range = found.range.and_then(|(lo, hi)| Range::new(lo, hi).ok());
+    Summary { n_nan: found.nan, n_inf: found.infinite, n_zero: found.zeros, range }
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! Reuse of activation buffers: a network asks for the same sizes again for every image.
 
+use crate::error::OpError;
+use crate::ops::alloc;
 use quantize_ir::{Tensor, TensorData};
+use quantize_kernels::blocked::Shape;
 use quantize_kernels::{Buffer, Number};
 
 /// Free buffers of a kind kept at most; beyond it the ones unused for longest are dropped, so that buffers nobody asks
@@ -42,9 +45,13 @@ impl Pool {
         }
     }
 
-    /// Memory of `len` elements for reals in blocks, with unspecified contents.
-    pub(crate) fn take_blocks(&mut self, len: usize) -> Buffer<f32> {
-        self.blocks.take(len)
+    /// Memory for reals in blocks, with unspecified contents.
+    ///
+    /// # Errors
+    /// If there are more of them than the executor is willing to allocate.
+    pub(crate) fn take_blocks(&mut self, shape: &Shape) -> Result<Buffer<f32>, OpError> {
+        alloc::admit_blocks(shape, self)?;
+        Ok(self.blocks.take(shape.len()))
     }
 
     /// Hands back what held reals in blocks.
@@ -52,9 +59,13 @@ impl Pool {
         self.blocks.give(buffer);
     }
 
-    /// Memory of `len` elements for codes in blocks, with unspecified contents.
-    pub(crate) fn take_codes(&mut self, len: usize) -> Buffer<u8> {
-        self.codes.take(len)
+    /// Memory for codes in blocks, with unspecified contents.
+    ///
+    /// # Errors
+    /// If there are more of them than the executor is willing to allocate.
+    pub(crate) fn take_codes(&mut self, shape: &Shape) -> Result<Buffer<u8>, OpError> {
+        alloc::admit_blocks(shape, self)?;
+        Ok(self.codes.take(shape.len()))
     }
 
     /// Hands back what held codes in blocks.

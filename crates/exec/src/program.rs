@@ -31,7 +31,7 @@ pub(crate) struct Step {
     pub(crate) node: NodeId,
     pub(crate) label: String,
     pub(crate) op: Op,
-    /// Constants of the operator, if kernels take them packed; the step has no operands for them.
+    /// What was prepared of the operator and its constants; those that are packed are no operands any more.
     pub(crate) ready: Option<Ready>,
     /// What is added to the first result.
     pub(crate) addend: Option<usize>,

@@ -9,7 +9,7 @@ use crate::ops::norm::channel_affine;
 use crate::ops::window::output_first;
 use crate::pool::Pool;
 use quantize_ir::op::{BatchNorm, Conv, Gemm, Layout};
-use quantize_ir::{DType, Op, Tensor, WeightPlan};
+use quantize_ir::{DType, Element, Op, Tensor, WeightPlan};
 use quantize_kernels::blocked::{Activation, Filter, PackedConv, PackedDepthwise};
 use quantize_kernels::codes::{Dequantize, PackedCodesConv, PackedCodesDepthwise, Requantize, Rounding};
 use quantize_kernels::{Buffer, Isa};
@@ -24,7 +24,7 @@ pub(crate) enum Ready {
         weight_shape: Vec<usize>,
     },
     /// Product with a constant matrix of `depth` rows and `columns` columns, as a pointwise convolution over rows.
-    Product { kernel: PackedConv, depth: usize, columns: usize },
+    Product { kernel: Box<PackedConv>, depth: usize, columns: usize },
     /// A factor and an offset for each channel along axis 1.
     Affine(ChannelAffine),
     /// A function of single elements.
@@ -135,7 +135,7 @@ impl Ready {
     fn gemm(gemm: &Gemm, b: &Tensor, c: Option<&Tensor>, isa: Isa) -> Result<Option<Self>, OpError> {
         let &[rows, columns] = b.shape() else { return Ok(None) };
         let (depth, columns) = if gemm.trans_b { (columns, rows) } else { (rows, columns) };
-        let weight = if gemm.trans_b { b.as_slice()?.to_vec() } else { transposed(b)? };
+        let weight = if gemm.trans_b { b.as_slice::<f32>()?.to_vec() } else { transposed(b)? };
         let weight: Vec<f32> = weight.iter().map(|w| w * gemm.alpha).collect();
         let Some(c) = c.filter(|_| gemm.beta != 0.0) else {
             return Self::product(depth, columns, &weight, None, isa);
@@ -159,7 +159,7 @@ impl Ready {
     ) -> Result<Option<Self>, OpError> {
         let filter = pointwise(depth, columns);
         let packed = PackedConv::new(isa, &filter, weight, bias)?;
-        Ok(packed.map(|kernel| Self::Product { kernel, depth, columns }))
+        Ok(packed.map(|kernel| Self::Product { kernel: Box::new(kernel), depth, columns }))
     }
 }
 
@@ -194,8 +194,10 @@ impl CodesReady {
                 (filter, weight)
             }
             Op::Gemm(gemm) if !gemm.trans_a && gemm.alpha == 1.0 && (gemm.beta == 1.0 || plan.bias.is_none()) => {
-                let weight = if gemm.trans_b { codes.clone() } else { turned(codes)? };
-                let &[columns, depth] = weight.shape() else { return Ok(None) };
+                let &[rows, columns] = codes.shape() else { return Ok(None) };
+                let (columns, depth) = if gemm.trans_b { (rows, columns) } else { (columns, rows) };
+                let weight = if gemm.trans_b { codes.as_slice()?.to_vec() } else { transposed::<i8>(codes)? };
+                let weight = Tensor::new([columns, depth], weight)?;
                 (pointwise(depth, columns), weight)
             }
             _ => return Ok(None),
@@ -236,14 +238,6 @@ impl CodesResult {
             _ => Self::Reals(Dequantize::new(&bias, &(0..channels).map(scale).collect::<Vec<f32>>())?),
         }))
     }
-}
-
-/// A matrix of codes with its axes exchanged.
-fn turned(codes: &Tensor) -> Result<Tensor, OpError> {
-    let &[rows, columns] = codes.shape() else { return Err(OpError::shape("a matrix has two axes")) };
-    let values = codes.as_slice::<i8>()?;
-    let turned = (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c]));
-    Ok(Tensor::new([columns, rows], turned.collect::<Vec<i8>>())?)
 }
 
 impl ChannelAffine {
@@ -311,8 +305,12 @@ fn plane(numbers: &[usize]) -> Option<[usize; 2]> {
     }
 }
 
-fn transposed(matrix: &Tensor) -> Result<Vec<f32>, OpError> {
+/// The elements of a matrix with its axes exchanged.
+///
+/// # Errors
+/// If it is no matrix, or of another element type.
+fn transposed<T: Element + Copy>(matrix: &Tensor) -> Result<Vec<T>, OpError> {
     let &[rows, columns] = matrix.shape() else { return Err(OpError::shape("a matrix has two axes")) };
-    let values = matrix.as_slice::<f32>()?;
+    let values = matrix.as_slice::<T>()?;
     Ok((0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect())
 }

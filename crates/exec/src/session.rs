@@ -181,15 +181,11 @@ fn evaluate_step<'s>(
         None => blocked::evaluate(step, inputs, &mut Context { isa, pool })?,
     };
     let Some(Done { value: result, finished: complete, kernel, multiply_adds }) = done else {
-        let mut results = on_planes(step, inputs, isa, pool)?;
-        if !results.is_empty() {
-            let first = complete_on_planes(step, inputs.addend, results.swap_remove(0), isa, pool)?;
-            results.push(first);
-            let last = results.len() - 1;
-            results.swap(0, last);
-        }
+        let mut results = on_planes(step, inputs, isa, pool)?.into_iter();
+        let first =
+            results.next().map(|first| complete_on_planes(step, inputs.addend, first, isa, pool)).transpose()?;
         reals.into_iter().flatten().for_each(|value| value.release(pool));
-        return Ok((results.into_iter().map(Value::Plain).collect(), finished));
+        return Ok((first.into_iter().chain(results).map(Value::Plain).collect(), finished));
     };
     (finished.kernel, finished.multiply_adds) = (kernel, multiply_adds);
     let addend = value(&step.addend);
@@ -274,7 +270,7 @@ fn constant<'a>(slot: &'a Slot) -> Option<Value<'a>> {
 mod tests {
     use super::*;
     use crate::testing::Network;
-    use quantize_ir::op::{BatchNorm, Binary, MaxPool, Padding, Reshape, Unary, Window};
+    use quantize_ir::op::{BatchNorm, Binary, Conv, MaxPool, Padding, Reshape, Unary, Window};
     use quantize_ir::{ActivationPlan, Op, QuantParams, QuantPlan, QuantType, WeightPlan};
     use std::sync::Arc;
 
@@ -442,5 +438,26 @@ mod tests {
     /// Buffers with contents that must not shine through.
     fn session_noise() -> Vec<Tensor> {
         (1..9).map(|n| vector(&vec![f32::NAN; n])).collect()
+    }
+
+    #[test]
+    fn results_no_network_has_are_refused_before_they_are_allocated() {
+        let mut net = Network::default();
+        let x = net.input("x");
+        let weight = net.constant("w", Tensor::new([1, 1, 3, 3], vec![1f32; 9]).unwrap());
+        for pad in [1 << 17, 1 << 40] {
+            let window = Window {
+                strides: vec![],
+                dilations: vec![],
+                padding: Padding::Explicit { begin: vec![pad; 2], end: vec![pad; 2] },
+                rounding: Default::default(),
+            };
+            let conv = Conv { window, group: 1, layout: Default::default(), filter: Default::default() };
+            let y = net.node("conv", Op::Conv(conv), &[x, weight]);
+            let program = Program::compile(&net.graph, &[y]).unwrap();
+            let fed = [(x, Tensor::new([1, 1, 4, 4], vec![1f32; 16]).unwrap())];
+            let error = Session::new(&program).run(&fed, &mut ()).unwrap_err();
+            assert!(matches!(&error, ExecError::Node { node, .. } if node == "conv"), "{error}");
+        }
     }
 }

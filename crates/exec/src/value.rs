@@ -36,7 +36,7 @@ impl Codes {
     /// # Errors
     /// If a kernel refuses them.
     pub(crate) fn of(reals: &Activations<f32>, grid: CodeGrid, isa: Isa, pool: &mut Pool) -> Result<Self, OpError> {
-        let mut data = pool.take_codes(reals.shape.len());
+        let mut data = pool.take_codes(&reals.shape)?;
         codes::quantize(isa, &reals.data, grid.kernel().scale, grid.range(EVERYTHING), &mut data)?;
         Ok(Self { activations: Activations { shape: reals.shape, form: reals.form, data }, grid })
     }
@@ -47,7 +47,7 @@ impl Codes {
     /// If a kernel refuses them.
     pub(crate) fn reals(&self, isa: Isa, pool: &mut Pool) -> Result<Activations<f32>, OpError> {
         let Activations { shape, form, .. } = self.activations;
-        let mut data = pool.take_blocks(shape.len());
+        let mut data = pool.take_blocks(&shape)?;
         codes::dequantize(isa, &self.activations.data, self.grid.kernel(), &mut data)?;
         Ok(Activations { shape, form, data })
     }
@@ -128,7 +128,7 @@ impl Activations<f32> {
     ) -> Result<Option<Self>, OpError> {
         let x = tensor.as_slice::<f32>()?;
         let Some((form, shape)) = Form::of(tensor.shape(), layout, lanes)? else { return Ok(None) };
-        let mut data = pool.take_blocks(shape.len());
+        let mut data = pool.take_blocks(&shape)?;
         match layout {
             Layout::ChannelsFirst => blocked::to_blocked(isa, shape, x, &mut data)?,
             Layout::ChannelsLast => blocked::from_channels_last(isa, shape, x, &mut data)?,

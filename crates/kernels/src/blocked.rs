@@ -6,6 +6,7 @@
 //! planes. What does not: operators, shape rules, threads.
 
 mod activation;
+mod arithmetic;
 mod border;
 mod concat;
 mod conv;
@@ -22,17 +23,18 @@ mod tile;
 mod winograd;
 
 pub use activation::{Activation, activate};
+pub use arithmetic::Arithmetic;
 pub use concat::{concat_channels, slice_channels};
 pub use conv::PackedConv;
 pub use depthwise::PackedDepthwise;
-pub use elementwise::{Arithmetic, affine_channels, combine, combine_channels, combine_in_place, combine_scalar};
+pub use elementwise::{affine_channels, combine, combine_channels, combine_in_place, combine_scalar};
 pub use filter::Filter;
 pub use layout::{from_channels_last, to_blocked, to_channels_last, to_planes};
 pub use pool::{average_pool, global_average_pool, global_max_pool, max_pool};
 pub use resize::upsample_nearest;
 pub use shape::{Blocked, Shape};
 
-pub(crate) use border::Band;
+pub(crate) use border::{Band, LARGEST};
 pub(crate) use filter::Units;
 pub(crate) use pool::{Reach, check_pixels, check_windows, reaches};
 pub(crate) use rows::split;

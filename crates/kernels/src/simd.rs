@@ -87,7 +87,7 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// The same bits.
     fn bits(self, x: Self::F32) -> Self::I32;
     /// The same bits.
-    fn from_bits(self, x: Self::I32) -> Self::F32;
+    fn of_bits(self, x: Self::I32) -> Self::F32;
 
     /// `x` in every lane.
     fn splat_i32(self, x: i32) -> Self::I32;
@@ -109,23 +109,19 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     fn mul_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// The larger.
     fn max_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// The smaller.
-    fn min_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `x << N`
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32;
-    /// `x >> N`, zeros moving in.
-    fn shift_right<const N: u32>(self, x: Self::I32) -> Self::I32;
     /// Bits set in both.
     fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// Bits set in one of both.
-    fn xor_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// The integer part; unspecified unless it fits `i32`.
-    fn truncate(self, x: Self::F32) -> Self::I32;
-    /// Writes the lanes of `index` in which `x` is a normal number, one after the other, and returns how many they are.
+    /// Largest integer that is not larger; unspecified unless it fits `i32`.
+    fn floor_i32(self, x: Self::F32) -> Self::I32;
+    /// Which lanes are normal numbers, neither zero nor subnormal, infinite or NaN: bit `i` for lane `i`.
+    fn normal(self, x: Self::F32) -> u32;
+    /// Writes the lanes of `x` whose bit of `keep` is set next to each other, then unspecified elements up to `LANES`.
     ///
     /// # Safety
-    /// `to` points to `LANES` writable elements; those beyond the ones counted are unspecified afterwards.
-    unsafe fn store_where_normal(self, to: *mut i32, index: Self::I32, x: Self::F32) -> usize;
+    /// `to` points to `LANES` writable elements.
+    unsafe fn store_kept(self, to: *mut i32, x: Self::I32, keep: u32);
 
     /// `LANES` bytes, widened without sign.
     ///
@@ -137,11 +133,14 @@ pub(crate) trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `from` points to `LANES` readable elements.
     unsafe fn load_i8(self, from: *const i8) -> Self::I32;
-    /// Four neighbouring pixels of `LANES` bytes, turned: byte `i` of each lane is that of pixel `i`.
+    /// What [`Simd::load_quads`] needs to know, to be asked for once before a loop.
+    fn quad_order(self) -> Self::I32;
+    /// Four neighbouring pixels of `LANES` bytes, turned: byte `i` of each lane is that of pixel `i`. `order` comes from
+    /// [`Simd::quad_order`].
     ///
     /// # Safety
     /// `from` points to `4 * LANES` readable elements.
-    unsafe fn load_quads(self, from: *const u8) -> Self::I32;
+    unsafe fn load_quads(self, from: *const u8, order: Self::I32) -> Self::I32;
     /// Writes the low byte of each lane.
     ///
     /// # Safety

@@ -74,6 +74,14 @@ pub(crate) fn any_axis() -> impl Strategy<Value = Axis> {
     )
 }
 
+/// Any axis of some tiles' length, with at most five neighbouring taps.
+pub(crate) fn any_long_axis() -> impl Strategy<Value = Axis> {
+    (1usize..80, 1usize..6, 1usize..3, 0usize..4, 0usize..4).prop_map(|(input, kernel, stride, pad_begin, pad_end)| {
+        let free = (input + pad_begin + pad_end).saturating_sub(kernel);
+        Axis { input, kernel, stride, dilation: 1, pad_begin, pad_end, output: free / stride + 1 }
+    })
+}
+
 /// One to three axes.
 pub(crate) fn any_axes() -> impl Strategy<Value = Vec<Axis>> {
     proptest::collection::vec(any_axis(), 1..4)

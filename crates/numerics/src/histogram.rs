@@ -8,7 +8,8 @@ use crate::finite::{CHUNK, Cleaned, clean};
 /// Bins on either side of zero.
 pub const BINS_PER_SIDE: usize = 4096;
 
-const BINS: usize = 2 * BINS_PER_SIDE;
+/// Bins of both signs.
+pub const BINS: usize = 2 * BINS_PER_SIDE;
 const LOG2_BINS_PER_SIDE: i16 = 12;
 
 /// Smallest and largest possible exponent: of the smallest and the largest normal f32.
@@ -27,7 +28,7 @@ pub struct DyadicHistogram {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Bins {
     exponent: i16,
-    counts: Box<[u64]>,
+    counts: Box<[u64; BINS]>,
 }
 
 impl DyadicHistogram {
@@ -67,14 +68,29 @@ impl DyadicHistogram {
 
     /// Adds values of which the largest finite magnitude is known: `count(exponent, counts)` adds each of them to
     /// `counts[floor(x / 2^exponent) + 4096]`.
-    pub(crate) fn add_counted(&mut self, largest: f32, count: impl FnOnce(i16, &mut [u64])) {
+    pub(crate) fn add_counted(&mut self, largest: f32, count: impl FnOnce(i16, &mut [u64; BINS])) {
         if largest < f32::MIN_POSITIVE {
             return;
         }
-        let exponent = exponent_for(largest);
+        let bins = self.widened(exponent_for(largest));
+        count(bins.exponent, &mut bins.counts);
+    }
+
+    /// The counts of bins −4096, −4095, …, 4095 of width 2^exponent, for values to be added to; they must include one
+    /// that lies in no narrower bins, unless the bins are that wide already. `None`, and nothing changes, if they are
+    /// wider, or if no magnitude asks for such bins.
+    pub fn counts_at(&mut self, exponent: i16) -> Option<&mut [u64; BINS]> {
+        if self.exponent().is_some_and(|known| known > exponent) || !EXPONENTS.contains(&exponent) {
+            return None;
+        }
+        Some(&mut self.widened(exponent).counts)
+    }
+
+    /// The bins at least as wide as 2^exponent.
+    fn widened(&mut self, exponent: i16) -> &mut Bins {
         let bins = self.bins.get_or_insert_with(|| Bins::new(exponent));
         bins.raise_to(exponent);
-        count(bins.exponent, &mut bins.counts);
+        bins
     }
 
     /// Adds the counts of `other`; exact, associative and commutative.
@@ -113,7 +129,7 @@ impl DyadicHistogram {
 
     /// Counts of bins −4096, −4095, …, 4095; empty while there are no values.
     pub fn counts(&self) -> &[u64] {
-        self.bins.as_ref().map_or(&[], |bins| &bins.counts)
+        self.bins.as_ref().map_or(&[], |bins| bins.counts.as_slice())
     }
 
     /// Number of values counted.
@@ -130,7 +146,7 @@ impl DyadicHistogram {
 
 impl Bins {
     fn new(exponent: i16) -> Self {
-        Self { exponent, counts: vec![0; BINS].into_boxed_slice() }
+        Self { exponent, counts: Box::new([0; BINS]) }
     }
 
     /// Widens the bins to 2^exponent; narrower requests change nothing.
@@ -139,7 +155,7 @@ impl Bins {
             return;
         }
         let shift = shift_between(self.exponent, exponent);
-        let old = std::mem::replace(&mut self.counts, vec![0; BINS].into_boxed_slice());
+        let old = std::mem::replace(&mut self.counts, Box::new([0; BINS]));
         for (index, &count) in old.iter().enumerate() {
             self.counts[shifted(index, shift)] += count;
         }
@@ -148,7 +164,7 @@ impl Bins {
 }
 
 /// Adds the normal values, whose magnitudes all lie below 4096·2^exponent, to 8192 counts.
-pub(crate) fn count_bins(values: &[f32], exponent: i16, counts: &mut [u64]) {
+pub(crate) fn count_bins(values: &[f32], exponent: i16, counts: &mut [u64; BINS]) {
     let mut binner = Binner::new(exponent);
     for chunk in values.chunks(CHUNK) {
         let (indices, n_zero) = binner.indices(chunk);

@@ -11,7 +11,9 @@ mod summary;
 use std::collections::BTreeMap;
 
 use crate::{ChannelLayout, DyadicHistogram, NumericsError, Range};
-use moments::{ImageSums, observe_channels};
+use moments::{ImageSums, channel_moments};
+
+pub use moments::ChannelMoments;
 pub use summary::{Summary, Values};
 
 /// What is known about the values of one tensor.
@@ -147,8 +149,7 @@ impl TensorStats {
         self.check_observation(image, layout, data.len())?;
         self.add(image, data);
         if let Some(layout) = layout {
-            let channels = self.channels.get_or_insert_with(|| ChannelStats::new(layout.channels));
-            observe_channels(channels, image, layout, data);
+            self.add_channels(image, &channel_moments(layout, data));
         }
         Ok(())
     }
@@ -158,13 +159,29 @@ impl TensorStats {
     /// # Errors
     /// As [`TensorStats::observe`].
     pub fn observe_values<V: Values + ?Sized>(&mut self, image: u64, values: &V) -> Result<(), NumericsError> {
-        self.check_observation(image, None, 0)?;
+        self.observe_channels(image, values, &[])
+    }
+
+    /// Adds the tensor's values for one image, and what is known about each of its channels.
+    ///
+    /// # Errors
+    /// As [`TensorStats::observe`].
+    pub fn observe_channels<V: Values + ?Sized>(
+        &mut self,
+        image: u64,
+        values: &V,
+        channels: &[ChannelMoments],
+    ) -> Result<(), NumericsError> {
+        self.check_image(image, channels.len())?;
         self.add(image, values);
+        if !channels.is_empty() {
+            self.add_channels(image, channels);
+        }
         Ok(())
     }
 
     fn add<V: Values + ?Sized>(&mut self, image: u64, values: &V) {
-        let summary = values.summary();
+        let summary = values.survey(&mut self.histogram);
         self.n += values.len();
         self.n_nan += summary.n_nan;
         self.n_inf += summary.n_inf;
@@ -172,18 +189,25 @@ impl TensorStats {
         self.images.insert(image, summary.range);
         if let Some(range) = summary.range {
             self.add_extremes(range, &summary, values);
-            self.histogram.add_counted(range.abs_max(), |exponent, counts| values.count_bins(exponent, counts));
         }
+    }
+
+    fn add_channels(&mut self, image: u64, channels: &[ChannelMoments]) {
+        self.channels.get_or_insert_with(|| ChannelStats::new(channels.len())).add(image, channels);
     }
 
     fn check_observation(&self, image: u64, layout: Option<ChannelLayout>, len: usize) -> Result<(), NumericsError> {
         if let Some(layout) = layout {
             layout.check(len)?;
         }
+        self.check_image(image, layout.map_or(0, |layout| layout.channels))
+    }
+
+    fn check_image(&self, image: u64, channels: usize) -> Result<(), NumericsError> {
         if self.images.contains_key(&image) {
             return Err(NumericsError::DuplicateImage { image });
         }
-        self.check_channels(layout.map_or(0, |layout| layout.channels))
+        self.check_channels(channels)
     }
 
     fn check_channels(&self, found: usize) -> Result<(), NumericsError> {

@@ -1,8 +1,9 @@
 //! Convolutions and products by packed weights.
 
+use super::window::plane_window;
 use super::{Context, Done, Inputs, applied, give_copy, in_blocks, residual};
 use crate::error::OpError;
-use crate::ops::window::{conv_shape, window_axes};
+use crate::ops::window::conv_shape;
 use crate::ready::ConvKernel;
 use crate::value::{Activations, Form, Value};
 use quantize_ir::op::Conv;
@@ -27,14 +28,14 @@ pub(super) fn conv(
     let narrow = matches!(kernel, ConvKernel::Dense(_));
     let x = in_blocks(value, attrs.layout, narrow, cx)?;
     let operand = x.activations();
-    let window = window(attrs, operand, weight_shape)?;
+    let window = plane_window(&attrs.window, &weight_shape[2..], &operand.shape)?;
     let lanes = cx.isa.lanes();
     let outputs = weight_shape[0];
     let shape = Shape::new(operand.shape.batch, outputs, window[0].output, window[1].output, lanes)?;
     let form = Form { rank: weight_shape.len(), layout: attrs.layout };
     let added = residual(inputs.addend, (&shape, form), cx)?;
     let (activation, finished) = applied(activation, inputs, added.is_some());
-    let mut y = cx.pool.take_blocks(shape.len());
+    let mut y = cx.pool.take_blocks(&shape)?;
     let addend = added.as_ref().map(|a| &*a.activations().data);
     let name = match kernel {
         ConvKernel::Dense(packed) => {
@@ -51,22 +52,6 @@ pub(super) fn conv(
     let depth: usize = weight_shape[1..].iter().product();
     let multiply_adds = (shape.batch * outputs * shape.positions()) as u64 * depth as u64;
     Ok(Done { multiply_adds, finished, ..Done::finished(Activations { shape, form, data: y }, name) })
-}
-
-fn window(attrs: &Conv, x: &Activations<f32>, weight_shape: &[usize]) -> Result<[Axis; 2], OpError> {
-    let kernel = &weight_shape[2..];
-    let space = [x.shape.height, x.shape.width];
-    let axes = window_axes(&attrs.window, kernel, &space[2 - kernel.len()..])?;
-    Ok(plane(&axes))
-}
-
-/// One or two axes as two.
-pub(crate) fn plane(axes: &[Axis]) -> [Axis; 2] {
-    match axes {
-        [v, h] => [*v, *h],
-        [h] => [Axis::UNIT, *h],
-        _ => [Axis::UNIT; 2],
-    }
 }
 
 /// Product with a packed matrix of `[depth, columns]`; the rows of the operand are its pixels.
@@ -87,9 +72,9 @@ pub(super) fn product(
     let lanes = cx.isa.lanes();
     let axis = Axis { input: rows, output: rows, ..Axis::UNIT };
     let (from, to) = (Shape::new(1, depth, 1, rows, lanes)?, Shape::new(1, columns, 1, rows, lanes)?);
-    let mut operand = cx.pool.take_blocks(from.len());
+    let mut operand = cx.pool.take_blocks(&from)?;
     blocked::from_channels_last(cx.isa, from, x, &mut operand)?;
-    let mut result = cx.pool.take_blocks(to.len());
+    let mut result = cx.pool.take_blocks(&to)?;
     let (activation, finished) = applied(activation, inputs, false);
     let view = Blocked { shape: from, data: &operand };
     kernel.run(view, [Axis::UNIT, axis], None, activation, &mut result, cx.pool.block_scratch())?;

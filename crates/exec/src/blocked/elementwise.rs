@@ -23,7 +23,7 @@ pub(super) fn activation(
 ) -> Result<Option<Done>, OpError> {
     match inputs.required(0)? {
         Value::Blocked(x) => {
-            let mut y = copy(x, cx);
+            let mut y = copy(x, cx)?;
             blocked::activate(cx.isa, activation, &mut y.data);
             Ok(Some(Done::finished(y, KERNEL)))
         }
@@ -33,10 +33,10 @@ pub(super) fn activation(
     }
 }
 
-fn copy(x: &Activations<f32>, cx: &mut Context<'_>) -> Activations<f32> {
-    let mut data = cx.pool.take_blocks(x.shape.len());
+fn copy(x: &Activations<f32>, cx: &mut Context<'_>) -> Result<Activations<f32>, OpError> {
+    let mut data = cx.pool.take_blocks(&x.shape)?;
     data.copy_from_slice(&x.data);
-    Activations { shape: x.shape, form: x.form, data }
+    Ok(Activations { shape: x.shape, form: x.form, data })
 }
 
 fn on_tensor(activation: Activation, x: &Tensor, cx: &mut Context<'_>) -> Result<Option<Done>, OpError> {
@@ -65,7 +65,7 @@ pub(super) fn affine(
     let Some(x) = x.filter(|x| x.shape.channels == affine.channels && x.shape.lanes == cx.isa.lanes()) else {
         return Ok(None);
     };
-    let mut y = cx.pool.take_blocks(x.shape.len());
+    let mut y = cx.pool.take_blocks(&x.shape)?;
     blocked::affine_channels(cx.isa, x.view(), &affine.scale, &affine.shift, activation, &mut y)?;
     Ok(Some(Done::finished(Activations { shape: x.shape, form: x.form, data: y }, KERNEL)))
 }
@@ -93,7 +93,7 @@ pub(super) fn binary(
         && x.shape == y.shape
         && x.form == y.form
     {
-        let mut out = cx.pool.take_blocks(x.shape.len());
+        let mut out = cx.pool.take_blocks(&x.shape)?;
         blocked::combine(cx.isa, op, &x.data, &y.data, activation, &mut out)?;
         return Ok(Some(Done::finished(Activations { shape: x.shape, form: x.form, data: out }, KERNEL)));
     }
@@ -119,7 +119,7 @@ fn combine_spread(
     activation: Activation,
     cx: &mut Context<'_>,
 ) -> Result<Done, OpError> {
-    let mut y = cx.pool.take_blocks(x.shape.len());
+    let mut y = cx.pool.take_blocks(&x.shape)?;
     match operand {
         Spread::Scalar(scalar) => {
             blocked::combine_scalar(cx.isa, op, &x.data, *scalar, reversed, activation, &mut y)?;
@@ -168,7 +168,7 @@ fn spread_tensor(x: &Activations<f32>, tensor: &Tensor, cx: &mut Context<'_>) ->
         return Ok(None);
     }
     let shape = Shape { batch: 1, height: 1, width: 1, ..x.shape };
-    let mut pixel = cx.pool.take_blocks(shape.len());
+    let mut pixel = cx.pool.take_blocks(&shape)?;
     blocked::to_blocked(cx.isa, shape, values, &mut pixel)?;
     Ok(Some(Spread::Pixel(pixel)))
 }

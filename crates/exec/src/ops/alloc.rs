@@ -4,6 +4,7 @@ use crate::error::OpError;
 use crate::pool::Pool;
 use quantize_ir::tensor::element_count;
 use quantize_ir::{DType, Element, Tensor, TensorData};
+use quantize_kernels::blocked::Shape;
 
 /// Largest number of elements a result may have.
 const MAX_ELEMENTS: usize = 1 << 31;
@@ -48,6 +49,14 @@ pub(crate) fn buffer<T: Element + Default>(shape: &[usize], pool: &mut Pool) -> 
     let len = admitted_len(shape, pool)?;
     let pooled = if T::DTYPE == DType::F32 { T::take(TensorData::F32(pool.take(len))) } else { None };
     Ok(pooled.unwrap_or_else(|| vec![T::default(); len]))
+}
+
+/// Checks that the activations of a shape, what fills up its last blocks included, may be allocated.
+///
+/// # Errors
+/// As [`admitted_len`].
+pub(crate) fn admit_blocks(shape: &Shape, pool: &Pool) -> Result<(), OpError> {
+    admitted_len(&[shape.batch, shape.blocks() * shape.lanes, shape.positions()], pool).map(|_| ())
 }
 
 /// The elements of `x` copied under another shape of the same element count.

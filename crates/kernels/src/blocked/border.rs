@@ -9,6 +9,11 @@ use crate::buffer::{Buffer, Number};
 use crate::geometry::Axis;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
+
+/// Elements of a band at most, and taps: with the windows of networks it is far smaller, and with absurd ones it must not be asked
+/// for.
+pub(crate) const LARGEST: usize = 1 << 26;
 
 /// Padded positions at the distance of the stride from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,38 +64,52 @@ impl Lines {
     }
 }
 
-/// What some rows of outputs read. All distances are in elements.
+/// Some rows of outputs, and what they read. All distances are in elements.
 #[derive(Clone, Debug)]
 pub(crate) struct Band {
+    outputs: Range<usize>,
+    layout: Rc<Layout>,
+}
+
+/// What all bands of a convolution share.
+#[derive(Debug)]
+struct Layout {
     window: [Axis; 2],
     lanes: usize,
-    outputs: Range<usize>,
+    /// Most rows of outputs of a band.
+    height: usize,
     rows: Lines,
     pixels: Lines,
     taps: Vec<usize>,
 }
 
+impl Layout {
+    fn new(window: &[Axis; 2], lanes: usize, height: usize, pixels: Lines) -> Option<Self> {
+        let rows = Lines::new(&window[0], height)?;
+        let row_taps = rows.taps.iter().map(|row| row * pixels.len * lanes);
+        let taps = row_taps.flat_map(|row| pixels.taps.iter().map(move |pixel| row + pixel * lanes)).collect();
+        Some(Self { window: *window, lanes, height, rows, pixels, taps })
+    }
+}
+
 impl Band {
     /// Bands for all output rows, each with at most `most` elements in `blocks` blocks or for at most two rows; `None` if
-    /// not even such a band can be addressed.
+    /// the window, or what one row reads, is larger than in any network.
     pub(crate) fn cut(window: &[Axis; 2], lanes: usize, blocks: usize, most: usize) -> Option<Vec<Self>> {
         let [vertical, horizontal] = window;
+        vertical.kernel.checked_mul(horizontal.kernel).filter(|taps| *taps <= LARGEST)?;
         let pixels = Lines::new(horizontal, horizontal.output)?;
         let row = pixels.len.checked_mul(lanes)?.checked_mul(blocks)?;
         let elements = |outputs: usize| Lines::new(vertical, outputs)?.len.checked_mul(row);
-        let mut height = vertical.output;
-        while height > 2 && elements(height).is_none_or(|n| n > most) {
+        let fits = |outputs: usize, most: usize| elements(outputs).is_some_and(|n| n <= most);
+        let mut height = vertical.output.max(1);
+        while height > 1 && !fits(height, if height > 2 { most } else { LARGEST }) {
             height = height.div_ceil(2);
         }
-        elements(height)?.checked_mul(size_of::<f32>()).filter(|n| *n <= isize::MAX as usize)?;
-        let ranges = split(vertical.output, vertical.output.div_ceil(height.max(1)));
-        let band = |outputs: Range<usize>| {
-            let rows = Lines::new(vertical, outputs.len())?;
-            let row_taps = rows.taps.iter().map(|row| row * pixels.len * lanes);
-            let taps = row_taps.flat_map(|row| pixels.taps.iter().map(move |pixel| row + pixel * lanes)).collect();
-            Some(Self { window: *window, lanes, outputs, rows, pixels: pixels.clone(), taps })
-        };
-        ranges.map(band).collect()
+        elements(height).filter(|n| *n <= LARGEST)?;
+        let layout = Rc::new(Layout::new(window, lanes, height, pixels)?);
+        let ranges = split(vertical.output, vertical.output.div_ceil(height));
+        Some(ranges.map(|outputs| Self { outputs, layout: layout.clone() }).collect())
     }
 
     /// The rows of outputs it is for.
@@ -100,34 +119,35 @@ impl Band {
 
     /// Between neighbouring rows, which vertically neighbouring outputs read.
     pub(crate) fn row_pitch(&self) -> usize {
-        self.pixels.len * self.lanes
+        self.layout.pixels.len * self.layout.lanes
     }
 
     /// Between the blocks.
     pub(crate) fn block_pitch(&self) -> usize {
-        self.rows.len * self.row_pitch()
+        self.layout.rows.len * self.row_pitch()
     }
 
     /// Offset of each tap from the pixel of an output, in the order of the weights.
     pub(crate) fn taps(&self) -> &[usize] {
-        &self.taps
+        &self.layout.taps
     }
 
     /// Copies what is read of `blocks` planes of an image; `border` stands for what lies outside.
     pub(crate) fn fill<T: Number>(&self, shape: &Shape, blocks: usize, planes: &[T], border: T, to: &mut Buffer<T>) {
-        let vertical = &self.window[0];
+        let Layout { window: [vertical, _], lanes, height, rows, .. } = &*self.layout;
         to.resize(blocks * self.block_pitch());
+        let spare = height - self.outputs.len();
         let mut rest = &mut to[..];
         for block in 0..blocks {
-            for line in &self.rows.lines {
-                for i in 0..line.len {
-                    let to;
-                    (to, rest) = rest.split_at_mut(self.row_pitch());
+            for line in &rows.lines {
+                let to;
+                (to, rest) = rest.split_at_mut(line.len * self.row_pitch());
+                for (i, to) in to.chunks_exact_mut(self.row_pitch()).take(line.len - spare).enumerate() {
                     let padded = line.first + (self.outputs.start + i) * vertical.stride;
                     match padded.checked_sub(vertical.pad_begin).filter(|row| *row < shape.height) {
                         Some(row) => {
-                            let start = block * shape.plane() + row * shape.width * self.lanes;
-                            self.fill_row(&planes[start..][..shape.width * self.lanes], border, to);
+                            let start = block * shape.plane() + row * shape.width * lanes;
+                            self.layout.fill_row(&planes[start..][..shape.width * lanes], border, to);
                         }
                         None => to.fill(border),
                     }
@@ -135,7 +155,9 @@ impl Band {
             }
         }
     }
+}
 
+impl Layout {
     fn fill_row<T: Number>(&self, x: &[T], border: T, mut to: &mut [T]) {
         let (axis, lanes) = (&self.window[1], self.lanes);
         for Line { first, len } in &self.pixels.lines {
@@ -182,7 +204,7 @@ fn copy_arrays<T: Number, const LANES: usize>(x: &[T], stride: usize, to: &mut [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::any_axis;
+    use crate::testing::{any_axis, noise, tap_input};
     use proptest::prelude::*;
 
     #[test]
@@ -203,7 +225,47 @@ mod tests {
         }
     }
 
+    #[test]
+    fn bands_that_no_network_needs_are_refused() {
+        let axis = |kernel, output| Axis { kernel, output, ..Axis::UNIT };
+        let heights = |window, blocks, most| {
+            let bands = Band::cut(&window, 1, blocks, most)?;
+            Some(bands.iter().map(|band| band.outputs().len()).collect::<Vec<_>>())
+        };
+        assert_eq!(heights([axis(1, 5), axis(1, 8)], 1, 24), Some(vec![2, 3]));
+        assert_eq!(heights([axis(1, 3), axis(1, 8)], 1, 0), Some(vec![1, 2]));
+        assert_eq!(heights([axis(1, 2), axis(1, LARGEST)], 1, 0), Some(vec![1, 1]));
+        assert_eq!(heights([axis(1, 2), axis(1, LARGEST + 1)], 1, usize::MAX), None);
+        assert_eq!(heights([axis(3, 1), axis(1, LARGEST / 2)], 1, usize::MAX), None);
+        assert_eq!(heights([axis(1, 1), axis(1, LARGEST / 2)], 3, usize::MAX), None);
+        assert_eq!(heights([axis(1 << 20, 1), axis(1 << 20, 1)], 0, usize::MAX), None);
+    }
+
     proptest! {
+        #[test]
+        fn every_tap_of_every_band_finds_its_input(
+            window in [any_axis(), any_axis()], lanes in 1usize..3, blocks in 1usize..3, most in 0usize..400, seed: u64,
+        ) {
+            let [vertical, horizontal] = window;
+            let shape = Shape::new(1, blocks * lanes, vertical.input, horizontal.input, lanes).unwrap();
+            let (planes, mut band_data) = (noise(seed, shape.len()), Buffer::default());
+            for band in Band::cut(&window, lanes, blocks, most).unwrap() {
+                band.fill(&shape, blocks, &planes, 9.0, &mut band_data);
+                for block in 0..blocks {
+                    for (row, column) in band.outputs().clone().flat_map(|r| (0..horizontal.output).map(move |c| (r, c))) {
+                        let pixel = (row - band.outputs().start) * band.row_pitch() + column * lanes;
+                        for (tap, offset) in band.taps().iter().enumerate() {
+                            let found = &band_data[block * band.block_pitch() + pixel + offset..][..lanes];
+                            match tap_input(&window, row * horizontal.output + column, tap) {
+                                Some(at) => prop_assert_eq!(found, &planes[block * shape.plane() + at * lanes..][..lanes]),
+                                None => prop_assert!(found.iter().all(|x| *x == 9.0)),
+                            }
+                        }
+                    }
+                }
+            }
+        }
+
         #[test]
         fn neighbouring_outputs_read_neighbouring_positions(axis in any_axis()) {
             let lines = Lines::new(&axis, axis.output).unwrap();

@@ -1,5 +1,6 @@
 //! Channels joined and cut out, also where they begin in the middle of a block.
 
+use super::layout::copy_pixels;
 use super::{Blocked, Shape};
 use crate::buffer::Number;
 use crate::error::{KernelError, check_len};
@@ -84,25 +85,16 @@ impl Copy {
     }
 }
 
-/// Copies `run` lanes of every pixel. Most numbers of channels are multiples of 4, and copies of known length are no
-/// calls.
+/// Copies `run` lanes of every pixel. Most numbers of channels are multiples of 4.
 fn copy_run<T: Number>(lanes: usize, (x, y): (&[T], &mut [T]), run: usize) {
     match run {
-        4 => copy_lanes::<T, 4>(lanes, x, y),
-        8 => copy_lanes::<T, 8>(lanes, x, y),
-        12 => copy_lanes::<T, 12>(lanes, x, y),
+        4 => copy_pixels::<T, 4>(x, lanes, y, lanes),
+        8 => copy_pixels::<T, 8>(x, lanes, y, lanes),
+        12 => copy_pixels::<T, 12>(x, lanes, y, lanes),
         _ => {
             for (y, x) in y.chunks_mut(lanes).zip(x.chunks(lanes)) {
                 y.iter_mut().zip(x).take(run).for_each(|(y, x)| *y = *x);
             }
-        }
-    }
-}
-
-fn copy_lanes<T: Number, const N: usize>(lanes: usize, x: &[T], y: &mut [T]) {
-    for (y, x) in y.chunks_mut(lanes).zip(x.chunks(lanes)) {
-        if let (Some(y), Some(x)) = (y.first_chunk_mut::<N>(), x.first_chunk::<N>()) {
-            *y = *x;
         }
     }
 }

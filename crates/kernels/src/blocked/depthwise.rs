@@ -16,6 +16,12 @@ use std::ops::Range;
 /// Pixels of a tile at most.
 const PIXELS: usize = 8;
 
+/// Taps of a row at most, for tiles.
+const MOST_TAPS: usize = 5;
+
+/// Inputs under a row of taps of a tile at most: of eight pixels two apart, with five taps.
+const MOST_INPUTS: usize = (PIXELS - 1) * 2 + MOST_TAPS;
+
 /// A depthwise convolution with its weights packed, once for any number of threads.
 #[derive(Debug)]
 pub struct PackedDepthwise {
@@ -76,10 +82,12 @@ impl PackedDepthwise {
             return Ok(());
         }
         let (blocks, taps) = (shape.blocks(), self.filter.taps());
+        let reach = Reach::new(&window);
         for (plane, y) in y.chunks_exact_mut(shape.plane()).enumerate() {
             let block = plane % blocks;
             self.isa.run_float(Plane {
                 window,
+                reach: &reach,
                 x: &x.data[plane * x.shape.plane()..][..x.shape.plane()],
                 weight: &self.weight[block * taps * lanes..][..taps * lanes],
                 bias: &self.bias[block * lanes..][..lanes],
@@ -96,12 +104,35 @@ impl PackedDepthwise {
 /// One block of one image.
 struct Plane<'a> {
     window: [Axis; 2],
+    reach: &'a Reach,
     x: &'a [f32],
     weight: &'a [f32],
     bias: &'a [f32],
     residual: Option<&'a [f32]>,
     limits: (f32, f32),
     y: &'a mut [f32],
+}
+
+/// Which taps lie inside the input.
+struct Reach {
+    /// Of each output row.
+    rows: Vec<Range<usize>>,
+    /// Outputs of a row with all taps inside.
+    inner: Range<usize>,
+    /// The other outputs of a row.
+    edges: Vec<(usize, Range<usize>)>,
+}
+
+impl Reach {
+    fn new([vertical, horizontal]: &[Axis; 2]) -> Self {
+        let inner = horizontal.all_inside();
+        let edges = (0..inner.start).chain(inner.end..horizontal.output);
+        Self {
+            rows: (0..vertical.output).map(|row| vertical.taps_inside(row)).collect(),
+            edges: edges.map(|column| (column, horizontal.taps_inside(column))).collect(),
+            inner,
+        }
+    }
 }
 
 /// Some pixels of an output row, and the taps that read them.
@@ -117,79 +148,148 @@ impl Kernel for Plane<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
-        let [v, h] = self.window;
-        let inner = h.all_inside();
-        let parts = inner.len().div_ceil(PIXELS);
-        for row in 0..v.output {
-            let vertical = v.taps_inside(row);
-            for column in (0..inner.start).chain(inner.end..h.output) {
-                let horizontal = h.taps_inside(column);
-                let span = Span { row, pixels: column..column + 1, vertical: vertical.clone(), horizontal };
-                self.span::<S, 1, 1>(s, span);
-            }
-            for part in split(inner.len(), parts) {
-                let pixels = inner.start + part.start..inner.start + part.end;
-                let span = Span { row, pixels, vertical: vertical.clone(), horizontal: 0..h.kernel };
-                match h.stride {
-                    1 => self.tile::<S, 1>(s, span),
-                    2 => self.tile::<S, 2>(s, span),
-                    _ => self.one_by_one(s, span),
-                }
-            }
+        let h = self.window[1];
+        match (h.dilation, h.stride, h.kernel) {
+            (1, 1, 3) => self.rows::<S, 1, 3>(s),
+            (1, 1, 5) => self.rows::<S, 1, 5>(s),
+            (1, 2, 3) => self.rows::<S, 2, 3>(s),
+            (1, 2, 5) => self.rows::<S, 2, 5>(s),
+            _ => self.rows::<S, 0, 0>(s),
         }
     }
 }
 
 impl Plane<'_> {
+    /// All rows. `STRIDE` and `TAPS` are those along a row, or 0 if nothing is known of them.
     #[inline(always)]
-    fn tile<S: Simd, const STRIDE: usize>(&mut self, s: S, span: Span) {
-        match span.pixels.len() {
-            1 => self.span::<S, STRIDE, 1>(s, span),
-            2 => self.span::<S, STRIDE, 2>(s, span),
-            3 => self.span::<S, STRIDE, 3>(s, span),
-            4 => self.span::<S, STRIDE, 4>(s, span),
-            5 => self.span::<S, STRIDE, 5>(s, span),
-            6 => self.span::<S, STRIDE, 6>(s, span),
-            7 => self.span::<S, STRIDE, 7>(s, span),
-            _ => self.span::<S, STRIDE, PIXELS>(s, span),
+    fn rows<S: Simd, const STRIDE: usize, const TAPS: usize>(&mut self, s: S) {
+        let (reach, h) = (self.reach, self.window[1]);
+        let inner = reach.inner.clone();
+        let parts = inner.len().div_ceil(PIXELS);
+        for (row, vertical) in reach.rows.iter().enumerate() {
+            for (column, horizontal) in &reach.edges {
+                let (vertical, horizontal) = (vertical.clone(), horizontal.clone());
+                self.general::<S, 1>(s, &Span { row, pixels: *column..*column + 1, vertical, horizontal });
+            }
+            for part in split(inner.len(), parts) {
+                let pixels = inner.start + part.start..inner.start + part.end;
+                let span = Span { row, pixels, vertical: vertical.clone(), horizontal: 0..h.kernel };
+                if TAPS > 0 {
+                    self.tile::<S, STRIDE, TAPS>(s, span);
+                } else {
+                    self.pixels(s, span);
+                }
+            }
         }
     }
 
+    /// Pixels with any stride and dilation.
     #[inline(always)]
-    fn one_by_one<S: Simd>(&mut self, s: S, span: Span) {
-        for column in span.pixels {
-            let (vertical, horizontal) = (span.vertical.clone(), span.horizontal.clone());
-            self.span::<S, 1, 1>(s, Span { row: span.row, pixels: column..column + 1, vertical, horizontal });
+    fn pixels<S: Simd>(&mut self, s: S, mut span: Span) {
+        while span.pixels.len() >= PIXELS / 2 {
+            self.general::<S, { PIXELS / 2 }>(s, &span);
+            span.pixels.start += PIXELS / 2;
+        }
+        while !span.pixels.is_empty() {
+            self.general::<S, 1>(s, &span);
+            span.pixels.start += 1;
         }
     }
 
-    /// `P` pixels, whose taps all lie inside the input.
+    /// The first `P` pixels of a span, whose taps all lie inside the input.
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn span<S: Simd, const STRIDE: usize, const P: usize>(&mut self, s: S, span: Span) {
+    fn general<S: Simd, const P: usize>(&mut self, s: S, span: &Span) {
         let [v, h] = self.window;
-        let first = span.pixels.start;
-        let (lo, hi) = (s.splat(self.limits.0), s.splat(self.limits.1));
-        let at = (span.row * h.output + first) * S::LANES;
-        assert!(at + P * S::LANES <= self.y.len() && self.residual.is_none_or(|r| r.len() == self.y.len()));
-        assert!(self.bias.len() >= S::LANES && self.weight.len() >= v.kernel * h.kernel * S::LANES);
-        // SAFETY: for the taps of the span, rows and columns of all its pixels lie inside the input plane, which has
-        // `input` rows of `input` pixels; the lengths of everything else have just been checked.
+        let at = self.checked(s, span, P);
+        // SAFETY: for the taps of the span, rows and columns of its pixels lie inside the input plane, which has
+        // `input` rows of `input` pixels; `checked` compared the lengths of everything else.
+        unsafe {
+            let mut sums = [s.load(self.bias.as_ptr()); P];
+            for i in span.vertical.clone() {
+                let row = span.row * v.stride + i * v.dilation - v.pad_begin;
+                for j in span.horizontal.clone() {
+                    let column = span.pixels.start * h.stride + j * h.dilation - h.pad_begin;
+                    let weight = s.load(self.weight.as_ptr().add((i * h.kernel + j) * S::LANES));
+                    let x = self.x.as_ptr().add((row * h.input + column) * S::LANES);
+                    for p in 0..P {
+                        sums[p] = s.mul_add(s.load(x.add(p * h.stride * S::LANES)), weight, sums[p]);
+                    }
+                }
+            }
+            self.write(s, at, &sums);
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const STRIDE: usize, const TAPS: usize>(&mut self, s: S, span: Span) {
+        match span.pixels.len() {
+            1 => self.span::<S, STRIDE, TAPS, 1>(s, span),
+            2 => self.span::<S, STRIDE, TAPS, 2>(s, span),
+            3 => self.span::<S, STRIDE, TAPS, 3>(s, span),
+            4 => self.span::<S, STRIDE, TAPS, 4>(s, span),
+            5 => self.span::<S, STRIDE, TAPS, 5>(s, span),
+            6 => self.span::<S, STRIDE, TAPS, 6>(s, span),
+            7 => self.span::<S, STRIDE, TAPS, 7>(s, span),
+            _ => self.span::<S, STRIDE, TAPS, PIXELS>(s, span),
+        }
+    }
+
+    /// `P` pixels with all `TAPS` taps of a row, which all lie inside the input: each input is loaded once for a row of
+    /// taps.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    fn span<S: Simd, const STRIDE: usize, const TAPS: usize, const P: usize>(&mut self, s: S, span: Span) {
+        let [v, h] = self.window;
+        let at = self.checked(s, &span, P);
+        let column = span.pixels.start * STRIDE - h.pad_begin;
+        // SAFETY: as for `general`.
         unsafe {
             let mut sums = [s.load(self.bias.as_ptr()); P];
             for i in span.vertical {
                 let row = span.row * v.stride + i * v.dilation - v.pad_begin;
-                for j in span.horizontal.clone() {
-                    let column = first * h.stride + j * h.dilation - h.pad_begin;
-                    let weight = s.load(self.weight.as_ptr().add((i * h.kernel + j) * S::LANES));
-                    let x = self.x.as_ptr().add((row * h.input + column) * S::LANES);
+                let x = self.x.as_ptr().add((row * h.input + column) * S::LANES);
+                let weight = self.weight.as_ptr().add(i * TAPS * S::LANES);
+                let mut weights = [s.splat(0.0); MOST_TAPS];
+                for j in 0..TAPS {
+                    weights[j] = s.load(weight.add(j * S::LANES));
+                }
+                let mut inputs = [s.splat(0.0); MOST_INPUTS];
+                for q in 0..(P - 1) * STRIDE + TAPS {
+                    inputs[q] = s.load(x.add(q * S::LANES));
+                }
+                for j in 0..TAPS {
                     for p in 0..P {
-                        sums[p] = s.mul_add(s.load(x.add(p * STRIDE * S::LANES)), weight, sums[p]);
+                        sums[p] = s.mul_add(inputs[p * STRIDE + j], weights[j], sums[p]);
                     }
                 }
             }
-            for p in 0..P {
-                let at = at + p * S::LANES;
+            self.write(s, at, &sums);
+        }
+    }
+
+    /// Where the span's `pixels` pixels are in the result, which has them; so have the other operands.
+    #[inline(always)]
+    fn checked<S: Simd>(&self, _: S, span: &Span, pixels: usize) -> usize {
+        let [v, h] = self.window;
+        let at = (span.row * h.output + span.pixels.start) * S::LANES;
+        assert!(at + pixels * S::LANES <= self.y.len() && self.residual.is_none_or(|r| r.len() == self.y.len()));
+        assert!(self.bias.len() >= S::LANES && self.weight.len() >= v.kernel * h.kernel * S::LANES);
+        at
+    }
+
+    /// Adds the residual to sums, cuts them to the limits and writes them.
+    ///
+    /// # Safety
+    /// The result, and what is added to it, have these pixels from element `at` on.
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    unsafe fn write<S: Simd, const P: usize>(&mut self, s: S, at: usize, sums: &[S::F32; P]) {
+        let (lo, hi) = (s.splat(self.limits.0), s.splat(self.limits.1));
+        for p in 0..P {
+            let at = at + p * S::LANES;
+            // SAFETY: the caller's.
+            unsafe {
                 let sum = match self.residual {
                     Some(residual) => s.add(sums[p], s.load(residual.as_ptr().add(at))),
                     None => sums[p],
@@ -201,81 +301,4 @@ impl Plane<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::blocked::{Shape, activate, to_blocked, to_planes};
-    use crate::testing::{any_axis, noise, tap_input};
-    use proptest::prelude::*;
-
-    fn check(isa: Isa, batch: usize, channels: usize, window: [Axis; 2], activation: Activation, seed: u64) {
-        let [v, h] = window;
-        let filter = Filter {
-            in_channels: channels,
-            out_channels: channels,
-            group: channels,
-            kernel: window.map(|a| a.kernel),
-            stride: window.map(|a| a.stride),
-            dilation: window.map(|a| a.dilation),
-        };
-        let (inputs, outputs, taps) = (v.input * h.input, v.output * h.output, filter.taps());
-        let (x, weight) = (noise(seed, batch * channels * inputs), noise(seed + 1, channels * taps));
-        let (bias, residual) = (noise(seed + 2, channels), noise(seed + 3, batch * channels * outputs));
-        let shape = Shape::new(batch, channels, v.input, h.input, isa.lanes()).unwrap();
-        let result = Shape::new(batch, channels, v.output, h.output, isa.lanes()).unwrap();
-        let (mut blocks, mut added) = (vec![0.0; shape.len()], vec![0.0; result.len()]);
-        to_blocked(isa, shape, &x, &mut blocks).unwrap();
-        to_blocked(isa, result, &residual, &mut added).unwrap();
-        let packed = PackedDepthwise::new(isa, &filter, &weight, Some(&bias)).unwrap();
-        let mut y = vec![f32::NAN; result.len()];
-        packed.run(Blocked { shape, data: &blocks }, window, Some(&added), activation, &mut y).unwrap();
-        let mut found = vec![0.0; residual.len()];
-        to_planes(isa, Blocked { shape: result, data: &y }, &mut found).unwrap();
-        for (i, found) in found.iter().enumerate() {
-            let (plane, position) = (i / outputs, i % outputs);
-            let c = plane % channels;
-            let term = |tap| {
-                let x = tap_input(&window, position, tap).map_or(0.0, |at| x[plane * inputs + at]);
-                f64::from(weight[c * taps + tap]) * f64::from(x)
-            };
-            let sum: f64 = (0..taps).map(term).sum();
-            let mut expected = [(sum + f64::from(bias[c]) + f64::from(residual[i])) as f32];
-            activate(Isa::best_from("scalar"), activation, &mut expected);
-            let close = (found - expected[0]).abs() <= 2e-7 * (taps as f32 + 4.0);
-            assert!(close, "{} {window:?} {channels}: {found} instead of {}", isa.name(), expected[0]);
-        }
-    }
-
-    #[test]
-    fn typical_layers() {
-        for (input, kernel, stride) in [(19, 3, 1), (20, 3, 2), (23, 5, 2), (14, 5, 1), (7, 7, 1), (9, 3, 3), (2, 5, 1)]
-        {
-            let pad = kernel / 2;
-            let output = (input + 2 * pad - kernel) / stride + 1;
-            let axis = Axis { input, kernel, stride, dilation: 1, pad_begin: pad, pad_end: pad, output };
-            for isa in Isa::all() {
-                check(isa, 2, 21, [axis; 2], Activation::Clamp { lo: 0.0, hi: 6.0 }, 1);
-            }
-        }
-    }
-
-    #[test]
-    fn other_filters_are_refused() {
-        let ones = [1; 2];
-        let filter = Filter { in_channels: 4, out_channels: 8, group: 4, kernel: ones, stride: ones, dilation: ones };
-        assert!(PackedDepthwise::new(Isa::active(), &filter, &[0.0; 8], None).is_err());
-        let filter = Filter { out_channels: 4, ..filter };
-        assert!(PackedDepthwise::new(Isa::active(), &filter, &[0.0; 3], None).is_err());
-        assert!(PackedDepthwise::new(Isa::active(), &filter, &[0.0; 4], Some(&[0.0; 3])).is_err());
-        assert!(PackedDepthwise::new(Isa::active(), &filter, &[0.0; 4], None).is_ok());
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1000))]
-        #[test]
-        fn depthwise_convolutions_match_the_definition(
-            batch in 1usize..3, channels in 1usize..40, window in [any_axis(), any_axis()], seed: u64,
-        ) {
-            Isa::all().for_each(|isa| check(isa, batch, channels, window, Activation::HardSwish, seed));
-        }
-    }
-}
+mod tests;

@@ -57,6 +57,20 @@ fn present(shape: &Shape, block: usize) -> usize {
 /// Pixels whose lanes are gathered at a time: the planes' lines stay in the first-level cache.
 const PIXELS: usize = 64;
 
+/// Pixels and lanes that are exchanged in registers; every number of lanes in use is a multiple of it.
+const SQUARE: usize = 4;
+
+#[inline(always)]
+fn transpose<T: Copy>(x: [[T; SQUARE]; SQUARE]) -> [[T; SQUARE]; SQUARE] {
+    let mut y = x;
+    for i in 0..SQUARE {
+        for j in 0..SQUARE {
+            y[i][j] = x[j][i];
+        }
+    }
+    y
+}
+
 struct ToBlocked<'a, T> {
     shape: Shape,
     x: &'a [T],
@@ -79,21 +93,53 @@ impl<T: Number> Kernel for ToBlocked<'_, T> {
                 let count = present(&shape, block);
                 let x = &x[block * lanes * positions..][..count * positions];
                 for (part, y) in y.chunks_mut(PIXELS * lanes).enumerate() {
-                    let start = part * PIXELS;
-                    for lane in 0..lanes {
-                        if lane < count {
-                            let from = &x[lane * positions + start..][..y.len() / lanes];
-                            for (to, from) in y[lane..].iter_mut().step_by(lanes).zip(from) {
-                                *to = *from;
-                            }
-                        } else {
-                            for to in y[lane..].iter_mut().step_by(lanes) {
-                                *to = T::default();
-                            }
-                        }
-                    }
+                    let plane = |lane: usize| (lane < count).then(|| &x[lane * positions + part * PIXELS..]);
+                    gather(plane, y, lanes);
                 }
             }
+        }
+    }
+}
+
+/// Fills the lanes of some pixels from planes, or with zeros where there is none.
+#[inline(always)]
+fn gather<'a, T: Number>(plane: impl Fn(usize) -> Option<&'a [T]>, y: &mut [T], lanes: usize) {
+    let zeros = [T::default(); PIXELS];
+    let pixels = y.len() / lanes;
+    let squares = lanes / SQUARE * SQUARE;
+    for lane in (0..squares).step_by(SQUARE) {
+        let mut planes = [&zeros[..pixels]; SQUARE];
+        for i in 0..SQUARE {
+            if let Some(x) = plane(lane + i) {
+                planes[i] = &x[..pixels];
+            }
+        }
+        gather_square(planes, &mut y[lane..], lanes);
+    }
+    for lane in squares..lanes {
+        let x = plane(lane).unwrap_or(&zeros);
+        y[lane..].iter_mut().step_by(lanes).zip(x).for_each(|(to, from)| *to = *from);
+    }
+}
+
+/// Writes the first lanes of pixels from planes.
+#[inline(always)]
+fn gather_square<T: Number>(planes: [&[T]; SQUARE], y: &mut [T], lanes: usize) {
+    let pixels = planes[0].len();
+    let squares = pixels / SQUARE * SQUARE;
+    for p in (0..squares).step_by(SQUARE) {
+        let mut square = [[T::default(); SQUARE]; SQUARE];
+        for lane in 0..SQUARE {
+            square[lane].copy_from_slice(&planes[lane][p..][..SQUARE]);
+        }
+        let square = transpose(square);
+        for i in 0..SQUARE {
+            y[(p + i) * lanes..][..SQUARE].copy_from_slice(&square[i]);
+        }
+    }
+    for p in squares..pixels {
+        for lane in 0..SQUARE {
+            y[p * lanes + lane] = planes[lane][p];
         }
     }
 }
@@ -119,15 +165,50 @@ impl<T: Number> Kernel for ToPlanes<'_, T> {
                 let count = present(&shape, block);
                 let y = &mut y[block * lanes * positions..][..count * positions];
                 for (part, x) in x.chunks(PIXELS * lanes).enumerate() {
-                    let start = part * PIXELS;
-                    for lane in 0..count {
-                        let to = &mut y[lane * positions + start..][..x.len() / lanes];
-                        for (to, from) in to.iter_mut().zip(x[lane..].iter().step_by(lanes)) {
-                            *to = *from;
-                        }
+                    let y = &mut y[part * PIXELS..];
+                    let mut lane = 0;
+                    while lane + SQUARE <= count {
+                        scatter_square(&x[lane..], lanes, &mut y[lane * positions..], positions);
+                        lane += SQUARE;
+                    }
+                    for lane in lane..count {
+                        let from = x[lane..].iter().step_by(lanes);
+                        y[lane * positions..].iter_mut().zip(from).for_each(|(to, from)| *to = *from);
                     }
                 }
             }
+        }
+    }
+}
+
+/// Writes planes that are `positions` apart from the first lanes of pixels.
+#[inline(always)]
+fn scatter_square<T: Number>(x: &[T], lanes: usize, y: &mut [T], positions: usize) {
+    let pixels = x.len().div_ceil(lanes);
+    let squares = pixels / SQUARE * SQUARE;
+    for p in (0..squares).step_by(SQUARE) {
+        let mut square = [[T::default(); SQUARE]; SQUARE];
+        for i in 0..SQUARE {
+            square[i].copy_from_slice(&x[(p + i) * lanes..][..SQUARE]);
+        }
+        let square = transpose(square);
+        for lane in 0..SQUARE {
+            y[lane * positions + p..][..SQUARE].copy_from_slice(&square[lane]);
+        }
+    }
+    for p in squares..pixels {
+        for lane in 0..SQUARE {
+            y[lane * positions + p] = x[p * lanes + lane];
+        }
+    }
+}
+
+/// Copies the first `N` elements of all pixels: a copy of known length is no call.
+#[inline(always)]
+pub(super) fn copy_pixels<T: Number, const N: usize>(x: &[T], x_step: usize, y: &mut [T], y_step: usize) {
+    for (to, from) in y.chunks_mut(y_step).zip(x.chunks(x_step)) {
+        if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk::<N>()) {
+            *to = *from;
         }
     }
 }
@@ -152,12 +233,32 @@ impl<T: Number> Kernel for FromPixels<'_, T> {
         for (x, y) in images {
             for (block, y) in y.chunks_exact_mut(shape.plane()).enumerate() {
                 let count = present(&shape, block);
-                for (to, from) in y.chunks_exact_mut(lanes).zip(x.chunks_exact(shape.channels)) {
-                    to[..count].copy_from_slice(&from[block * lanes..][..count]);
-                    to[count..].fill(T::default());
+                let x = &x[block * lanes..];
+                match (count, lanes) {
+                    (3, 4) => widen_pixels::<T, 3, 4>(x, shape.channels, y),
+                    (4, 4) => widen_pixels::<T, 4, 4>(x, shape.channels, y),
+                    (8, 8) => widen_pixels::<T, 8, 8>(x, shape.channels, y),
+                    (16, 16) => widen_pixels::<T, 16, 16>(x, shape.channels, y),
+                    _ => {
+                        for (to, from) in y.chunks_exact_mut(lanes).zip(x.chunks(shape.channels)) {
+                            to[..count].copy_from_slice(&from[..count]);
+                            to[count..].fill(T::default());
+                        }
+                    }
                 }
             }
         }
+    }
+}
+
+/// Copies the first `N` elements of all pixels into blocks of as many or more lanes.
+#[inline(always)]
+fn widen_pixels<T: Number, const N: usize, const LANES: usize>(x: &[T], x_step: usize, y: &mut [T]) {
+    let (y, _) = y.as_chunks_mut::<LANES>();
+    for (to, from) in y.iter_mut().zip(x.chunks(x_step)) {
+        let mut pixel = [T::default(); LANES];
+        pixel[..N].copy_from_slice(&from[..N]);
+        *to = pixel;
     }
 }
 
@@ -180,8 +281,16 @@ impl<T: Number> Kernel for ToPixels<'_, T> {
         for (x, y) in images {
             for (block, x) in x.chunks_exact(shape.plane()).enumerate() {
                 let count = present(&shape, block);
-                for (to, from) in y.chunks_exact_mut(shape.channels).zip(x.chunks_exact(lanes)) {
-                    to[block * lanes..][..count].copy_from_slice(&from[..count]);
+                match count {
+                    3 => copy_pixels::<T, 3>(x, lanes, &mut y[block * lanes..], shape.channels),
+                    4 => copy_pixels::<T, 4>(x, lanes, &mut y[block * lanes..], shape.channels),
+                    8 => copy_pixels::<T, 8>(x, lanes, &mut y[block * lanes..], shape.channels),
+                    16 => copy_pixels::<T, 16>(x, lanes, &mut y[block * lanes..], shape.channels),
+                    _ => {
+                        for (to, from) in y.chunks_exact_mut(shape.channels).zip(x.chunks_exact(lanes)) {
+                            to[block * lanes..][..count].copy_from_slice(&from[..count]);
+                        }
+                    }
                 }
             }
         }
@@ -189,55 +298,4 @@ impl<T: Number> Kernel for ToPixels<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::noise;
-    use proptest::prelude::*;
-
-    fn place(s: &Shape, n: usize, c: usize, p: usize) -> usize {
-        n * s.image() + c / s.lanes * s.plane() + p * s.lanes + c % s.lanes
-    }
-
-    fn shapes() -> impl Strategy<Value = (usize, usize, usize, usize)> {
-        (0usize..3, 0usize..40, 0usize..12, 0usize..20)
-    }
-
-    proptest! {
-        #[test]
-        fn there_and_back_is_the_same((batch, channels, height, width) in shapes(), seed: u64) {
-            for isa in Isa::all() {
-                for lanes in [4, isa.lanes()] {
-                    let shape = Shape::new(batch, channels, height, width, lanes).unwrap();
-                    let x = noise(seed, batch * channels * height * width);
-                    let (mut planes, mut pixels) = (vec![f32::NAN; shape.len()], vec![f32::NAN; shape.len()]);
-                    to_blocked(isa, shape, &x, &mut planes).unwrap();
-                    from_channels_last(isa, shape, &x, &mut pixels).unwrap();
-                    for (i, value) in x.iter().enumerate() {
-                        let (plane, p) = (i / shape.positions(), i % shape.positions());
-                        prop_assert_eq!(planes[place(&shape, plane / channels, plane % channels, p)], *value);
-                        let (pixel, c) = (i / channels, i % channels);
-                        let found = pixels[place(&shape, pixel / shape.positions(), c, pixel % shape.positions())];
-                        prop_assert_eq!(found, *value);
-                    }
-                    prop_assert_eq!(planes.iter().filter(|v| **v != 0.0).count(), x.iter().filter(|v| **v != 0.0).count());
-                    let mut back = vec![f32::NAN; x.len()];
-                    to_planes(isa, Blocked { shape, data: &planes }, &mut back).unwrap();
-                    prop_assert_eq!(&back, &x);
-                    to_channels_last(isa, Blocked { shape, data: &pixels }, &mut back).unwrap();
-                    prop_assert_eq!(&back, &x);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn wrong_lengths_are_refused() {
-        let isa = Isa::active();
-        let shape = Shape::new(1, 3, 2, 2, isa.lanes()).unwrap();
-        let (planes, mut blocks) = (vec![0f32; 12], vec![0f32; shape.len()]);
-        assert!(to_blocked(isa, shape, &planes[1..], &mut blocks).is_err());
-        assert!(from_channels_last(isa, shape, &planes, &mut blocks[1..]).is_err());
-        assert!(to_planes(isa, Blocked { shape, data: &blocks[1..] }, &mut [0.0; 12]).is_err());
-        assert!(to_channels_last(isa, Blocked { shape, data: &blocks }, &mut [0.0; 11]).is_err());
-    }
-}
+mod tests;

@@ -116,7 +116,7 @@ impl<S: Simd> AdditionVector<S> {
     #[inline(always)]
     fn real(self, s: S, bytes: S::I32) -> S::F32 {
         // Bytes added to the bits of 2²³ are added to the number, and taking it off again takes the origin off too.
-        s.sub(s.from_bits(s.add_i32(bytes, s.bits(s.splat(UNIT_STEP)))), self.origin)
+        s.sub(s.of_bits(s.add_i32(bytes, s.bits(s.splat(UNIT_STEP)))), self.origin)
     }
 }
 

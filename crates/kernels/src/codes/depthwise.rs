@@ -9,17 +9,13 @@ mod taps;
 
 use super::output::Output;
 use super::requantize::whole_vectors;
-use crate::blocked::{Band, Blocked, Filter, Shape};
+use crate::blocked::{Blocked, Filter, Shape};
 use crate::buffer::Buffer;
-use crate::error::KernelError;
+use crate::error::{KernelError, check_len};
 use crate::geometry::Axis;
 use crate::simd::Isa;
 use quads::Quads;
-use std::ops::Range;
 use taps::Taps;
-
-/// Bordered rows that stay in the cache while they are read, in bytes.
-const BAND: usize = 40 * 1024;
 
 /// A depthwise convolution of `u8` codes with its `i8` weights packed, once for any number of threads.
 #[derive(Debug)]
@@ -77,67 +73,67 @@ impl PackedCodesDepthwise {
         scratch: &mut Buffer<u8>,
     ) -> Result<(), KernelError> {
         let lanes = self.isa.lanes();
-        crate::error::check_len("lanes", lanes, x.shape.lanes)?;
+        check_len("lanes", lanes, x.shape.lanes)?;
         output.check(self.filter.out_channels)?;
         let shape = self.filter.result(&x.shape, x.data.len(), &window, lanes, output.len())?;
         if shape.is_empty() {
             return Ok(());
         }
-        let window = match &self.weights {
-            Weights::Quads(_) => Quads::window(&window),
-            Weights::Taps(_) => window,
-        };
-        let bands = Band::cut(&window, lanes, 1, BAND).ok_or(KernelError::TooLarge("bordered input"))?;
-        let plane = x.shape.plane();
-        for index in 0..shape.batch * shape.blocks() {
-            let x_plane = &x.data[index * plane..][..plane];
-            for band in &bands {
-                band.fill(&x.shape, 1, x_plane, x_zero_point, scratch);
-                let rows = Rows {
-                    band,
-                    x: scratch,
-                    rows: band.outputs().clone(),
-                    shape,
-                    plane: index,
-                    zero_point: x_zero_point,
-                    sums: &self.sums,
-                };
-                match &self.weights {
-                    Weights::Quads(quads) => quads.run(self.isa, &rows, &mut output),
-                    Weights::Taps(taps) => taps.run(self.isa, &rows, &mut output),
-                }
-            }
+        let job = Job { isa: self.isa, x, x_zero_point, window, shape, sums: &self.sums };
+        match &self.weights {
+            Weights::Quads(quads) => quads.run(&job, &mut output, scratch),
+            Weights::Taps(taps) => taps.run(&job, &mut output, scratch),
         }
-        Ok(())
     }
 }
 
-/// Some rows of one block of one image of the result, and the input they read.
-struct Rows<'a> {
-    band: &'a Band,
-    /// The band's rows.
-    x: &'a [u8],
-    /// Rows of the result.
-    rows: Range<usize>,
+/// One call.
+struct Job<'a> {
+    isa: Isa,
+    x: Blocked<'a, u8>,
+    x_zero_point: u8,
+    window: [Axis; 2],
     /// Shape of the result.
     shape: Shape,
-    /// Which of its planes it is.
-    plane: usize,
-    zero_point: u8,
     /// Sums of each channel's weights.
     sums: &'a [i32],
 }
 
-impl Rows<'_> {
-    /// Block of channels.
-    fn block(&self) -> usize {
-        self.plane % self.shape.blocks()
+impl<'a> Job<'a> {
+    /// Blocks of all images: one after the other, in the input as in the result.
+    fn planes(&self) -> usize {
+        self.shape.batch * self.shape.blocks()
     }
 
-    /// First element of row `row` of the result.
-    fn y(&self, row: usize) -> usize {
-        self.plane * self.shape.plane() + row * self.shape.width * self.shape.lanes
+    /// The input of a plane.
+    fn x(&self, plane: usize) -> &'a [u8] {
+        &self.x.data[plane * self.x.shape.plane()..][..self.x.shape.plane()]
     }
+
+    /// Block of channels of a plane.
+    fn block(&self, plane: usize) -> usize {
+        plane % self.shape.blocks()
+    }
+
+    /// First element of row `row` of a plane of the result.
+    fn y(&self, plane: usize, row: usize) -> usize {
+        plane * self.shape.plane() + row * self.shape.width * self.shape.lanes
+    }
+}
+
+/// Some rows of a plane of the result, and what they read.
+struct Rows<'a> {
+    /// Bordered rows of the input.
+    x: &'a [u8],
+    /// Between the rows of `x` under neighbouring rows of the result.
+    x_row: usize,
+    /// Block of channels.
+    block: usize,
+    /// Where the first row is in the result.
+    y: usize,
+    /// How many, and pixels of each.
+    height: usize,
+    width: usize,
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use super::requantize::{CodeRange, MOST_LANES};
 use crate::error::{KernelError, check_len};
 use crate::simd::{Isa, Kernel, Simd};
 
-/// Codes of real numbers: `y = round(x / scale) + zero point`, half to even, saturated to `range`. NaN becomes the lowest
-/// code, infinities the ends.
+/// Codes of real numbers: `y = round(x / scale) + zero point`, half to even, saturated to `range`. NaN becomes the
+/// lowest code, infinities the ends.
 ///
 /// That is ONNX's `QuantizeLinear` as ONNX Runtime computes it: a division, not a product with the reciprocal.
 ///

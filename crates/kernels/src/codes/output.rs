@@ -85,12 +85,14 @@ impl Sink<'_> {
     }
 
     /// The parameters, what is added, and the result, if it is codes rounded as floats.
+    // A closure would not be compiled for the instruction set.
+    #[allow(clippy::manual_map)]
     #[inline(always)]
     pub(super) fn float_codes<S: Simd>(&self, s: S, channel: usize) -> Option<FloatCodes<S>> {
         match *self {
-            Self::Codes { requantize, added, y } => match requantize.vector(s, channel) {
-                RequantizeVector::Float(requantize) => Some((requantize, vector_of(s, added), y)),
-                RequantizeVector::Fixed(_) => None,
+            Self::Codes { requantize, added, y } => match requantize.float_vector(s, channel) {
+                Some(requantize) => Some((requantize, vector_of(s, added), y)),
+                None => None,
             },
             Self::Reals { .. } => None,
         }

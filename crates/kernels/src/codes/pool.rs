@@ -17,8 +17,8 @@ use crate::simd::{Isa, Kernel, Simd};
 pub fn max_pool(isa: Isa, x: Blocked<'_, u8>, window: [Axis; 2], y: &mut [u8]) -> Result<(), KernelError> {
     check_windows(isa, &x, &window, y.len())?;
     let mut folded = Buffer::new(window[1].input * x.shape.lanes);
-    let rows = reaches(&window[0]);
-    isa.run_float(Maximum { x, window, rows, folded: &mut folded, y });
+    let (rows, columns) = (reaches(&window[0]), reaches(&window[1]));
+    isa.run_float(Maximum { x, window, rows, columns, folded: &mut folded, y });
     Ok(())
 }
 
@@ -56,8 +56,8 @@ impl Mean {
 /// counts, and a window of nothing is real 0.
 ///
 /// # Errors
-/// If the windows do not fit `x`, `x` is not in blocks of a vector's lanes, `y` has another length, sums may overflow 32
-/// bits, or the ratio of the scales is negative, NaN, or not below 2³¹.
+/// If the windows do not fit `x`, `x` is not in blocks of a vector's lanes, `y` has another length, sums may overflow
+/// 32 bits, or the ratio of the scales is negative, NaN, or not below 2³¹.
 pub fn average_pool(
     isa: Isa,
     x: Blocked<'_, u8>,
@@ -106,6 +106,7 @@ struct Maximum<'a> {
     x: Blocked<'a, u8>,
     window: [Axis; 2],
     rows: Vec<Reach>,
+    columns: Vec<Reach>,
     /// One row of the input, folded over the rows of a window.
     folded: &'a mut [u8],
     y: &'a mut [u8],
@@ -115,8 +116,8 @@ impl Kernel for Maximum<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        let Self { x, window: [v, h], rows, folded, y } = self;
+    fn run<S: Simd>(self, s: S) {
+        let Self { x, window: [v, h], rows, columns, folded, y } = self;
         let row_len = h.output * S::LANES;
         if y.is_empty() {
             return;
@@ -128,22 +129,10 @@ impl Kernel for Maximum<'_> {
                 for i in 0..reach.count {
                     larger(folded, &x[(reach.first + i * v.dilation) * folded.len()..]);
                 }
-                y.fill(0);
-                for tap in 0..h.kernel {
-                    let inside = h.inside(tap);
-                    if inside.is_empty() {
-                        continue;
-                    }
-                    let y = &mut y[inside.start * S::LANES..inside.end * S::LANES];
-                    let from = &folded[h.first_inside(tap) * S::LANES..];
-                    if h.stride == 1 {
-                        larger(y, from);
-                    } else {
-                        let pixels = from.chunks(h.stride * S::LANES);
-                        for (y, from) in y.chunks_exact_mut(S::LANES).zip(pixels) {
-                            larger(y, &from[..S::LANES]);
-                        }
-                    }
+                if h.stride == 1 {
+                    larger_neighbours(&h, folded, y);
+                } else {
+                    larger_pixels(s, &h, &columns, folded, y);
                 }
             }
         }
@@ -155,6 +144,36 @@ impl Kernel for Maximum<'_> {
 fn larger(codes: &mut [u8], others: &[u8]) {
     for (code, other) in codes.iter_mut().zip(others) {
         *code = (*code).max(*other);
+    }
+}
+
+/// Maxima of a folded row where windows are neighbours: each tap meets a run of them at once.
+#[inline(always)]
+fn larger_neighbours(h: &Axis, folded: &[u8], y: &mut [u8]) {
+    let lanes = y.len() / h.output;
+    y.fill(0);
+    for tap in 0..h.kernel {
+        let inside = h.inside(tap);
+        if !inside.is_empty() {
+            larger(&mut y[inside.start * lanes..inside.end * lanes], &folded[h.first_inside(tap) * lanes..]);
+        }
+    }
+}
+
+/// Maxima of a folded row, one window after the other.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn larger_pixels<S: Simd>(s: S, h: &Axis, columns: &[Reach], folded: &[u8], y: &mut [u8]) {
+    for (y, columns) in y.chunks_exact_mut(S::LANES).zip(columns) {
+        let mut result = s.splat_i32(0);
+        let mut at = columns.first * S::LANES;
+        for _ in 0..columns.count {
+            // SAFETY: the column is one of the input's, of which `folded` is a row.
+            result = s.max_i32(result, unsafe { s.load_u8(folded.as_ptr().add(at)) });
+            at += h.dilation * S::LANES;
+        }
+        // SAFETY: the chunk has `LANES` elements.
+        unsafe { s.store_low_bytes(y.as_mut_ptr(), result) };
     }
 }
 

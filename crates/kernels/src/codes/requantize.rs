@@ -103,6 +103,19 @@ impl Requantize {
         load_i32(s, &self.bias, channel)
     }
 
+    /// Parameters of the vector of channels from `channel`, if it rounds as floats.
+    ///
+    /// Not by way of [`RequantizeVector`], whose variants would share memory instead of having registers.
+    #[inline(always)]
+    pub(super) fn float_vector<S: Simd>(&self, s: S, channel: usize) -> Option<FloatVector<S>> {
+        match &self.multipliers {
+            Multipliers::Float(multipliers) => {
+                Some(FloatVector { multiplier: load(s, multipliers, channel), range: self.range.vector(s) })
+            }
+            Multipliers::Fixed { .. } => None,
+        }
+    }
+
     /// Parameters of the vector of channels from `channel`.
     #[inline(always)]
     pub(crate) fn vector<S: Simd>(&self, s: S, channel: usize) -> RequantizeVector<S> {

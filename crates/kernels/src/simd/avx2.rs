@@ -10,12 +10,32 @@ const LANES: usize = 8;
 pub(super) struct Avx2(());
 
 pub(super) fn available() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("popcnt")
 }
 
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "popcnt,avx2,fma")]
 pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx2(()))
+}
+
+/// The set bits of each byte, ascending, then zeros.
+static KEPT: [[u8; LANES]; 256] = kept();
+
+const fn kept() -> [[u8; LANES]; 256] {
+    let mut table = [[0; LANES]; 256];
+    let mut keep = 0;
+    while keep < 256 {
+        let (mut lane, mut count) = (0, 0);
+        while lane < LANES {
+            if keep >> lane & 1 == 1 {
+                table[keep][count] = lane as u8;
+                count += 1;
+            }
+            lane += 1;
+        }
+        keep += 1;
+    }
+    table
 }
 
 // SAFETY (of every block): the value `self` exists only where the processor has the instructions; pointers are as the
@@ -89,7 +109,7 @@ impl Simd for Avx2 {
         unsafe { _mm256_castps_si256(x) }
     }
     #[inline(always)]
-    fn from_bits(self, x: __m256i) -> __m256 {
+    fn of_bits(self, x: __m256i) -> __m256 {
         unsafe { _mm256_castsi256_ps(x) }
     }
 
@@ -122,42 +142,33 @@ impl Simd for Avx2 {
         unsafe { _mm256_max_epi32(a, b) }
     }
     #[inline(always)]
-    fn min_i32(self, a: __m256i, b: __m256i) -> __m256i {
-        unsafe { _mm256_min_epi32(a, b) }
-    }
-    #[inline(always)]
     fn shift_left<const N: u32>(self, x: __m256i) -> __m256i {
         unsafe { _mm256_sll_epi32(x, _mm_cvtsi32_si128(N as i32)) }
-    }
-    #[inline(always)]
-    fn shift_right<const N: u32>(self, x: __m256i) -> __m256i {
-        unsafe { _mm256_srl_epi32(x, _mm_cvtsi32_si128(N as i32)) }
     }
     #[inline(always)]
     fn and_i32(self, a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_and_si256(a, b) }
     }
     #[inline(always)]
-    fn xor_i32(self, a: __m256i, b: __m256i) -> __m256i {
-        unsafe { _mm256_xor_si256(a, b) }
+    fn floor_i32(self, x: __m256) -> __m256i {
+        unsafe { _mm256_cvtps_epi32(_mm256_floor_ps(x)) }
     }
     #[inline(always)]
-    fn truncate(self, x: __m256) -> __m256i {
-        unsafe { _mm256_cvttps_epi32(x) }
-    }
-    #[inline(always)]
-    unsafe fn store_where_normal(self, to: *mut i32, index: __m256i, x: __m256) -> usize {
-        let (mut indices, mut values) = ([0; LANES], [0.0; LANES]);
-        let mut len = 0;
+    fn normal(self, x: __m256) -> u32 {
+        // Without its sign, a float orders like its bits.
         unsafe {
-            self.store_i32(indices.as_mut_ptr(), index);
-            self.store(values.as_mut_ptr(), x);
-            for i in 0..LANES {
-                to.add(len).write(indices[i]);
-                len += usize::from(values[i].is_normal());
-            }
+            let magnitude = _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(i32::MAX));
+            let above = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(f32::MIN_POSITIVE.to_bits() as i32 - 1));
+            let below = _mm256_cmpgt_epi32(_mm256_set1_epi32(f32::INFINITY.to_bits() as i32), magnitude);
+            _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_and_si256(above, below))) as u32
         }
-        len
+    }
+    #[inline(always)]
+    unsafe fn store_kept(self, to: *mut i32, x: __m256i, keep: u32) {
+        unsafe {
+            let lanes = _mm_loadl_epi64(KEPT[keep as usize & 255].as_ptr().cast());
+            _mm256_storeu_si256(to.cast(), _mm256_permutevar8x32_epi32(x, _mm256_cvtepu8_epi32(lanes)));
+        }
     }
 
     #[inline(always)]
@@ -169,10 +180,14 @@ impl Simd for Avx2 {
         unsafe { _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())) }
     }
     #[inline(always)]
-    unsafe fn load_quads(self, from: *const u8) -> __m256i {
+    fn quad_order(self) -> __m256i {
+        // Were it known to the compiler, it would make one permutation of the two below, of many more instructions.
+        std::hint::black_box(unsafe { _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7) })
+    }
+    #[inline(always)]
+    unsafe fn load_quads(self, from: *const u8, squares: __m256i) -> __m256i {
         // Four bytes of every pixel side by side, then each such square of bytes transposed.
         unsafe {
-            let squares = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
             let transpose = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             let pixels = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(from.cast()), squares);
             _mm256_shuffle_epi8(pixels, _mm256_broadcastsi128_si256(transpose))

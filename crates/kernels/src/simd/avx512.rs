@@ -18,12 +18,12 @@ pub(super) fn available() -> bool {
         && super::avx2::available()
 }
 
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "popcnt,avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx512::<false>(()))
 }
 
-#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[target_feature(enable = "popcnt,avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn run_vnni<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx512::<true>(()))
 }
@@ -99,7 +99,7 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         unsafe { _mm512_castps_si512(x) }
     }
     #[inline(always)]
-    fn from_bits(self, x: __m512i) -> __m512 {
+    fn of_bits(self, x: __m512i) -> __m512 {
         unsafe { _mm512_castsi512_ps(x) }
     }
 
@@ -132,39 +132,27 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         unsafe { _mm512_max_epi32(a, b) }
     }
     #[inline(always)]
-    fn min_i32(self, a: __m512i, b: __m512i) -> __m512i {
-        unsafe { _mm512_min_epi32(a, b) }
-    }
-    #[inline(always)]
     fn shift_left<const N: u32>(self, x: __m512i) -> __m512i {
         unsafe { _mm512_slli_epi32::<N>(x) }
-    }
-    #[inline(always)]
-    fn shift_right<const N: u32>(self, x: __m512i) -> __m512i {
-        unsafe { _mm512_srli_epi32::<N>(x) }
     }
     #[inline(always)]
     fn and_i32(self, a: __m512i, b: __m512i) -> __m512i {
         unsafe { _mm512_and_si512(a, b) }
     }
     #[inline(always)]
-    fn xor_i32(self, a: __m512i, b: __m512i) -> __m512i {
-        unsafe { _mm512_xor_si512(a, b) }
+    fn floor_i32(self, x: __m512) -> __m512i {
+        unsafe { _mm512_cvt_roundps_epi32::<{ _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC }>(x) }
     }
     #[inline(always)]
-    fn truncate(self, x: __m512) -> __m512i {
-        unsafe { _mm512_cvttps_epi32(x) }
+    fn normal(self, x: __m512) -> u32 {
+        /// Quiet NaN, zeros, infinities, subnormals, signalling NaN.
+        const OTHERS: i32 = 0x01 | 0x02 | 0x04 | 0x08 | 0x10 | 0x20 | 0x80;
+        unsafe { u32::from(!_mm512_fpclass_ps_mask::<OTHERS>(x)) }
     }
     #[inline(always)]
-    unsafe fn store_where_normal(self, to: *mut i32, index: __m512i, x: __m512) -> usize {
-        /// Classes of numbers: NaN of both kinds, zeros, infinities, subnormals.
-        const NOT_NORMAL: i32 = 0x01 | 0x02 | 0x04 | 0x08 | 0x10 | 0x20 | 0x80;
-        unsafe {
-            let normal = !_mm512_fpclass_ps_mask::<NOT_NORMAL>(x);
-            // Moved together in a register: storing only some lanes is slow.
-            _mm512_storeu_si512(to.cast(), _mm512_maskz_compress_epi32(normal, index));
-            normal.count_ones() as usize
-        }
+    unsafe fn store_kept(self, to: *mut i32, x: __m512i, keep: u32) {
+        // Compressed in a register: some processors take hundreds of cycles for the form that writes to memory.
+        unsafe { _mm512_storeu_si512(to.cast(), _mm512_maskz_compress_epi32(keep as u16, x)) }
     }
 
     #[inline(always)]
@@ -176,10 +164,15 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast())) }
     }
     #[inline(always)]
-    unsafe fn load_quads(self, from: *const u8) -> __m512i {
+    fn quad_order(self) -> __m512i {
+        // Were it known to the compiler, it would make one permutation of the two below, of many more instructions.
+        let squares = unsafe { _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15) };
+        std::hint::black_box(squares)
+    }
+    #[inline(always)]
+    unsafe fn load_quads(self, from: *const u8, squares: __m512i) -> __m512i {
         // Four bytes of every pixel side by side, then each such square of bytes transposed.
         unsafe {
-            let squares = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             let transpose = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
             let pixels = _mm512_loadu_si512(from.cast());
             _mm512_shuffle_epi8(_mm512_permutexvar_epi32(squares, pixels), transpose)

@@ -28,8 +28,11 @@ enum Kind {
     Vnni,
 }
 
+/// Name, instruction set, whether this processor has it.
+type Row = (&'static str, Kind, fn() -> bool);
+
 /// Best first; the last one is always available.
-static KINDS: &[(&str, Kind, fn() -> bool)] = &[
+static KINDS: &[Row] = &[
     #[cfg(target_arch = "x86_64")]
     ("vnni", Kind::Vnni, || avx512::available() && is_x86_feature_detected!("avx512vnni")),
     #[cfg(target_arch = "x86_64")]

@@ -14,6 +14,26 @@ pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Neon(()))
 }
 
+/// For each choice of a quad's lanes, where their bytes are, ascending, then zeros.
+static KEPT: [[u8; 16]; 16] = kept();
+
+const fn kept() -> [[u8; 16]; 16] {
+    let mut table = [[0; 16]; 16];
+    let mut keep = 0;
+    while keep < 16 {
+        let (mut byte, mut count) = (0, 0);
+        while byte < 16 {
+            if keep >> (byte / 4) & 1 == 1 {
+                table[keep][count] = byte as u8;
+                count += 1;
+            }
+            byte += 1;
+        }
+        keep += 1;
+    }
+    table
+}
+
 /// Applies an instruction to both quads.
 #[inline(always)]
 fn both<A: Copy, B: Copy, C>(a: (A, A), b: (B, B), f: impl Fn(A, B) -> C) -> (C, C) {
@@ -96,7 +116,7 @@ impl Simd for Neon {
         unsafe { (vreinterpretq_s32_f32(x.0), vreinterpretq_s32_f32(x.1)) }
     }
     #[inline(always)]
-    fn from_bits(self, x: Self::I32) -> Self::F32 {
+    fn of_bits(self, x: Self::I32) -> Self::F32 {
         unsafe { (vreinterpretq_f32_s32(x.0), vreinterpretq_f32_s32(x.1)) }
     }
 
@@ -133,44 +153,41 @@ impl Simd for Neon {
         both(a, b, |a, b| unsafe { vmaxq_s32(a, b) })
     }
     #[inline(always)]
-    fn min_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
-        both(a, b, |a, b| unsafe { vminq_s32(a, b) })
-    }
-    #[inline(always)]
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32 {
         let by = unsafe { vdupq_n_s32(N as i32) };
         both(x, (by, by), |x, by| unsafe { vshlq_s32(x, by) })
-    }
-    #[inline(always)]
-    fn shift_right<const N: u32>(self, x: Self::I32) -> Self::I32 {
-        let by = unsafe { vdupq_n_s32(-(N as i32)) };
-        both(x, (by, by), |x, by| unsafe { vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(x), by)) })
     }
     #[inline(always)]
     fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
         both(a, b, |a, b| unsafe { vandq_s32(a, b) })
     }
     #[inline(always)]
-    fn xor_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
-        both(a, b, |a, b| unsafe { veorq_s32(a, b) })
+    fn floor_i32(self, x: Self::F32) -> Self::I32 {
+        unsafe { (vcvtmq_s32_f32(x.0), vcvtmq_s32_f32(x.1)) }
     }
     #[inline(always)]
-    fn truncate(self, x: Self::F32) -> Self::I32 {
-        unsafe { (vcvtq_s32_f32(x.0), vcvtq_s32_f32(x.1)) }
+    fn normal(self, x: Self::F32) -> u32 {
+        // The bit of each lane where it is normal, added up.
+        let quad = |x: float32x4_t, bits: [u32; 4]| unsafe {
+            let magnitude = vabsq_f32(x);
+            let above = vcgeq_u32(vreinterpretq_u32_f32(magnitude), vdupq_n_u32(f32::MIN_POSITIVE.to_bits()));
+            let below = vcltq_u32(vreinterpretq_u32_f32(magnitude), vdupq_n_u32(f32::INFINITY.to_bits()));
+            vaddvq_u32(vandq_u32(vandq_u32(above, below), vld1q_u32(bits.as_ptr())))
+        };
+        quad(x.0, [1, 2, 4, 8]) | quad(x.1, [16, 32, 64, 128])
     }
     #[inline(always)]
-    unsafe fn store_where_normal(self, to: *mut i32, index: Self::I32, x: Self::F32) -> usize {
-        let (mut indices, mut values) = ([0; LANES], [0.0; LANES]);
-        let mut len = 0;
+    unsafe fn store_kept(self, to: *mut i32, x: Self::I32, keep: u32) {
+        // The second quad goes where the first one's kept lanes end.
+        let (low, high) = (keep & 15, keep >> 4 & 15);
         unsafe {
-            self.store_i32(indices.as_mut_ptr(), index);
-            self.store(values.as_mut_ptr(), x);
-            for i in 0..LANES {
-                to.add(len).write(indices[i]);
-                len += usize::from(values[i].is_normal());
-            }
+            let quad = |x: int32x4_t, keep: u32| {
+                let bytes = vld1q_u8(KEPT[keep as usize].as_ptr());
+                vreinterpretq_s32_u8(vqtbl1q_u8(vreinterpretq_u8_s32(x), bytes))
+            };
+            vst1q_s32(to, quad(x.0, low));
+            vst1q_s32(to.add(low.count_ones() as usize), quad(x.1, high));
         }
-        len
     }
 
     #[inline(always)]
@@ -189,7 +206,11 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn load_quads(self, from: *const u8) -> Self::I32 {
+    fn quad_order(self) -> Self::I32 {
+        self.splat_i32(0)
+    }
+    #[inline(always)]
+    unsafe fn load_quads(self, from: *const u8, _: Self::I32) -> Self::I32 {
         unsafe {
             let front = vzip_u8(vld1_u8(from), vld1_u8(from.add(LANES)));
             let back = vzip_u8(vld1_u8(from.add(2 * LANES)), vld1_u8(from.add(3 * LANES)));

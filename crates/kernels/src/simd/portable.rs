@@ -91,7 +91,7 @@ impl Simd for Portable {
         x.map(|x| x.to_bits() as i32)
     }
     #[inline(always)]
-    fn from_bits(self, x: Self::I32) -> Self::F32 {
+    fn of_bits(self, x: Self::I32) -> Self::F32 {
         x.map(|x| f32::from_bits(x as u32))
     }
 
@@ -126,38 +126,35 @@ impl Simd for Portable {
         zip(a, b, i32::max)
     }
     #[inline(always)]
-    fn min_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
-        zip(a, b, i32::min)
-    }
-    #[inline(always)]
     fn shift_left<const N: u32>(self, x: Self::I32) -> Self::I32 {
         x.map(|x| x << N)
-    }
-    #[inline(always)]
-    fn shift_right<const N: u32>(self, x: Self::I32) -> Self::I32 {
-        x.map(|x| (x as u32 >> N) as i32)
     }
     #[inline(always)]
     fn and_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
         zip(a, b, |a, b| a & b)
     }
     #[inline(always)]
-    fn xor_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
-        zip(a, b, |a, b| a ^ b)
+    fn floor_i32(self, x: Self::F32) -> Self::I32 {
+        x.map(|x| x.floor() as i32)
     }
     #[inline(always)]
-    fn truncate(self, x: Self::F32) -> Self::I32 {
-        x.map(|x| x as i32)
-    }
-    #[inline(always)]
-    unsafe fn store_where_normal(self, to: *mut i32, index: Self::I32, x: Self::F32) -> usize {
-        let mut len = 0;
-        for i in 0..LANES {
-            // SAFETY: `len` is at most `i`, and the caller promises room for `LANES`.
-            unsafe { to.add(len).write(index[i]) };
-            len += usize::from(x[i].is_normal());
+    fn normal(self, x: Self::F32) -> u32 {
+        let mut mask = 0;
+        for lane in 0..LANES {
+            mask |= u32::from(x[lane].is_normal()) << lane;
         }
-        len
+        mask
+    }
+    #[inline(always)]
+    unsafe fn store_kept(self, to: *mut i32, x: Self::I32, keep: u32) {
+        let mut kept = [0; LANES];
+        let mut count = 0;
+        for lane in 0..LANES {
+            kept[count] = x[lane];
+            count += (keep >> lane & 1) as usize;
+        }
+        // SAFETY: the caller's.
+        unsafe { to.cast::<Self::I32>().write_unaligned(kept) }
     }
 
     #[inline(always)]
@@ -171,7 +168,11 @@ impl Simd for Portable {
         unsafe { from.cast::<[i8; LANES]>().read() }.map(i32::from)
     }
     #[inline(always)]
-    unsafe fn load_quads(self, from: *const u8) -> Self::I32 {
+    fn quad_order(self) -> Self::I32 {
+        self.splat_i32(0)
+    }
+    #[inline(always)]
+    unsafe fn load_quads(self, from: *const u8, _: Self::I32) -> Self::I32 {
         // SAFETY: the caller's.
         let pixels = unsafe { from.cast::<[[u8; LANES]; 4]>().read() };
         std::array::from_fn(|c| i32::from_le_bytes([pixels[0][c], pixels[1][c], pixels[2][c], pixels[3][c]]))

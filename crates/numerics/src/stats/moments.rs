@@ -2,12 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use super::{ChannelStats, summary::range_of, union};
-use crate::finite::{CHUNK, clean, flushed};
+use super::{ChannelStats, union};
+use crate::finite::flushed;
 use crate::{ChannelLayout, Range};
 
-/// Independent partial sums per channel run.
-const LANES: usize = 8;
+/// Partial sums of a channel: its value number k goes to sum k modulo this, and the sums are added up in order. Hence
+/// a sum has the same bits in whatever layout the values are stored.
+const PARTS: usize = 8;
+
+/// What one image says about the finite values of a channel, subnormals flushed to zero.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ChannelMoments {
+    /// Finite values.
+    pub count: u64,
+    /// Their range; absent without any.
+    pub range: Option<Range>,
+    /// Their sum: of eight partial sums, over the values whose number modulo 8 is 0, 1, …, added up in that order.
+    pub sum: f64,
+    /// Sum of their squares, in the same order.
+    pub squares: f64,
+}
 
 /// Sums of vectors over images, in a tree fixed by the image ids.
 ///
@@ -54,71 +68,51 @@ fn add(left: Vec<f64>, right: &[f64]) -> Vec<f64> {
     left.into_iter().zip(right).map(|(a, b)| a + b).collect()
 }
 
-/// Adds one image to the statistics of its channels; the layout has been checked.
-pub(super) fn observe_channels(stats: &mut ChannelStats, image: u64, layout: ChannelLayout, data: &[f32]) {
-    let mut sums = vec![0.0; 2 * layout.channels];
-    if layout.inner == 1 {
-        observe_rows(stats, &mut sums, data);
-    } else {
-        observe_runs(stats, &mut sums, layout, data);
-    }
-    stats.sums.insert(image, 0, sums);
-}
-
-fn observe_runs(stats: &mut ChannelStats, sums: &mut [f64], layout: ChannelLayout, data: &[f32]) {
-    let mut buffer = [0.0; CHUNK];
-    for (channel, run) in layout.runs(data) {
-        for chunk in run.chunks(CHUNK) {
-            let values = clean(chunk, &mut buffer).values;
-            let (sum, squares) = moments(values);
-            sums[channel] += sum;
-            sums[layout.channels + channel] += squares;
-            stats.counts[channel] += values.len() as u64;
-            stats.ranges[channel] = union(stats.ranges[channel], range_of(values));
+impl ChannelStats {
+    /// Adds one image, with as many channels.
+    pub(super) fn add(&mut self, image: u64, channels: &[ChannelMoments]) {
+        for (channel, moments) in channels.iter().enumerate() {
+            self.counts[channel] += moments.count;
+            self.ranges[channel] = union(self.ranges[channel], moments.range);
         }
+        let sums = channels.iter().map(|moments| moments.sum);
+        let squares = channels.iter().map(|moments| moments.squares);
+        self.sums.insert(image, 0, sums.chain(squares).collect());
     }
 }
 
-/// Sum and sum of squares, in an order fixed by the length.
-fn moments(values: &[f32]) -> (f64, f64) {
-    let (mut sums, mut squares) = ([0.0; LANES], [0.0; LANES]);
-    let groups = values.chunks_exact(LANES);
-    for (lane, &x) in groups.remainder().iter().enumerate() {
-        sums[lane] += f64::from(x);
-        squares[lane] += f64::from(x) * f64::from(x);
+/// Moments of every channel; the layout has been checked.
+pub(super) fn channel_moments(layout: ChannelLayout, data: &[f32]) -> Vec<ChannelMoments> {
+    let mut channels = vec![Partial::default(); layout.channels];
+    for (run, (channel, values)) in layout.runs(data).enumerate() {
+        let first = run / layout.channels * layout.inner;
+        values.iter().enumerate().for_each(|(at, &x)| channels[channel].add(first + at, x));
     }
-    for group in groups {
-        for lane in 0..LANES {
-            let x = f64::from(group[lane]);
-            sums[lane] += x;
-            squares[lane] += x * x;
-        }
-    }
-    (sums.iter().sum(), squares.iter().sum())
+    channels.iter().map(Partial::moments).collect()
 }
 
-/// Channel-last data: every row holds one value per channel, so the channels are the vector lanes.
-fn observe_rows(stats: &mut ChannelStats, sums: &mut [f64], data: &[f32]) {
-    let channels = stats.counts.len();
-    let (sums, squares) = sums.split_at_mut(channels);
-    // Infinities reversed: the range of no value.
-    let mut lo = vec![f32::INFINITY; channels];
-    let mut hi = vec![f32::NEG_INFINITY; channels];
-    let counts = &mut stats.counts[..channels];
-    for row in data.chunks_exact(channels) {
-        for channel in 0..channels {
-            let x = row[channel];
-            let (value, is_finite) = flushed(x);
-            sums[channel] += f64::from(value);
-            squares[channel] += f64::from(value) * f64::from(value);
-            let (low, high) = if is_finite { (value, value) } else { (f32::INFINITY, f32::NEG_INFINITY) };
-            lo[channel] = if low < lo[channel] { low } else { lo[channel] };
-            hi[channel] = if high > hi[channel] { high } else { hi[channel] };
-            counts[channel] += u64::from(is_finite);
+#[derive(Debug, Clone, Default)]
+struct Partial {
+    count: u64,
+    range: Option<Range>,
+    sums: [f64; PARTS],
+    squares: [f64; PARTS],
+}
+
+impl Partial {
+    /// Adds value number `at`.
+    fn add(&mut self, at: usize, x: f32) {
+        let (value, is_finite) = flushed(x);
+        self.count += u64::from(is_finite);
+        self.sums[at % PARTS] += f64::from(value);
+        self.squares[at % PARTS] += f64::from(value) * f64::from(value);
+        if is_finite {
+            self.range = union(self.range, Range::new(value, value).ok());
         }
     }
-    for channel in 0..channels {
-        let range = Range::new(lo[channel], hi[channel]).ok();
-        stats.ranges[channel] = union(stats.ranges[channel], range);
+
+    fn moments(&self) -> ChannelMoments {
+        let total = |parts: &[f64; PARTS]| parts.iter().fold(0.0, |sum, part| sum + part);
+        ChannelMoments { count: self.count, range: self.range, sum: total(&self.sums), squares: total(&self.squares) }
     }
 }

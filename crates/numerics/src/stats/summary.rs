@@ -1,7 +1,8 @@
 //! What statistics ask of the raw values of one tensor, and the answers for a plain slice.
 
-use crate::Range;
 use crate::finite::{CHUNK, clean};
+use crate::histogram::BINS;
+use crate::{DyadicHistogram, Range};
 
 const LANES: usize = 16;
 
@@ -33,12 +34,22 @@ pub trait Values {
     /// Counts and range.
     fn summary(&self) -> Summary;
 
+    /// Counts and range, and every normal value added to `histogram`: two passes over memory where an implementation
+    /// has no better way. One pass can do both, binning at [`DyadicHistogram::exponent`] and wider from where a larger
+    /// magnitude turns up; [`DyadicHistogram::counts_at`] takes the result.
+    fn survey(&self, histogram: &mut DyadicHistogram) -> Summary {
+        let summary = self.summary();
+        let largest = summary.range.map_or(0.0, Range::abs_max);
+        histogram.add_counted(largest, |exponent, counts| self.count_bins(exponent, counts));
+        summary
+    }
+
     /// Number of values equal to `value`; subnormals equal zero.
     fn count_equal(&self, value: f32) -> u64;
 
     /// Adds every normal value x to `counts[floor(x / 2^exponent) + 4096]`, of 8192 counts; all their magnitudes lie
     /// below 4096·2^exponent. Nothing else counts.
-    fn count_bins(&self, exponent: i16, counts: &mut [u64]);
+    fn count_bins(&self, exponent: i16, counts: &mut [u64; BINS]);
 }
 
 impl Values for [f32] {
@@ -54,7 +65,7 @@ impl Values for [f32] {
         count_equal(self, value)
     }
 
-    fn count_bins(&self, exponent: i16, counts: &mut [u64]) {
+    fn count_bins(&self, exponent: i16, counts: &mut [u64; BINS]) {
         crate::histogram::count_bins(self, exponent, counts);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::blocked::activate;
-use crate::testing::{any_axis, gather, noise, spread, tap_input};
+use crate::testing::{any_axis, any_long_axis, gather, noise, spread, tap_input};
 use proptest::prelude::*;
 
 /// A case in numbers: everything else is noise.
@@ -251,11 +251,14 @@ fn windows_far_larger_than_their_input_need_little_memory() {
 }
 
 #[test]
-fn winograd_takes_any_padding() {
+fn borders_without_an_input_and_wide_ones_are_computed_directly() {
     let near = |input, pad| Axis { input, kernel: 3, stride: 1, dilation: 1, pad_begin: pad, pad_end: 9, output: 9 };
     for axis in [near(0, 5), near(1, 9), near(3, 4), near(3, usize::MAX / 2 + 5)] {
-        for window in [[axis, near(9, 1)], [near(9, 1), axis]] {
-            Case::new(filter(32, 16, 1, window), window).check(3, true);
+        for window in [[axis, near(9, 1)], [near(9, 1), axis], [axis; 2]] {
+            let filter = filter(32, 16, 1, window);
+            let packed = PackedConv::new(Isa::active(), &filter, &[0.0; 32 * 16 * 9], None).unwrap().unwrap();
+            assert!(!packed.uses_winograd(&window), "{axis:?}");
+            Case::new(filter, window).check(3, true);
         }
     }
 }
@@ -280,14 +283,6 @@ fn any_winograd_axis() -> impl Strategy<Value = Axis> {
         let output = input + pad_begin + pad_end - 2;
         let axis = Axis { input, kernel: 3, stride: 1, dilation: 1, pad_begin, pad_end, output };
         (output >= 8).then_some(axis)
-    })
-}
-
-/// An axis with rows of several tiles.
-fn any_long_axis() -> impl Strategy<Value = Axis> {
-    (1usize..80, 1usize..6, 1usize..4, 0usize..3).prop_map(|(input, kernel, stride, pad)| {
-        let output = (input + 2 * pad).saturating_sub(kernel) / stride + 1;
-        Axis { input, kernel, stride, dilation: 1, pad_begin: pad, pad_end: pad, output }
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::codes::{Addition, CodeRange, Dequantize, Grid, Requantize, Residual, Rounding, Sign};
-use crate::testing::{any_axis, gather, noise, spread, tap_input};
+use crate::testing::{any_axis, any_long_axis, gather, noise, spread, tap_input};
 use proptest::prelude::*;
 
 const ZERO_POINT: u8 = 131;
@@ -171,12 +171,20 @@ fn operands_that_do_not_belong_together_are_errors() {
     assert!(run(&four, [Axis::UNIT; 2], shape, &mut y[1..]).is_err());
 }
 
-/// Any small axis with at most five taps side by side, as quads read them.
-fn close_axis() -> impl Strategy<Value = Axis> {
-    (1usize..40, 1usize..6, 1usize..3, 0usize..4, 0usize..4).prop_map(|(input, kernel, stride, pad_begin, pad_end)| {
-        let free = (input + pad_begin + pad_end).saturating_sub(kernel);
-        Axis { input, kernel, stride, dilation: 1, pad_begin, pad_end, output: free / stride + 1 }
-    })
+#[test]
+fn taps_too_far_apart_are_refused_before_memory_is_asked_for() {
+    const FAR: usize = 1 << 40;
+    let axis = Axis { input: 3, kernel: 3, stride: 1, dilation: FAR, pad_begin: FAR, pad_end: FAR, output: 3 };
+    let window = [axis, same_padding(3, 3, 1)];
+    for isa in Isa::all() {
+        let packed = PackedCodesDepthwise::new(isa, &filter(4, &window), &[1; 36]).unwrap();
+        let shape = Shape::new(1, 4, 3, 3, isa.lanes()).unwrap();
+        let requantize = Requantize::new(&[0; 4], &[1.0; 4], CodeRange::full(0), Rounding::FloatHalfEven).unwrap();
+        let (x, mut y) = (vec![0; shape.len()], vec![0; shape.len()]);
+        let output = Output::Codes { requantize: &requantize, residual: None, y: &mut y };
+        let result = packed.run(Blocked { shape, data: &x[..] }, 0, window, output, &mut Buffer::default());
+        assert_eq!(result, Err(KernelError::TooLarge("bordered input")));
+    }
 }
 
 proptest! {
@@ -188,7 +196,9 @@ proptest! {
     }
 
     #[test]
-    fn quads_match_the_definition(channels in 1usize..20, vertical in any_axis(), horizontal in close_axis(), seed: u64) {
+    fn quads_match_the_definition(
+        channels in 1usize..20, vertical in any_axis(), horizontal in any_long_axis(), seed: u64,
+    ) {
         Case::new(channels, [vertical, horizontal], seed).check();
     }
 }
