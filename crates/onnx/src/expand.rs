@@ -7,7 +7,7 @@ use quantize_proto::onnx::attribute_proto::AttributeType;
 use quantize_proto::onnx::{AttributeProto, NodeProto};
 
 /// The domain of onnxruntime's own operators.
-const RUNTIME_DOMAIN: &str = "com.microsoft";
+pub(crate) const RUNTIME_DOMAIN: &str = "com.microsoft";
 
 /// Where an operand's codes and parameters stand among the inputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

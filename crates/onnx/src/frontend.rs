@@ -6,7 +6,7 @@
 
 use crate::document::{GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_VALUE_INFO, OnnxDocument, normal_domain};
 use crate::error::{OnnxError, Problem};
-use crate::expand::expand;
+use crate::expand::{RUNTIME_DOMAIN, expand};
 use crate::ops::{self, Known, NodeReader, Read, ReadError};
 use crate::tensor::dtype_of;
 use crate::types::element_types;
@@ -138,6 +138,14 @@ impl Importer<'_> {
         normal_domain(node.domain()).is_empty() && !self.document.is_function(node.domain(), node.op_type())
     }
 
+    /// Whether the table of operators has it: those of the standard, and onnxruntime's own quantize and dequantize
+    /// nodes, which know 16-bit codes at every opset and are otherwise the same.
+    fn is_known(&self, node: &NodeProto) -> bool {
+        let same = matches!(node.op_type(), "QuantizeLinear" | "DequantizeLinear");
+        let runtimes = same && node.domain() == RUNTIME_DOMAIN;
+        self.is_standard(node) || (runtimes && !self.document.is_function(node.domain(), node.op_type()))
+    }
+
     fn check_imported(&self, index: usize, node: &NodeProto) -> Result<(), OnnxError> {
         if self.document.opset() > 0 || !self.is_standard(node) {
             return Ok(());
@@ -216,7 +224,7 @@ impl Importer<'_> {
         let opaque =
             || Read::from(Op::Opaque(Opaque { domain: node.domain().to_owned(), kind: node.op_type().to_owned() }));
         let opset = self.document.opset().min(NEWEST_OPSET);
-        if opset < OLDEST_OPSET || !self.is_standard(node) {
+        if opset < OLDEST_OPSET || !self.is_known(node) {
             return Ok(opaque());
         }
         match ops::read(&NodeReader::new(node, opset, self)) {

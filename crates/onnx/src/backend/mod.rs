@@ -18,6 +18,7 @@ use crate::document::{
     GRAPH_INPUT, GRAPH_VALUE_INFO, MODEL_IR_VERSION, MODEL_OPSET_IMPORT, OnnxDocument, normal_domain,
 };
 use crate::error::OnnxError;
+use crate::expand::RUNTIME_DOMAIN;
 use crate::names::Names;
 use crate::ops;
 use crate::opset::{TARGET_OPSET, outdated_nodes};
@@ -391,18 +392,18 @@ fn raise_versions(document: &OnnxDocument, model: &mut Splice<'_>) -> Result<(),
 fn pair_domain(document: &OnnxDocument, plan: &QuantPlan) -> &'static str {
     let wide = |entry: &ActivationPlan| !matches!(storage(entry.params.qtype()), DType::U8 | DType::I8);
     let standard = document.opset() >= WIDE_CODES_OPSET || !plan.activations.values().any(wide);
-    if standard { "" } else { integer::RUNTIME_DOMAIN }
+    if standard { "" } else { RUNTIME_DOMAIN }
 }
 
 /// Lets the model use onnxruntime's own operators.
 fn import_runtime_operators(document: &OnnxDocument, model: &mut Splice<'_>) -> Result<(), OnnxError> {
     for (_, field) in document.model_fields().with_number(MODEL_OPSET_IMPORT) {
         let import: OperatorSetIdProto = document.decode_model_field(field)?;
-        if import.domain() == integer::RUNTIME_DOMAIN {
+        if import.domain() == RUNTIME_DOMAIN {
             return Ok(());
         }
     }
-    let import = OperatorSetIdProto { domain: Some(integer::RUNTIME_DOMAIN.to_owned()), version: Some(1) };
+    let import = OperatorSetIdProto { domain: Some(RUNTIME_DOMAIN.to_owned()), version: Some(1) };
     model.append(Piece::encoded(bytes_field(MODEL_OPSET_IMPORT, &import.encode_to_vec())));
     Ok(())
 }
