@@ -10,6 +10,7 @@ mod backend;
 mod document;
 mod error;
 mod export;
+mod external;
 mod frontend;
 mod names;
 mod ops;
@@ -20,7 +21,7 @@ mod tensor;
 mod tests;
 mod types;
 
-pub use backend::{Encoded, encode_qdq};
+pub use backend::{Encoded, MAX_MODEL_BYTES, Placement, encode_qdq};
 pub use document::OnnxDocument;
 pub use error::{Location, OnnxError, Problem, Refusal};
 pub use export::export;

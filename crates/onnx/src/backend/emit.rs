@@ -5,10 +5,12 @@ use crate::document::{GRAPH_INITIALIZER, GRAPH_NODE};
 use crate::error::OnnxError;
 use crate::tensor::encode_tensor;
 use prost::Message;
-use quantize_document::encode::bytes_field;
+use quantize_document::Piece;
+use quantize_document::encode::{bytes_field, length_prefix};
 use quantize_ir::{DType, QuantParams, Tensor};
 use quantize_proto::onnx::attribute_proto::AttributeType;
 use quantize_proto::onnx::{AttributeProto, NodeProto};
+use std::io;
 
 /// A node as a field of its graph.
 pub(super) fn node_field(node: &NodeProto) -> Vec<u8> {
@@ -77,10 +79,9 @@ pub(super) fn pair_parameters(names: &PairNames, params: &QuantParams) -> Result
     Ok(out)
 }
 
-/// The initializers of a constant: codes, scale, zero point.
-pub(super) fn constant(names: &ConstantNames, params: &QuantParams, codes: &Tensor) -> Result<Vec<u8>, OnnxError> {
-    let mut out = initializer(&names.codes, codes);
-    out.extend(initializer(&names.scale, &scales(params)?));
+/// The initializers of a constant's parameters: scale, zero point.
+pub(super) fn constant_parameters(names: &ConstantNames, params: &QuantParams) -> Result<Vec<u8>, OnnxError> {
+    let mut out = initializer(&names.scale, &scales(params)?);
     if has_zero_point(params) {
         out.extend(initializer(&names.zero_point, &zero_points(params)?));
     }
@@ -90,6 +91,21 @@ pub(super) fn constant(names: &ConstantNames, params: &QuantParams, codes: &Tens
 /// A tensor as an initializer field of the graph.
 pub(super) fn initializer(name: &str, tensor: &Tensor) -> Vec<u8> {
     bytes_field(GRAPH_INITIALIZER, &encode_tensor(name, tensor).encode_to_vec())
+}
+
+/// An initializer field of the graph whose message is `head` and then `length` raw elements that `write` writes, in
+/// field `number`.
+pub(super) fn streamed_initializer<'a>(
+    head: &[u8],
+    number: u32,
+    length: usize,
+    write: impl Fn(&mut dyn io::Write) -> io::Result<()> + Send + Sync + 'a,
+) -> Piece<'a> {
+    let raw = length_prefix(number, length);
+    let mut out = length_prefix(GRAPH_INITIALIZER, head.len() + raw.len() + length);
+    out.extend_from_slice(head);
+    out.extend(raw);
+    Piece::streamed(out, length, write)
 }
 
 /// Dimensions of the parameters: none for per-tensor, one axis for per-channel.
