@@ -285,7 +285,7 @@ impl Importer<'_> {
     }
 
     fn fold_constant(&mut self, index: usize, node: &NodeProto, output: ValueId) {
-        let Some(value) = ops::constant_value(node) else { return };
+        let Some(value) = ops::constant_value(node, self.document.source().path()) else { return };
         match value {
             Ok(tensor) => {
                 let constant = self.stored(OnnxDocument::node_id(index).0, tensor.shape());

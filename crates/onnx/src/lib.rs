@@ -11,6 +11,7 @@ mod document;
 mod error;
 mod expand;
 mod export;
+mod external;
 mod frontend;
 mod names;
 mod ops;
@@ -21,7 +22,7 @@ mod tensor;
 mod tests;
 mod types;
 
-pub use backend::{Encoded, encode};
+pub use backend::{Encoded, MAX_MODEL_BYTES, Placement, encode};
 pub use document::OnnxDocument;
 pub use error::{Location, OnnxError, Problem, Refusal};
 pub use export::export;
