@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod caffe;
+pub(crate) mod tools;
 
 use crate::list::List;
 use bench::BenchArgs;
@@ -12,6 +13,7 @@ use quantize_pipeline::{
     PreparationOptions, PreprocessOptions, QuantizeOptions, RangeMethod, RecipeOptions, Sampling, TargetOptions,
 };
 use std::path::PathBuf;
+use tools::{CompletionsArgs, ExplainArgs, ManArgs};
 
 /// Post-training quantization: an fp32 model and a folder of images in, an int8 model of the same format out.
 #[derive(Debug, Parser)]
@@ -33,6 +35,12 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Quantize and evaluate the embedded example, a classifier of handwritten digits.
     Demo(DemoArgs),
+    /// Explain a word of quantization, a method or an exit code; without a topic, list them.
+    Explain(ExplainArgs),
+    /// Write a completion script for a shell to standard output.
+    Completions(CompletionsArgs),
+    /// Write the manual for `man`.
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]

@@ -9,9 +9,12 @@ mod bench;
 mod commands;
 mod demo;
 mod emulation;
+mod explain;
 mod list;
 mod report;
+mod shell;
 mod terminal;
+mod topics;
 
 use args::{Cli, Command};
 use clap::Parser;
@@ -24,6 +27,9 @@ fn main() -> ExitCode {
         Command::Eval(args) => commands::eval(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
     };
     outcome.unwrap_or_else(|failure| failure.report())
 }
