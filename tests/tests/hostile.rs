@@ -1,7 +1,9 @@
 //! Damaged models, cut at any byte and with any bit flipped: an error or a result, never a panic.
 #![allow(clippy::unwrap_used)]
 
-use quantize_pipeline::{DataOptions, Error, Model, QuantizeOptions, RecipeOptions, Silent, Tensor, quantize_onnx};
+use quantize_pipeline::{
+    DataOptions, Error, Model, QuantizeOptions, RecipeOptions, Silent, TargetOptions, Tensor, quantize_onnx,
+};
 use quantize_tests::fixtures;
 use quantize_tests::sandbox::{DATA, Sandbox};
 
@@ -70,6 +72,7 @@ fn quantize(sandbox: &Sandbox, bytes: &[u8]) -> Result<(), Error> {
         output: sandbox.path("out.onnx"),
         data: Some(DataOptions { path: sandbox.path("images/sky_0.png"), ..fixtures::data() }),
         recipe: RecipeOptions::default(),
+        target: TargetOptions::default(),
         emit_plan: Some(sandbox.path("plan.json")),
         threads: 1,
     };

@@ -3,7 +3,7 @@
 
 use quantize_numerics::measure::{mean_sqnr_db, top1};
 use quantize_pipeline::{
-    EvaluateOptions, Model, QuantizeOptions, RecipeOptions, Silent, Tensor, evaluate, quantize_onnx,
+    EvaluateOptions, Model, QuantizeOptions, RecipeOptions, Silent, TargetOptions, Tensor, evaluate, quantize_onnx,
 };
 use quantize_tests::fixtures;
 use quantize_tests::sandbox::Sandbox;
@@ -16,6 +16,7 @@ fn quantized(name: &str, sandbox: &Sandbox) -> PathBuf {
         output: output.clone(),
         data: Some(fixtures::data()),
         recipe: RecipeOptions::default(),
+        target: TargetOptions::default(),
         emit_plan: None,
         threads: 0,
     };

@@ -8,8 +8,8 @@ use bench::BenchArgs;
 use caffe::CaffeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
-    Channels, DataOptions, Granularity, InputRange, Interpolation, Layout, PRESETS, PreparationOptions,
-    PreprocessOptions, QuantizeOptions, RangeMethod, RecipeOptions, Sampling,
+    ActivationCodes, Channels, DataOptions, Form, Granularity, InputRange, Interpolation, Layout, PRESETS,
+    PreparationOptions, PreprocessOptions, QuantizeOptions, RangeMethod, RecipeOptions, Sampling, TargetOptions,
 };
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Quantize an ONNX model to int8 (quantize-dequantize pairs, for onnxruntime).
+    /// Quantize an ONNX model to int8, for onnxruntime and others.
     Onnx(OnnxArgs),
     /// Quantize a Caffe network for the xfDNN runtime (thresholds and scales as JSON), or emulate that runtime.
     Caffe(Box<CaffeArgs>),
@@ -42,6 +42,8 @@ pub(crate) struct OnnxArgs {
     /// Where to write the int8 model [default: MODEL with the extension .int8.onnx].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
     #[command(flatten)]
     pub(crate) recipe: RecipeArgs,
     #[command(flatten)]
@@ -98,6 +100,62 @@ pub(crate) struct DataArgs {
     /// Positions of images in the folder, sorted by name, from 0.
     #[arg(long, value_name = "I,J,…")]
     calib_indices: Option<List<usize>>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Target")]
+pub(crate) struct TargetArgs {
+    /// How the model says that a node computes on integers.
+    #[arg(long, value_name = "FORM", default_value = "qdq")]
+    format: FormArg,
+    /// Codes of activations; u8 is what most processors run fastest.
+    #[arg(long, value_name = "TYPE", default_value = "u8")]
+    activations: CodesArg,
+    /// Zero points of activations in the middle of their codes.
+    #[arg(long)]
+    symmetric_activations: bool,
+    /// Round results of the network to codes like every other value.
+    #[arg(long)]
+    quantize_outputs: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormArg {
+    /// Float operators between quantize and dequantize nodes
+    Qdq,
+    /// Operators on integers (QLinearConv and the like), for onnxruntime
+    Qoperator,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CodesArg {
+    /// 0 to 255
+    U8,
+    /// -128 to 127
+    S8,
+    /// 0 to 65535; onnxruntime's CPU provider computes such nodes in float
+    U16,
+    /// -32767 to 32767, symmetric; likewise
+    S16,
+}
+
+impl TargetArgs {
+    fn options(&self) -> TargetOptions {
+        TargetOptions {
+            form: match self.format {
+                FormArg::Qdq => Form::Qdq,
+                FormArg::Qoperator => Form::QOperator,
+            },
+            activations: match self.activations {
+                CodesArg::U8 => ActivationCodes::U8,
+                CodesArg::S8 => ActivationCodes::I8,
+                CodesArg::U16 => ActivationCodes::U16,
+                CodesArg::S16 => ActivationCodes::I16,
+            },
+            symmetric: self.symmetric_activations,
+            quantize_results: self.quantize_outputs,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -206,6 +264,7 @@ impl OnnxArgs {
         QuantizeOptions {
             model: self.model.clone(),
             output: self.output.clone().unwrap_or_else(|| self.model.with_extension("int8.onnx")),
+            target: self.target.options(),
             data: self.data.options(preparation),
             recipe: self.recipe.options(),
             emit_plan: self.emit_plan.clone(),

@@ -6,8 +6,8 @@ use crate::terminal::{Bar, Failure, note, result};
 use image::{DynamicImage, ImageFormat};
 use quantize_pipeline::{
     CaffeFiles, Channels, DataOptions, EmulateOptions, EvaluateOptions, Evaluation, FileOptions, OutputSet,
-    PreparationOptions, PreprocessOptions, QuantizeCaffeOptions, QuantizeOptions, RecipeOptions, TransformerOptions,
-    default_range, emulate_caffe, evaluate, quantize_caffe, quantize_onnx,
+    PreparationOptions, PreprocessOptions, QuantizeCaffeOptions, QuantizeOptions, RecipeOptions, TargetOptions,
+    TransformerOptions, default_range, emulate_caffe, evaluate, quantize_caffe, quantize_onnx,
 };
 use std::fmt::Write;
 use std::fs;
@@ -136,6 +136,7 @@ fn quantization(example: &Example, args: &DemoArgs) -> QuantizeOptions {
         output: example.quantized.clone(),
         data: Some(data(&example.calibration)),
         recipe: RecipeOptions::default(),
+        target: TargetOptions::default(),
         emit_plan: None,
         threads: args.run.threads,
     }

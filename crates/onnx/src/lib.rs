@@ -1,7 +1,7 @@
 //! The ONNX format: reading models into the framework-neutral graph and writing them back under a plan.
 //!
 //! What lives here: the indexed source document ([`OnnxDocument`]), the front-end ([`import`]), the table of operators
-//! with their way in and out, the recipe for onnxruntime ([`QdqRecipe`]), the back-end ([`encode_qdq`]) and the writer of
+//! with their way in and out, the recipe for onnxruntime ([`OnnxRecipe`]), the back-end ([`encode`]) and the writer of
 //! graphs that came from another format ([`export`]). What does not: executing anything, data, choosing parameters.
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -20,11 +20,11 @@ mod tensor;
 mod tests;
 mod types;
 
-pub use backend::{Encoded, encode_qdq};
+pub use backend::{Encoded, encode};
 pub use document::OnnxDocument;
 pub use error::{Location, OnnxError, Problem, Refusal};
 pub use export::export;
 pub use frontend::import;
 pub use ops::emit;
-pub use recipe::QdqRecipe;
+pub use recipe::{ActivationCodes, Form, NoSuchOperators, OnnxRecipe};
 pub use tensor::decode_tensor_message;

@@ -1,20 +1,154 @@
-//! Which operators onnxruntime's CPU provider runs on integers when they stand between dequantize and quantize nodes.
+//! What a quantized ONNX model may look like, and which operators onnxruntime's CPU provider then runs on integers.
 //!
-//! The table was established by loading each operator so wrapped and looking at the graph the runtime saves after
-//! optimization. Operators it would run in float between a dequantization and a quantization are kept out: they would
-//! only lose accuracy. Writing the nodes is the back-end's work.
+//! The table was established by loading each operator between dequantize and quantize nodes and looking at the graph
+//! the runtime saves after optimization; it has an integer operator for each of them too. Operators it would run in
+//! float are kept out: they would only lose accuracy. Writing the nodes is the back-end's work.
 
-use quantize_ir::op::behaviour::clip_limits;
+use quantize_ir::op::behaviour::{clip_limits, keeps_range};
 use quantize_ir::op::{Binary, GlobalPool, ResizeMode, Unary};
 use quantize_ir::shape::resolve_axis;
-use quantize_ir::{DType, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, QuantType, Recipe, Support};
+use quantize_ir::{DType, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, QuantType, Recipe, Support, Ties};
 
-/// Quantize-dequantize pairs with `uint8` activations and `int8` weights: the form x86 and most other processors run
-/// fastest.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct QdqRecipe;
+/// How a model says that a node computes on integers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// The float operator between dequantize and quantize nodes; runtimes make an integer kernel of the whole.
+    #[default]
+    Qdq,
+    /// Operators on integers (`QLinearConv` and the like), as onnxruntime has them.
+    QOperator,
+}
 
-impl Recipe for QdqRecipe {
+/// Codes of activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ActivationCodes {
+    /// 0..=255: what x86 and most other processors run fastest.
+    #[default]
+    U8,
+    /// -128..=127.
+    I8,
+    /// 0..=65535; onnxruntime's CPU provider has no integer kernels for them.
+    U16,
+    /// -32767..=32767, always symmetric; onnxruntime's CPU provider has no integer kernels for them.
+    I16,
+}
+
+impl ActivationCodes {
+    /// Bits of one code.
+    pub fn bits(self) -> u32 {
+        match self {
+            Self::U8 | Self::I8 => 8,
+            Self::U16 | Self::I16 => 16,
+        }
+    }
+
+    fn qtype(self) -> QuantType {
+        match self {
+            Self::U8 => QuantType::U8,
+            Self::I8 => QuantType::I8,
+            Self::U16 => QuantType::U16,
+            Self::I16 => QuantType::I16Narrow,
+        }
+    }
+}
+
+/// A form and codes that do not go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("operators on integers have no {bits}-bit activations")]
+pub struct NoSuchOperators {
+    bits: u32,
+}
+
+/// The rules for one kind of output: `int8` weights, 32-bit biases, and activations as asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnnxRecipe {
+    form: Form,
+    codes: ActivationCodes,
+    symmetric: bool,
+    rounded_results: bool,
+}
+
+impl OnnxRecipe {
+    /// Activations in `codes`, around a zero point in the middle if `symmetric`.
+    ///
+    /// # Errors
+    /// If `form` has no operators on such codes.
+    pub fn new(form: Form, codes: ActivationCodes, symmetric: bool) -> Result<Self, NoSuchOperators> {
+        let bits = codes.bits();
+        if form == Form::QOperator && bits != 8 {
+            return Err(NoSuchOperators { bits });
+        }
+        Ok(Self { form, codes, symmetric: symmetric || codes == ActivationCodes::I16, rounded_results: false })
+    }
+
+    /// The same, with results of the network rounded to codes like every other value.
+    #[must_use]
+    pub fn with_rounded_results(self) -> Self {
+        Self { rounded_results: true, ..self }
+    }
+
+    /// How the model says that a node computes on integers.
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
+    /// Whether onnxruntime's CPU provider computes quantized nodes on integers.
+    pub fn runs_on_integers(&self) -> bool {
+        self.codes.bits() == 8
+    }
+
+    /// Whether a bounded activation can have the parameters of the value before it, so that no code is lost on values
+    /// it cuts off.
+    fn shares_bound(graph: &Graph, node: &Node) -> bool {
+        node.input(0).is_some_and(|x| graph.sole_consumer(x).is_some() && graph.producer(x).is_some())
+    }
+
+    /// What becomes of an activation that bounds its operand. The saturation of codes can stand for it only where the
+    /// lowest code is its lower bound, which no symmetric grid has.
+    fn bounded(&self, graph: &Graph, node: &Node) -> Support {
+        match (self.symmetric, self.form) {
+            (false, _) => Support::Absorbed,
+            (true, Form::Qdq) => Support::Joins,
+            (true, Form::QOperator) if Self::shares_bound(graph, node) => Support::Joins,
+            (true, Form::QOperator) => unsupported("its operand has other readers, so that codes cannot be clipped"),
+        }
+    }
+
+    fn support_of_real(&self, graph: &Graph, node: &Node) -> Support {
+        match &node.op {
+            Op::Conv(_) => with_weight(graph, node, Support::Anchor),
+            Op::Gemm(gemm) if gemm.alpha == 1.0 && gemm.beta == 1.0 => with_weight(graph, node, Support::Anchor),
+            Op::Gemm(_) => unsupported("its factors alpha and beta cannot be folded"),
+            Op::MatMul => matrix_product(graph, node),
+            Op::Binary(Binary::Add | Binary::Mul) | Op::Concat(_) => Support::Joins,
+            Op::GlobalPool(GlobalPool::Average) => Support::Joins,
+            Op::AveragePool(pool) if pool.window.dilations.iter().all(|d| *d == 1) => Support::Joins,
+            Op::Unary(Unary::LeakyRelu { .. } | Unary::Sigmoid) => Support::Joins,
+            Op::MaxPool(_) | Op::Identity if node.output(1).is_some() => unsupported("its second result is used"),
+            Op::MaxPool(_)
+            | Op::Identity
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Flatten(_)
+            | Op::Squeeze
+            | Op::Unsqueeze
+            | Op::Slice
+            | Op::Split(_)
+            | Op::Gather(_)
+            | Op::DepthToSpace(_)
+            | Op::Expand
+            | Op::Tile => Support::Carries,
+            Op::Resize(resize) if matches!(resize.mode, ResizeMode::Nearest(_)) => Support::Carries,
+            Op::Unary(Unary::Relu) => self.bounded(graph, node),
+            Op::Clip if clip_limits(graph, node).is_some_and(|(lo, hi)| lo <= 0.0 && hi > 0.0) => {
+                self.bounded(graph, node)
+            }
+            _ => Support::Keep(KeepReason::NoIntegerKernel),
+        }
+    }
+}
+
+impl Recipe for OnnxRecipe {
     fn support(&self, graph: &Graph, id: NodeId) -> Support {
         let Some(node) = graph.node(id) else { return Support::Keep(KeepReason::Unknown) };
         if node.outputs.iter().flatten().all(|v| graph.value(*v).constant.is_some()) {
@@ -26,7 +160,23 @@ impl Recipe for QdqRecipe {
         if !computes_on_reals(graph, node) {
             return Support::Keep(KeepReason::NotReal);
         }
-        support_of_real(graph, node)
+        self.support_of_real(graph, node)
+    }
+
+    fn results_stay_real(&self) -> bool {
+        !self.rounded_results
+    }
+
+    fn ties(&self, graph: &Graph, node: NodeId) -> Ties {
+        let Some(node) = graph.node(node) else { return Ties::Free };
+        let bounded = matches!(node.op, Op::Unary(Unary::Relu) | Op::Clip);
+        if keeps_range(graph, node) {
+            Ties::Carried
+        } else if bounded && self.symmetric && Self::shares_bound(graph, node) {
+            Ties::Joined
+        } else {
+            Ties::Free
+        }
     }
 
     fn allows_real_result(&self, graph: &Graph, node: NodeId) -> bool {
@@ -42,7 +192,8 @@ impl Recipe for QdqRecipe {
     }
 
     fn grids(&self) -> Grids {
-        Grids { activation: QuantType::U8, symmetric: false, weight: QuantType::I8Narrow, coded_bias: true }
+        let (activation, symmetric) = (self.codes.qtype(), self.symmetric);
+        Grids { activation, symmetric, weight: QuantType::I8Narrow, coded_bias: true }
     }
 }
 
@@ -54,37 +205,6 @@ fn computes_on_reals(graph: &Graph, node: &Node) -> bool {
         let dtype = value.and_then(|v| graph.value(v).dtype);
         !data || dtype.is_none_or(|d| d == DType::F32)
     })
-}
-
-fn support_of_real(graph: &Graph, node: &Node) -> Support {
-    match &node.op {
-        Op::Conv(_) => with_weight(graph, node, Support::Anchor),
-        Op::Gemm(gemm) if gemm.alpha == 1.0 && gemm.beta == 1.0 => with_weight(graph, node, Support::Anchor),
-        Op::Gemm(_) => unsupported("its factors alpha and beta cannot be folded"),
-        Op::MatMul => matrix_product(graph, node),
-        Op::Binary(Binary::Add | Binary::Mul) | Op::Concat(_) => Support::Joins,
-        Op::GlobalPool(GlobalPool::Average) => Support::Joins,
-        Op::AveragePool(pool) if pool.window.dilations.iter().all(|d| *d == 1) => Support::Joins,
-        Op::Unary(Unary::LeakyRelu { .. } | Unary::Sigmoid) => Support::Joins,
-        Op::MaxPool(_) | Op::Identity if node.output(1).is_some() => unsupported("its second result is used"),
-        Op::MaxPool(_)
-        | Op::Identity
-        | Op::Reshape(_)
-        | Op::Transpose(_)
-        | Op::Flatten(_)
-        | Op::Squeeze
-        | Op::Unsqueeze
-        | Op::Slice
-        | Op::Split(_)
-        | Op::Gather(_)
-        | Op::DepthToSpace(_)
-        | Op::Expand
-        | Op::Tile => Support::Carries,
-        Op::Resize(resize) if matches!(resize.mode, ResizeMode::Nearest(_)) => Support::Carries,
-        Op::Unary(Unary::Relu) => Support::Absorbed,
-        Op::Clip if clip_limits(graph, node).is_some_and(|(lo, hi)| lo <= 0.0 && hi > 0.0) => Support::Absorbed,
-        _ => Support::Keep(KeepReason::NoIntegerKernel),
-    }
 }
 
 fn unsupported(why: &str) -> Support {

@@ -6,7 +6,7 @@ use quantize_document::DocumentError;
 use quantize_exec::ExecError;
 use quantize_ir::{GraphError, QuantError};
 use quantize_numerics::NumericsError;
-use quantize_onnx::OnnxError;
+use quantize_onnx::{NoSuchOperators, OnnxError};
 use quantize_passes::PassError;
 use std::path::{Path, PathBuf};
 
@@ -107,6 +107,12 @@ pub enum Error {
         second: String,
         /// Why.
         why: String,
+    },
+    /// There is no such kind of model.
+    #[error("no ONNX model can be written: {source}")]
+    Target {
+        /// Why.
+        source: NoSuchOperators,
     },
     /// Something would be quantized but there is no data.
     #[error("calibration data is needed to quantize {nodes} nodes")]
@@ -246,6 +252,9 @@ impl Error {
             Self::Caffe(e) => e.hint(),
             Self::Document(e) => e.hint(),
             Self::Data(e) => e.hint(),
+            Self::Target { .. } => {
+                Some("write quantize-dequantize pairs (`--format qdq`), or 8-bit activations".into())
+            }
             Self::Graph { source, .. } if unreadable(source) => Some(DAMAGED.into()),
             Self::Pass { source, .. } if matches!(&**source, PassError::Graph(g) if unreadable(g)) => {
                 Some(DAMAGED.into())

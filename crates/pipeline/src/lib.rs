@@ -40,7 +40,7 @@ pub use model::Model;
 pub use onnx::{Simulation, quantize_onnx, simulate_onnx};
 pub use options::{
     DataOptions, Granularity, InputRange, PreparationOptions, PreprocessOptions, QuantizeOptions, RecipeOptions,
-    TransformerOptions,
+    TargetOptions, TransformerOptions,
 };
 pub use progress::{Progress, Silent};
 pub use summary::{Kept, Summary, WorstTensor};
@@ -52,3 +52,4 @@ pub use quantize_document::OutputSet;
 pub use quantize_ir::{Tensor, TensorError};
 pub use quantize_numerics::RangeMethod;
 pub use quantize_numerics::xfdnn::{BitWidth, Flavor};
+pub use quantize_onnx::{ActivationCodes, Form};

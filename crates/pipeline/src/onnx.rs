@@ -3,7 +3,7 @@
 use crate::accuracy::{Accuracy, compare};
 use crate::error::Error;
 use crate::model::Model;
-use crate::options::{QuantizeOptions, thread_count};
+use crate::options::{QuantizeOptions, TargetOptions, thread_count};
 use crate::progress::Progress;
 use crate::settle::{Job, Settled, settle};
 use crate::summary::Summary;
@@ -11,7 +11,7 @@ use crate::{plan_file, summary};
 use quantize_document::{Limits, OutputSet, SourceFile};
 use quantize_exec::{Program, Session};
 use quantize_ir::{Tensor, ValueId};
-use quantize_onnx::{Encoded, OnnxDocument, QdqRecipe, encode_qdq, export, import};
+use quantize_onnx::{Encoded, Form, OnnxDocument, OnnxRecipe, encode, export, import};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,8 +34,8 @@ impl OnnxModel {
         Ok(Self { document, model: Model::new(&path, graph, problems, bytes) })
     }
 
-    fn encode(&self, settled: &Settled) -> Result<Encoded<'_>, Error> {
-        Ok(encode_qdq(&self.document, self.model.graph(), &settled.graph, &settled.plan)?)
+    fn encode(&self, settled: &Settled, form: Form) -> Result<Encoded<'_>, Error> {
+        Ok(encode(&self.document, self.model.graph(), &settled.graph, &settled.plan, form)?)
     }
 
     /// Reads what is about to be written to `path` back, as its next reader will.
@@ -94,7 +94,7 @@ pub(crate) fn quantize_graph(
 fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
     let settled = decide(model, options, progress)?;
     let accuracy = check(&settled, options, progress)?;
-    let encoded = model.encode(&settled)?;
+    let encoded = model.encode(&settled, options.target.form)?;
     model.verify(&encoded, &options.output)?;
     let bytes_after = encoded.byte_count();
     let written = write(options, &settled, encoded)?;
@@ -103,9 +103,17 @@ fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progres
 
 fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Settled, Error> {
     let threads = thread_count(options.threads);
+    let recipe = recipe(&options.target)?;
     let job =
-        Job { model: &model.model, recipe: &QdqRecipe, options: &options.recipe, data: options.data.as_ref(), threads };
+        Job { model: &model.model, recipe: &recipe, options: &options.recipe, data: options.data.as_ref(), threads };
     settle(&job, progress)
+}
+
+/// The rules for the kind of model asked for.
+fn recipe(target: &TargetOptions) -> Result<OnnxRecipe, Error> {
+    let recipe = OnnxRecipe::new(target.form, target.activations, target.symmetric);
+    let recipe = recipe.map_err(|source| Error::Target { source })?;
+    Ok(if target.quantize_results { recipe.with_rounded_results() } else { recipe })
 }
 
 /// The simulated int8 model against fp32 on a few calibration images.

@@ -2,6 +2,7 @@
 
 use quantize_calib::{Channels, Interpolation, Layout, Sampling};
 use quantize_numerics::RangeMethod;
+use quantize_onnx::{ActivationCodes, Form};
 use std::path::PathBuf;
 
 /// Number of weight scales.
@@ -114,13 +115,28 @@ pub struct DataOptions {
     pub preparation: PreparationOptions,
 }
 
+/// What kind of ONNX model is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TargetOptions {
+    /// How it says that a node computes on integers.
+    pub form: Form,
+    /// Codes of activations.
+    pub activations: ActivationCodes,
+    /// Whether their zero points lie in the middle.
+    pub symmetric: bool,
+    /// Whether results of the network are rounded to codes like every other value.
+    pub quantize_results: bool,
+}
+
 /// A quantization from file to file.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct QuantizeOptions {
     /// The fp32 model.
     pub model: PathBuf,
     /// The model to write.
     pub output: PathBuf,
+    /// What kind of model it is.
+    pub target: TargetOptions,
     /// Calibration data; may be absent if nothing is quantized.
     pub data: Option<DataOptions>,
     /// Which parameters are chosen, and how.

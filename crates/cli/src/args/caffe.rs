@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use quantize_pipeline::{
     BitWidth, CaffeFiles, DataOptions, EmulateOptions, FileOptions, Flavor, Granularity, InputRange,
     PreparationOptions, QuantizeCaffeOptions, QuantizeOptions, RangeMethod, ReadOptions, RecipeOptions, Release,
-    TextStyle, Thresholds, TransformerOptions, default_range,
+    TargetOptions, TextStyle, Thresholds, TransformerOptions, default_range,
 };
 use std::path::{Path, PathBuf};
 
@@ -400,6 +400,7 @@ impl QuantizeArgs {
                 weights: Granularity::PerChannel,
                 skip,
             },
+            target: TargetOptions::default(),
             emit_plan: self.emit_plan.clone(),
             threads: self.run.threads,
         };

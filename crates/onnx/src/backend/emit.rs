@@ -35,13 +35,21 @@ fn axis_attribute(axis: usize) -> AttributeProto {
     }
 }
 
-/// The quantize and the dequantize node of an activation, as fields of the graph.
-pub(super) fn pair(names: &PairNames) -> Vec<u8> {
+/// The quantize and the dequantize node of an activation, in the given domain, as fields of the graph: the former
+/// unless its producer writes codes, the latter if `dequantizes`.
+pub(super) fn pair(names: &PairNames, dequantizes: bool, domain: &str) -> Vec<u8> {
     let with_parameters = |data: &str| vec![data.to_owned(), names.scale.clone(), names.zero_point.clone()];
-    let quantize = node("QuantizeLinear", &names.quantize_node, with_parameters(&names.real), &names.codes, Vec::new());
-    let dequantize =
-        node("DequantizeLinear", &names.dequantize_node, with_parameters(&names.codes), &names.dequantized, Vec::new());
-    [node_field(&quantize), node_field(&dequantize)].concat()
+    let in_domain = |op_type: &str, name: &str, data: &str, output: &str| {
+        let mut node = node(op_type, name, with_parameters(data), output, Vec::new());
+        node.domain = Some(domain.to_owned()).filter(|d| !d.is_empty());
+        node_field(&node)
+    };
+    let quantize = names.real.iter().map(|real| in_domain("QuantizeLinear", &names.quantize_node, real, &names.codes));
+    let mut fields: Vec<u8> = quantize.flatten().collect();
+    if dequantizes {
+        fields.extend(in_domain("DequantizeLinear", &names.dequantize_node, &names.codes, &names.dequantized));
+    }
+    fields
 }
 
 /// The dequantize node of a constant, as a field of the graph.
@@ -77,14 +85,27 @@ pub(super) fn pair_parameters(names: &PairNames, params: &QuantParams) -> Result
     Ok(out)
 }
 
-/// The initializers of a constant: codes, scale, zero point.
-pub(super) fn constant(names: &ConstantNames, params: &QuantParams, codes: &Tensor) -> Result<Vec<u8>, OnnxError> {
+/// The initializers of a constant: codes, and those of scale and zero point that are needed.
+pub(super) fn constant(
+    names: &ConstantNames,
+    params: &QuantParams,
+    codes: &Tensor,
+    needed: &dyn Fn(&str) -> bool,
+) -> Result<Vec<u8>, OnnxError> {
     let mut out = initializer(&names.codes, codes);
-    out.extend(initializer(&names.scale, &scales(params)?));
-    if has_zero_point(params) {
+    if needed(&names.scale) {
+        out.extend(initializer(&names.scale, &scales(params)?));
+    }
+    if has_zero_point(params) && needed(&names.zero_point) {
         out.extend(initializer(&names.zero_point, &zero_points(params)?));
     }
     Ok(out)
+}
+
+/// The code of `x` in per-tensor parameters, as an initializer.
+pub(super) fn code(name: &str, params: &QuantParams, x: f32) -> Result<Vec<u8>, OnnxError> {
+    let code = params.affine(0).map_or(0, |grid| grid.quantize(x));
+    Ok(initializer(name, &stored(Vec::new(), &[code], params)?))
 }
 
 /// A tensor as an initializer field of the graph.
@@ -102,8 +123,12 @@ fn scales(params: &QuantParams) -> Result<Tensor, OnnxError> {
 }
 
 fn zero_points(params: &QuantParams) -> Result<Tensor, OnnxError> {
-    let (shape, values) = (parameter_shape(params), params.zero_point());
-    // The constructor of the parameters has checked that each zero point fits its grid.
+    stored(parameter_shape(params), params.zero_point(), params)
+}
+
+/// Codes in the element type they are stored in.
+fn stored(shape: Vec<usize>, values: &[i32], params: &QuantParams) -> Result<Tensor, OnnxError> {
+    // The constructors of parameters and codes have checked that each fits its grid.
     Ok(match quantize_ir::quant::storage(params.qtype()) {
         DType::U8 => Tensor::new(shape, values.iter().map(|z| *z as u8).collect::<Vec<_>>())?,
         DType::U16 => Tensor::new(shape, values.iter().map(|z| *z as u16).collect::<Vec<_>>())?,

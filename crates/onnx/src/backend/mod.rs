@@ -1,14 +1,15 @@
-//! Writing: the source document with a plan carried out as quantize-dequantize pairs.
+//! Writing: the source document with a plan carried out, as quantize-dequantize pairs or as operators on integers.
 //!
 //! The output is the original file with edits. Messages nothing changed in are copied byte for byte; a node whose
 //! operands are renamed keeps every other field; what vanishes in folding, and what only fed it, is left out; only
-//! quantization nodes and their constants are new. [`wiring`] decides the names, [`emit`] makes the new messages, this
-//! module lays them over the document.
+//! quantization nodes and their constants are new. [`wiring`] decides the names, [`integer`] knows the operators on
+//! integers, [`emit`] makes the new messages, this module lays them over the document.
 //!
-//! Placement follows what onnxruntime turns into integer kernels: one pair for each quantized activation, shared by
+//! Placement of pairs follows what onnxruntime turns into integer kernels: one pair for each quantized activation, shared by
 //! all its readers, no pair around a float node's weight, bounded activations left to the saturation of the pair.
 
 mod emit;
+mod integer;
 #[cfg(test)]
 mod tests;
 mod wiring;
@@ -20,10 +21,12 @@ use crate::error::OnnxError;
 use crate::names::Names;
 use crate::ops;
 use crate::opset::{TARGET_OPSET, outdated_nodes};
+use crate::recipe::Form;
 use prost::Message;
 use quantize_document::encode::{bytes_field, varint_field};
 use quantize_document::{Piece, Splice};
-use quantize_ir::{Graph, Node, NodeId, Op, QuantPlan, Shape, Tensor, ValueId};
+use quantize_ir::quant::storage;
+use quantize_ir::{ActivationPlan, DType, Graph, Node, NodeId, Op, QuantPlan, Shape, Tensor, ValueId};
 use quantize_proto::onnx::{NodeProto, OperatorSetIdProto, StringStringEntryProto};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -39,6 +42,9 @@ const NODE_OUTPUT: u32 = 2;
 
 /// The file format version that opset 13 came with; from 4 on initializers need not be inputs.
 const TARGET_IR_VERSION: i64 = 7;
+
+/// The first opset whose quantize and dequantize nodes know 16-bit codes.
+const WIDE_CODES_OPSET: i64 = 21;
 
 /// Tells onnxruntime's own tools that the model went through their preparation, so that they do not warn.
 const PREPARED: (&str, &str) = ("onnx.infer", "onnxruntime.quant");
@@ -74,16 +80,18 @@ impl Encoded<'_> {
 
 /// Carries out `plan`, made for `graph` (the graph after passes), on `document`, whose graph as imported is `original`.
 ///
-/// A plan that quantizes nothing gives the document back byte for byte. A model below opset 13, which has no scales for
+/// In [`Form::Qdq`] every quantized activation gets a pair; in [`Form::QOperator`] quantized nodes read and write codes,
+/// and only what is real on the other side is quantized or dequantized. A plan that quantizes nothing gives the document back byte for byte. A model below opset 13, which has no scales for
 /// each channel, is raised to 13: only nodes whose operator changed are written anew.
 ///
 /// # Errors
 /// If the model cannot be raised to opset 13, or a constant cannot be read.
-pub fn encode_qdq<'a>(
+pub fn encode<'a>(
     document: &'a OnnxDocument,
     original: &Graph,
     graph: &Graph,
     plan: &QuantPlan,
+    form: Form,
 ) -> Result<Encoded<'a>, OnnxError> {
     let mut model = document.splice()?;
     if plan.is_empty() {
@@ -91,14 +99,18 @@ pub fn encode_qdq<'a>(
     }
     let reemitted = reemitted(document, original, graph)?;
     let document_inputs = document_inputs(document, original)?;
-    let request = Request { original, graph, plan, document_inputs: &document_inputs, reemitted: &reemitted };
+    let request = Request { original, graph, plan, form, document_inputs: &document_inputs, reemitted: &reemitted };
     let mut names = Names::taken(document.names()?);
     let wiring = Wiring::new(&request, &mut names);
     let body = document.graph_splice()?;
-    let mut editor = Editor { document, request: &request, wiring: &wiring, names, body };
+    let pair_domain = pair_domain(document, plan);
+    let mut editor = Editor { document, request: &request, wiring: &wiring, names, body, pair_domain };
     editor.edit()?;
     model.replace_body(document.graph_field(), editor.body)?;
     raise_versions(document, &mut model)?;
+    if !pair_domain.is_empty() || wiring.nodes.values().any(|wired| wired.integer.is_some()) {
+        import_runtime_operators(document, &mut model)?;
+    }
     mark_prepared(document, &mut model)?;
     Ok(Encoded(model))
 }
@@ -143,6 +155,8 @@ struct Editor<'r, 'a> {
     wiring: &'r Wiring,
     names: Names,
     body: Splice<'a>,
+    /// The domain of the quantize and dequantize nodes of activations.
+    pair_domain: &'static str,
 }
 
 impl Editor<'_, '_> {
@@ -162,7 +176,7 @@ impl Editor<'_, '_> {
     /// Pairs of values no node computes stand before the first node.
     fn feed_pairs(&mut self) -> Result<(), OnnxError> {
         let fed = self.wiring.pairs.iter().filter(|(v, _)| self.request.graph.value(**v).producer().is_none());
-        let pairs: Vec<u8> = fed.flat_map(|(_, names)| emit::pair(names)).collect();
+        let pairs: Vec<u8> = fed.flat_map(|(_, names)| self.pair(names)).collect();
         if !pairs.is_empty() {
             self.body.insert_before(self.document.node_field(0)?, Piece::encoded(pairs))?;
         }
@@ -176,6 +190,7 @@ impl Editor<'_, '_> {
         };
         for (&(_, slot), names) in self.wiring.constants.range((id, 0)..=(id, usize::MAX)) {
             let first = names.first_reader == (id, slot);
+            let first = first && self.wiring.dequantizes(&names.dequantized);
             if let Some(entry) = self.request.plan.weights.get(&(id, slot)).filter(|_| first) {
                 let node = emit::dequantize_constant(names, &entry.params);
                 self.body.insert_before(field, Piece::encoded(node))?;
@@ -185,12 +200,16 @@ impl Editor<'_, '_> {
         let mut behind: Vec<u8> = wired.guard.iter().flat_map(emit::guard).collect();
         let results = self.request.graph.node(id).map(|n| n.outputs.as_slice()).unwrap_or_default();
         for names in self.written_by(results) {
-            behind.extend(emit::pair(names));
+            behind.extend(self.pair(names));
         }
         if !behind.is_empty() {
             self.body.insert_after(field, Piece::encoded(behind))?;
         }
         Ok(())
+    }
+
+    fn pair(&self, names: &wiring::PairNames) -> Vec<u8> {
+        emit::pair(names, self.wiring.dequantizes(&names.dequantized), self.pair_domain)
     }
 
     /// The pairs of these results, or of the bounded activations that vanish behind them.
@@ -201,7 +220,14 @@ impl Editor<'_, '_> {
 
     fn rewrite(&mut self, id: NodeId, index: usize, field: usize, wired: &Wired) -> Result<(), OnnxError> {
         let before = self.document.node(index)?;
-        if self.request.reemitted.contains(&id) {
+        if let Some(integer) = &wired.integer {
+            let Some(node) = self.request.graph.node(id) else { return Ok(()) };
+            let float =
+                if self.request.reemitted.contains(&id) { self.emit_one(&node.op, &before, wired)? } else { before };
+            let bounds = integer.bounds.as_ref().map(|(_, names)| names);
+            let written = integer::node(&node.op, float, &integer.operands, &integer.results, bounds)?;
+            self.body.replace(field, Piece::encoded(emit::node_field(&written)))?;
+        } else if self.request.reemitted.contains(&id) {
             let Some(node) = self.request.graph.node(id) else { return Ok(()) };
             let nodes = self.emit(&node.op, &before, wired)?;
             let fields: Vec<u8> = nodes.iter().flat_map(emit::node_field).collect();
@@ -219,10 +245,16 @@ impl Editor<'_, '_> {
         if matches!(op, Op::Softmax(softmax) if softmax.flatten) {
             return self.lowered(op, before, wired, opset);
         }
+        Ok(vec![self.emit_one(op, before, wired)?])
+    }
+
+    /// The node that stands for `before` at the target opset, where it is one.
+    fn emit_one(&self, op: &Op, before: &NodeProto, wired: &Wired) -> Result<NodeProto, OnnxError> {
+        let opset = self.document.opset().max(TARGET_OPSET);
         let mut node = ops::emit(op, before.name(), wired.inputs.clone(), wired.outputs.clone(), opset)?;
         node.doc_string.clone_from(&before.doc_string);
         node.metadata_props.clone_from(&before.metadata_props);
-        Ok(vec![node])
+        Ok(node)
     }
 
     /// An operator that takes several nodes.
@@ -242,14 +274,31 @@ impl Editor<'_, '_> {
         }
         for (at, names) in self.wiring.constants.iter().filter(|(at, names)| names.first_reader == **at) {
             if let Some(entry) = self.request.plan.weights.get(at) {
-                self.body.append(Piece::encoded(emit::constant(names, &entry.params, &entry.codes)?));
+                let coded = !self.wiring.dequantizes(&names.dequantized);
+                let needed = |name: &str| !coded || self.wiring.read.contains(name);
+                self.body.append(Piece::encoded(emit::constant(names, &entry.params, &entry.codes, &needed)?));
             }
+        }
+        let integers = self.wiring.nodes.values().filter_map(|wired| wired.integer.as_ref());
+        for (value, names) in integers.filter_map(|integer| integer.bounds.as_ref()) {
+            self.add_bounds(*value, names)?;
         }
         for (value, name) in &self.wiring.added {
             let broken = |e: quantize_ir::GraphError| self.document.invalid(None, e.to_string());
             if let Some(tensor) = self.request.graph.constant(*value).map_err(broken)? {
                 self.body.append(Piece::encoded(emit::initializer(name, &tensor)));
             }
+        }
+        Ok(())
+    }
+
+    /// The codes between which the results of a bounded activation lie.
+    fn add_bounds(&mut self, value: ValueId, names: &[String; 2]) -> Result<(), OnnxError> {
+        let graph = self.request.graph;
+        let bound = graph.producer(value).and_then(|(_, node)| integer::bound(graph, node));
+        let Some((entry, (lo, hi))) = self.request.plan.activations.get(&value).zip(bound) else { return Ok(()) };
+        for (name, end) in names.iter().zip([lo, hi]) {
+            self.body.append(Piece::encoded(emit::code(name, &entry.params, end)?));
         }
         Ok(())
     }
@@ -283,7 +332,7 @@ impl Editor<'_, '_> {
     /// Descriptions of values that are gone.
     fn drop_stale_descriptions(&mut self) -> Result<(), OnnxError> {
         let written: BTreeSet<&String> = self.wiring.nodes.values().flat_map(|w| &w.outputs).collect();
-        let results = self.wiring.pairs.values().map(|p| &p.dequantized);
+        let results = self.wiring.pairs.values().map(|p| &p.dequantized).filter(|name| self.wiring.dequantizes(name));
         let guarded = self.wiring.nodes.values().filter_map(|w| w.guard.as_ref()).map(|g| &g.output);
         let exists: BTreeSet<&String> = written.into_iter().chain(results).chain(guarded).collect();
         let values = self.request.original.values().map(|(_, v)| v);
@@ -334,6 +383,27 @@ fn raise_versions(document: &OnnxDocument, model: &mut Splice<'_>) -> Result<(),
         }
         old.try_for_each(|i| model.remove(i))?;
     }
+    Ok(())
+}
+
+/// The domain of quantize and dequantize nodes: the standard ones know 16-bit codes from opset 21 on, onnxruntime's own
+/// at any.
+fn pair_domain(document: &OnnxDocument, plan: &QuantPlan) -> &'static str {
+    let wide = |entry: &ActivationPlan| !matches!(storage(entry.params.qtype()), DType::U8 | DType::I8);
+    let standard = document.opset() >= WIDE_CODES_OPSET || !plan.activations.values().any(wide);
+    if standard { "" } else { integer::RUNTIME_DOMAIN }
+}
+
+/// Lets the model use onnxruntime's own operators.
+fn import_runtime_operators(document: &OnnxDocument, model: &mut Splice<'_>) -> Result<(), OnnxError> {
+    for (_, field) in document.model_fields().with_number(MODEL_OPSET_IMPORT) {
+        let import: OperatorSetIdProto = document.decode_model_field(field)?;
+        if import.domain() == integer::RUNTIME_DOMAIN {
+            return Ok(());
+        }
+    }
+    let import = OperatorSetIdProto { domain: Some(integer::RUNTIME_DOMAIN.to_owned()), version: Some(1) };
+    model.append(Piece::encoded(bytes_field(MODEL_OPSET_IMPORT, &import.encode_to_vec())));
     Ok(())
 }
 

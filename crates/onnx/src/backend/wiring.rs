@@ -1,25 +1,41 @@
 //! Which tensor names the written model uses: what each node reads and writes, and which nodes and initializers are
 //! left without a reader. Nothing here touches bytes.
 
+use super::integer::{self, CodeNames, Operand};
 use crate::frontend::FRONTEND;
 use crate::names::Names;
+use crate::recipe::Form;
 use quantize_ir::{Decision, Graph, Node, NodeId, Op, Origin, QuantPlan, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names around one quantized activation.
 #[derive(Clone, Debug)]
 pub(super) struct PairNames {
-    /// What its producer writes.
-    pub(super) real: String,
+    /// What its producer writes; `None` if that is the codes.
+    pub(super) real: Option<String>,
     pub(super) scale: String,
     pub(super) zero_point: String,
     pub(super) codes: String,
-    /// What its readers read.
+    /// What readers of reals read.
     pub(super) dequantized: String,
     pub(super) quantize_node: String,
     pub(super) dequantize_node: String,
     /// Whether `scale` and `zero_point` belong to this activation rather than to the one it shares with.
     pub(super) owns_parameters: bool,
+}
+
+impl ConstantNames {
+    fn operand(&self) -> Operand {
+        let (codes, scale, zero_point) = (self.codes.clone(), self.scale.clone(), self.zero_point.clone());
+        Operand::Codes(CodeNames { codes, scale, zero_point })
+    }
+}
+
+impl PairNames {
+    fn operand(&self) -> Operand {
+        let (codes, scale, zero_point) = (self.codes.clone(), self.scale.clone(), self.zero_point.clone());
+        Operand::Codes(CodeNames { codes, scale, zero_point })
+    }
 }
 
 /// Names around one quantized constant.
@@ -39,8 +55,19 @@ pub(super) struct ConstantNames {
 pub(super) struct Wired {
     pub(super) inputs: Vec<String>,
     pub(super) outputs: Vec<String>,
-    /// Name the node writes before the guard of [`Wiring::guards`], if it needs one.
+    /// What keeps onnxruntime from quantizing it, if it needs that.
     pub(super) guard: Option<Guard>,
+    /// How it computes on codes, if it does.
+    pub(super) integer: Option<Integer>,
+}
+
+/// A node on codes.
+#[derive(Clone, Debug)]
+pub(super) struct Integer {
+    pub(super) operands: Vec<Operand>,
+    pub(super) results: Vec<Operand>,
+    /// Names of the codes of its bounds, for an activation that bounds its operand, and the value they belong to.
+    pub(super) bounds: Option<(ValueId, [String; 2])>,
 }
 
 /// A node that does nothing but keep onnxruntime from quantizing a float node by itself.
@@ -73,6 +100,7 @@ pub(super) struct Request<'a> {
     /// The graph after passes.
     pub(super) graph: &'a Graph,
     pub(super) plan: &'a QuantPlan,
+    pub(super) form: Form,
     /// Inputs each node has in the document; further operands were added by the front-end or by a pass.
     pub(super) document_inputs: &'a BTreeMap<NodeId, Vec<String>>,
     /// Nodes that are written anew from their operator, so that operands the front-end added are written too.
@@ -102,6 +130,11 @@ impl Wiring {
         wiring
     }
 
+    /// Whether the codes of an activation are turned into reals: something reads these.
+    pub(super) fn dequantizes(&self, dequantized: &str) -> bool {
+        self.read.contains(dequantized)
+    }
+
     fn name_pairs(&mut self, request: &Request<'_>, names: &mut Names) {
         let mut parameters: BTreeMap<ValueId, (String, String)> = BTreeMap::new();
         for (value, entry) in &request.plan.activations {
@@ -116,14 +149,20 @@ impl Wiring {
                 .clone();
             let name = &request.graph.value(*value).name;
             let output = request.graph.is_output(*value);
-            let real = if output { names.fresh(&format!("{name}_QuantizeLinear_Input")) } else { name.clone() };
+            let coded = writes_codes(request, *value);
+            let real = match (coded, output) {
+                (true, _) => None,
+                (false, true) => Some(names.fresh(&format!("{name}_QuantizeLinear_Input"))),
+                (false, false) => Some(name.clone()),
+            };
             let dequantized =
-                if output { name.clone() } else { names.fresh(&format!("{name}_DequantizeLinear_Output")) };
+                if output || coded { name.clone() } else { names.fresh(&format!("{name}_DequantizeLinear_Output")) };
+            let codes = if coded { "quantized" } else { "QuantizeLinear_Output" };
             let pair = PairNames {
                 real,
                 scale,
                 zero_point,
-                codes: names.fresh(&format!("{name}_QuantizeLinear_Output")),
+                codes: names.fresh(&format!("{name}_{codes}")),
                 dequantized,
                 quantize_node: names.fresh(&format!("{name}_QuantizeLinear")),
                 dequantize_node: names.fresh(&format!("{name}_DequantizeLinear")),
@@ -160,36 +199,15 @@ impl Wiring {
     }
 
     fn wire(&mut self, request: &Request<'_>, id: NodeId, node: &Node, names: &mut Names) -> Wired {
-        let own = request.document_inputs.get(&id).map(Vec::as_slice).unwrap_or_default();
-        let in_document = own.len();
-        let written = |slot: usize, value: ValueId| {
-            slot < in_document || request.reemitted.contains(&id) || !from_frontend(request.graph, value)
-        };
-        let mut inputs = Vec::with_capacity(node.inputs.len());
-        for (slot, value) in node.inputs.iter().enumerate() {
-            match value {
-                Some(v) if !written(slot, *v) => {}
-                Some(v) if is_capture(request, id, slot, in_document) => {
-                    self.read.insert(request.graph.value(*v).name.clone());
-                }
-                Some(v) => inputs.push(self.read_name(request, id, slot, *v, names)),
-                None => inputs.push(String::new()),
-            }
+        let integer = computes_on_codes(request, id, node);
+        let operands = self.operands(request, id, node, names);
+        let result = |v: &Option<ValueId>| v.map_or(Operand::Absent, |v| self.result(request, v, integer));
+        let results: Vec<Operand> = node.outputs.iter().map(result).collect();
+        if integer {
+            return wired_on_codes(node, operands, results, names);
         }
-        if !request.reemitted.contains(&id) {
-            // Operands that mean nothing to the shared operator are still the node's own.
-            inputs.extend(own.iter().skip(inputs.len()).cloned());
-        } else {
-            while inputs.last().is_some_and(String::is_empty) {
-                inputs.pop();
-            }
-        }
-        let write_name = |v: &ValueId| {
-            let value = request.plan.materialized(request.graph, *v);
-            self.pairs.get(&value).map_or(&request.graph.value(value).name, |p| &p.real).clone()
-        };
-        let mut outputs: Vec<String> =
-            node.outputs.iter().map(|v| v.as_ref().map(write_name).unwrap_or_default()).collect();
+        let inputs: Vec<String> = operands.iter().map(Operand::name).collect();
+        let mut outputs: Vec<String> = results.iter().map(Operand::name).collect();
         let guard = self.needs_guard(request, id, node).then(|| {
             let output = outputs.first().cloned().unwrap_or_default();
             let input = names.fresh(&format!("{output}_real"));
@@ -198,29 +216,70 @@ impl Wiring {
             }
             Guard { node: names.fresh(&format!("{output}_guard")), input, output }
         });
-        Wired { inputs, outputs, guard }
+        Wired { inputs, outputs, guard, integer: None }
     }
 
-    fn read_name(
+    /// What a node reads, in its order.
+    fn operands(&mut self, request: &Request<'_>, id: NodeId, node: &Node, names: &mut Names) -> Vec<Operand> {
+        let own = request.document_inputs.get(&id).map(Vec::as_slice).unwrap_or_default();
+        let in_document = own.len();
+        let written = |slot: usize, value: ValueId| {
+            slot < in_document || request.reemitted.contains(&id) || !from_frontend(request.graph, value)
+        };
+        let integer = computes_on_codes(request, id, node);
+        let mut operands = Vec::with_capacity(node.inputs.len());
+        for (slot, value) in node.inputs.iter().enumerate() {
+            match value {
+                Some(v) if !written(slot, *v) => {}
+                Some(v) if is_capture(request, id, slot, in_document) => {
+                    self.read.insert(request.graph.value(*v).name.clone());
+                }
+                Some(v) => operands.push(self.operand(request, (id, slot), *v, integer, names)),
+                None => operands.push(Operand::Absent),
+            }
+        }
+        if !request.reemitted.contains(&id) {
+            // Operands that mean nothing to the shared operator are still the node's own.
+            operands.extend(own.iter().skip(operands.len()).cloned().map(Operand::Plain));
+        } else {
+            while operands.last() == Some(&Operand::Absent) {
+                operands.pop();
+            }
+        }
+        operands
+    }
+
+    fn operand(
         &mut self,
         request: &Request<'_>,
-        id: NodeId,
-        slot: usize,
+        at: (NodeId, usize),
         value: ValueId,
+        integer: bool,
         names: &mut Names,
-    ) -> String {
-        if let Some(constant) = self.constants.get(&(id, slot)) {
-            return constant.dequantized.clone();
+    ) -> Operand {
+        if let Some(constant) = self.constants.get(&at) {
+            return if integer { constant.operand() } else { Operand::Plain(constant.dequantized.clone()) };
         }
         if let Some(pair) = self.pairs.get(&value) {
-            return pair.dequantized.clone();
+            return if integer { pair.operand() } else { Operand::Plain(pair.dequantized.clone()) };
         }
         let known = request.graph.value(value);
         let synthesized = matches!(known.origin, Some(Origin::Synthesized { .. })) && known.producer().is_none();
         if synthesized {
-            return self.added.entry(value).or_insert_with(|| names.fresh(&known.name)).clone();
+            let added = self.added.entry(value).or_insert_with(|| names.fresh(&known.name));
+            return Operand::Plain(added.clone());
         }
-        known.name.clone()
+        Operand::Plain(known.name.clone())
+    }
+
+    /// What a node writes for `value`.
+    fn result(&self, request: &Request<'_>, value: ValueId, integer: bool) -> Operand {
+        let value = request.plan.materialized(request.graph, value);
+        match self.pairs.get(&value) {
+            Some(pair) if integer => pair.operand(),
+            Some(PairNames { real: Some(real), .. }) => Operand::Plain(real.clone()),
+            _ => Operand::Plain(request.graph.value(value).name.clone()),
+        }
     }
 
     /// onnxruntime quantizes the float weight of a `Conv`, `ConvTranspose` or `Gemm` that stands between a
@@ -255,12 +314,15 @@ impl Wiring {
         let mut count = |name: &str| *readers.entry(name.to_owned()).or_default() += 1;
         request.graph.outputs().iter().for_each(|v| count(&request.graph.value(*v).name));
         self.read.iter().for_each(|name| count(name));
-        for pair in self.pairs.values() {
-            count(&pair.real);
-        }
         for wired in self.nodes.values() {
             wired.inputs.iter().filter(|n| !n.is_empty()).for_each(|n| count(n));
             wired.guard.iter().for_each(|g| count(&g.input));
+        }
+        for pair in self.pairs.values() {
+            pair.real.iter().for_each(|real| *readers.entry(real.clone()).or_default() += 1);
+            if readers.contains_key(&pair.dequantized) {
+                *readers.entry(pair.codes.clone()).or_default() += 1;
+            }
         }
         let ids: Vec<NodeId> = self.nodes.keys().rev().copied().collect();
         for id in ids {
@@ -277,6 +339,41 @@ impl Wiring {
         }
         self.read = readers.into_iter().filter(|(_, n)| *n > 0).map(|(name, _)| name).collect();
     }
+}
+
+/// Whether a node is written as an operator on integers.
+fn computes_on_codes(request: &Request<'_>, id: NodeId, node: &Node) -> bool {
+    let coded = node.output(0).is_some_and(|v| {
+        let value = request.plan.materialized(request.graph, v);
+        request.plan.activations.contains_key(&value)
+    });
+    request.form == Form::QOperator && request.plan.quantizes(id) && integer::exists(&node.op, !coded)
+}
+
+/// Whether what computes `value` writes its codes.
+fn writes_codes(request: &Request<'_>, value: ValueId) -> bool {
+    let Some((id, node)) = request.graph.producer(value) else { return false };
+    match request.plan.nodes.get(&id).map(|n| &n.decision) {
+        Some(Decision::Absorbed { into }) => {
+            request.graph.node(*into).is_some_and(|node| computes_on_codes(request, *into, node))
+        }
+        _ => computes_on_codes(request, id, node),
+    }
+}
+
+fn wired_on_codes(node: &Node, mut operands: Vec<Operand>, results: Vec<Operand>, names: &mut Names) -> Wired {
+    let bounded = node.output(0).filter(|_| integer::is_clipped(&node.op));
+    if bounded.is_some() {
+        operands.truncate(1);
+    }
+    let bounds = bounded.zip(results.first()).map(|(value, result)| {
+        let name = result.name();
+        (value, ["min", "max"].map(|end| names.fresh(&format!("{name}_{end}"))))
+    });
+    let ends = bounds.iter().flat_map(|(_, ends)| ends).cloned();
+    let inputs = operands.iter().chain(results.first()).flat_map(Operand::names).chain(ends).collect();
+    let outputs = results.iter().map(Operand::name).collect();
+    Wired { inputs, outputs, guard: None, integer: Some(Integer { operands, results, bounds }) }
 }
 
 /// The operand that is not constant, if there is exactly one: only then can arithmetic be merged into its producer.

@@ -9,7 +9,7 @@ use crate::planning::make_plan;
 use crate::progress::Progress;
 use crate::settle::{Job, Prepared, Ready, constants_folded, nothing_quantized, planned, prepared};
 use quantize_ir::{DType, Graph, QuantPlan, Tensor, ValueId};
-use quantize_onnx::QdqRecipe;
+use quantize_onnx::OnnxRecipe;
 use quantize_passes::{Preparation, Selection, prepare};
 use rand_mt::Mt;
 use std::collections::BTreeSet;
@@ -90,7 +90,7 @@ impl BenchModel {
     ) -> Result<Self, Error> {
         let recipe = RecipeOptions::default();
         let threads = thread_count(options.threads);
-        let job = Job { model, recipe: &QdqRecipe, options: &recipe, data: Some(data), threads };
+        let job = Job { model, recipe: &OnnxRecipe::default(), options: &recipe, data: Some(data), threads };
         let ready = match prepared(&job)? {
             Prepared::Ready(ready) => ready,
             Prepared::Untouched(untouched) => return Err(nothing_quantized(model, &untouched.graph, &untouched.plan)),
@@ -105,7 +105,8 @@ impl BenchModel {
         let path = model.path();
         let broken = |source| Error::pass(path, source);
         let folded = constants_folded(model)?;
-        let Preparation { graph, selection, .. } = prepare(&folded, &QdqRecipe, &BTreeSet::new()).map_err(broken)?;
+        let Preparation { graph, selection, .. } =
+            prepare(&folded, &OnnxRecipe::default(), &BTreeSet::new()).map_err(broken)?;
         let shapes = shapes(&graph, path, options.size)?;
         let plan = options.int8.then(|| synthetic_plan(model, &graph, &selection, &shapes)).transpose()?;
         let (observed, fed) = (selection.observed().collect(), synthetic_inputs(&shapes, path, 0)?);
@@ -132,7 +133,8 @@ fn synthetic_plan(
         collector.see(u64::from(image), &synthetic_inputs(shapes, path, image)?)?;
     }
     let statistics = collector.into_statistics();
-    let plan = make_plan(graph, path, selection, &statistics, &QdqRecipe, &RecipeOptions::default(), None)?.plan;
+    let plan =
+        make_plan(graph, path, selection, &statistics, &OnnxRecipe::default(), &RecipeOptions::default(), None)?.plan;
     let quantizes = graph.nodes().any(|(id, _)| selection.quantizes(id));
     if quantizes { Ok(plan) } else { Err(nothing_quantized(model, graph, &plan)) }
 }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use quantize_pipeline::{DataOptions, PreparationOptions, QuantizeOptions, RecipeOptions, Silent, simulate_onnx};
+use quantize_pipeline::{
+    DataOptions, PreparationOptions, QuantizeOptions, RecipeOptions, Silent, TargetOptions, simulate_onnx,
+};
 
 use super::lite0::{Lite0, preprocessing};
 use crate::conformance::context::Context;
@@ -74,6 +76,7 @@ fn options(lite0: &Lite0, output: &Path) -> QuantizeOptions {
             preparation: PreparationOptions::Pillow(preprocessing()),
         }),
         recipe: RecipeOptions::default(),
+        target: TargetOptions::default(),
         emit_plan: None,
         threads: 0,
     }
