@@ -47,7 +47,7 @@ pub(crate) fn models() -> Vec<Bomb> {
         refused("a million empty outputs", || model(&[graph_ends(), bytes_field(12, b"").repeat(MANY)].concat())),
         any("a value that is an output 200000 times", || model(&many_outputs(200_000))),
         read("a million empty descriptions", || model(&[relu(), bytes_field(13, b"").repeat(MANY)].concat())),
-        read("a million empty sparse initializers", || model(&[relu(), bytes_field(15, b"").repeat(MANY)].concat())),
+        any("a million empty sparse initializers", || model(&[relu(), bytes_field(15, b"").repeat(MANY)].concat())),
         read("a million empty functions", || [model(&relu()), bytes_field(25, b"").repeat(MANY)].concat()),
         any("a million empty operator sets", || [model(&relu()), bytes_field(8, b"").repeat(MANY)].concat()),
         refused("a million graphs", || [model(&relu()), bytes_field(7, b"").repeat(MANY)].concat()),
@@ -55,6 +55,7 @@ pub(crate) fn models() -> Vec<Bomb> {
         refused("an initializer of 2^64 elements", || model(&[relu(), initializer(&[1 << 32, 1 << 32])].concat())),
         refused("an initializer of 2^63 elements", || model(&[relu(), initializer(&[1 << 63])].concat())),
         any("an initializer of 2^40 elements", || model(&[relu(), initializer(&[1 << 40])].concat())),
+        read("a graph of 5000 nodes with 3000 graphs in it", || model(&one_node(&bytes_field(5, &wide_body())))),
         any("a name of a million bytes in 50 messages", || model(&many_long_names())),
     ]
 }
@@ -215,9 +216,8 @@ fn chain(length: usize, link: fn(&str, &str) -> Vec<u8>) -> Vec<u8> {
 
 /// Nodes in a ring, and one behind it that computes `y`.
 fn cycle(length: usize) -> Vec<u8> {
-    let ring: Vec<u8> = (0..length)
-        .flat_map(|at| node("Relu", &[&format!("v{at}")], &format!("v{}", (at + 1) % length)))
-        .collect();
+    let ring: Vec<u8> =
+        (0..length).flat_map(|at| node("Relu", &[&format!("v{at}")], &format!("v{}", (at + 1) % length))).collect();
     [graph_ends(), ring, node("Relu", &["v0"], "y")].concat()
 }
 
@@ -235,6 +235,14 @@ fn nested_graphs(depth: usize) -> Vec<u8> {
     }
     parts.reverse();
     [graph_ends(), parts.concat()].concat()
+}
+
+/// An attribute that holds a graph of many nodes, among them many with graphs of their own.
+fn wide_body() -> Vec<u8> {
+    let inner = bytes_field(5, &bytes_field(6, &relu()));
+    let holder = bytes_field(1, &[bytes_field(1, b"x"), bytes_field(4, b"If"), inner].concat());
+    let nodes: Vec<u8> = (0..5000).flat_map(|at| node("Relu", &["x"], &format!("v{at}"))).collect();
+    bytes_field(6, &[graph_ends(), nodes, holder.repeat(3000)].concat())
 }
 
 fn many_outputs(count: usize) -> Vec<u8> {

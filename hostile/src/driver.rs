@@ -26,7 +26,10 @@ const MAX_FAILURES: usize = 20;
 pub(crate) fn run(targets: &[&'static Target], inputs: u64, jobs: Option<usize>) -> Result<()> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = jobs.unwrap_or(processors).max(1);
-    println!("{:<14} {:>9} {:>9} {:>9} {:>10} {:>9} {:>8}", "target", "inputs", "read", "refused", "slowest", "peak", "failed");
+    println!(
+        "{:<14} {:>9} {:>9} {:>9} {:>10} {:>9} {:>8}",
+        "target", "inputs", "read", "refused", "slowest", "peak", "failed"
+    );
     let mut failed = 0;
     for target in targets {
         let report = all(target, Corpus::of(target)?.fixed() + inputs, jobs)?;

@@ -88,8 +88,20 @@ const NUMBERS: &[u64] = &[
 
 /// Bit patterns of `f32` at the edges of its range: zeros, subnormals, largest, infinities, NaN.
 const FLOATS: &[u32] = &[
-    0, 0x8000_0000, 1, 0x007f_ffff, 0x0080_0000, 0x3f80_0000, 0xbf80_0000, 0x7f7f_ffff, 0xff7f_ffff, 0x7f80_0000,
-    0xff80_0000, 0x7fc0_0000, 0x7f80_0001, 0xffff_ffff,
+    0,
+    0x8000_0000,
+    1,
+    0x007f_ffff,
+    0x0080_0000,
+    0x3f80_0000,
+    0xbf80_0000,
+    0x7f7f_ffff,
+    0xff7f_ffff,
+    0x7f80_0000,
+    0xff80_0000,
+    0x7fc0_0000,
+    0x7f80_0001,
+    0xffff_ffff,
 ];
 
 /// A number worth trying: one of the table, or one beside it.

@@ -7,8 +7,8 @@ mod statistics;
 mod wire;
 
 use crate::bombs;
-pub(crate) use npy::file as array_file;
 use crate::target::Target;
+pub(crate) use npy::file as array_file;
 use quantize_hostile::mutate::Form;
 
 /// Every reader that is tried.

@@ -215,10 +215,9 @@ impl Graph {
         Self::default()
     }
 
-    /// Makes room for so many more nodes and values at once.
-    pub fn reserve(&mut self, nodes: usize, values: usize) {
-        self.nodes.reserve_exact(nodes);
-        self.values.reserve_exact(values);
+    /// An empty graph with room for so many nodes and values.
+    pub fn with_room(nodes: usize, values: usize) -> Self {
+        Self { nodes: Vec::with_capacity(nodes), values: Vec::with_capacity(values), ..Self::default() }
     }
 
     /// Adds a value and returns its handle.
@@ -266,6 +265,10 @@ impl Graph {
         for (slot, value) in node.inputs.iter().enumerate() {
             if let Some(v) = value {
                 let consumers = &mut self.values[v.index()].consumers;
+                if consumers.len() < 4 {
+                    // Most values have one or two readers, and a list that grows by itself begins with room for four.
+                    consumers.reserve_exact(1);
+                }
                 let at = consumers.partition_point(|c| *c < (id, slot));
                 consumers.insert(at, (id, slot));
             }
@@ -433,6 +436,7 @@ impl Graph {
             next = before(id);
         }
         let start = next.and_then(|id| position[id.index()]).unwrap_or_default();
+        drop(position);
         let mut cycle = path.split_off(start);
         cycle.sort_unstable();
         GraphError::Cycle { nodes: cycle.into_iter().map(|n| self.label(n)).collect() }

@@ -19,6 +19,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 mod types;
+mod weight;
 
 pub use backend::{Encoded, encode};
 pub use document::OnnxDocument;

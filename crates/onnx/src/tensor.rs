@@ -1,5 +1,6 @@
 //! `TensorProto` to and from tensors. Every claim about sizes is checked before anything is allocated.
 
+use crate::weight::{self, Weighed};
 use prost::Message;
 use quantize_ir::{DType, Tensor, TensorData};
 use quantize_proto::onnx::TensorProto;
@@ -162,6 +163,7 @@ fn raw_elements(raw: &[u8], dtype: DType, count: usize, dims: &[i64]) -> Result<
 /// # Errors
 /// If the bytes are no such message, or its data does not fit its dimensions.
 pub fn decode_tensor_message(bytes: &[u8]) -> Result<Tensor, String> {
+    weight::check(bytes, TensorProto::KIND, bytes.len()).map_err(|cause| format!("it {cause}"))?;
     decode_tensor(&TensorProto::decode(bytes).map_err(|e| e.to_string())?)
 }
 

@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::seeds;
 use crate::target::Seed;
 use quantize_caffe::xfdnn::{
-    Entry, EntryKinds, FileFormat, FileRecipe, LayerThresholds, QuantizationFile, TextStyle, XfdnnRecipe, in_layer_order,
-    integer_plan, layer_kind,
+    Entry, EntryKinds, FileFormat, FileRecipe, LayerThresholds, QuantizationFile, TextStyle, XfdnnRecipe,
+    in_layer_order, integer_plan, layer_kind,
 };
 use quantize_caffe::{CaffeDocument, ReadOptions, import};
 use quantize_document::{Limits, SourceFile, index_message};

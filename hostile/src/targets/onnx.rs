@@ -5,7 +5,7 @@ use crate::seeds;
 use crate::target::Seed;
 use quantize_document::{Limits, SourceFile, index_message};
 use quantize_ir::Graph;
-use quantize_onnx::{OnnxDocument, QdqRecipe, decode_tensor_message, import};
+use quantize_onnx::{OnnxDocument, OnnxRecipe, decode_tensor_message, import};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ pub(super) fn read(_: &Seed, bytes: Vec<u8>) -> std::result::Result<(), String> 
 
 /// Imports a model and prepares it for quantization.
 pub(super) fn prepare(_: &Seed, bytes: Vec<u8>) -> std::result::Result<(), String> {
-    let prepared = quantize_passes::prepare(&graph(bytes)?, &QdqRecipe, &BTreeSet::new());
+    let prepared = quantize_passes::prepare(&graph(bytes)?, &OnnxRecipe::default(), &BTreeSet::new());
     prepared.map(|_| ()).map_err(|error| error.to_string())
 }
 
