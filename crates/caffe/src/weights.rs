@@ -1,7 +1,8 @@
 //! The weights file (caffemodel): where the blobs of each layer lie. Numbers stay in the file until someone reads
 //! them, and nothing else of the file is used: its layers are those of training.
 
-use quantize_document::{DocumentError, Field, Limits, MessageIndex, SourceFile, WireType};
+use quantize_document::wire::Reading;
+use quantize_document::{DocumentError, Field, LimitExceeded, Limits, MessageIndex, SourceFile, WireError, WireType};
 use quantize_ir::shape::Dim;
 use quantize_ir::tensor::element_count;
 use std::collections::BTreeMap;
@@ -150,8 +151,8 @@ impl Weights {
         let message = source.index(limits)?;
         let (layers, blobs) = (Vec::new(), Vec::new());
         let mut weights = Self { source, limits: *limits, message, layers, blobs, by_name: BTreeMap::new() };
-        let fields: Vec<(usize, Field)> = weights.message.fields().iter().copied().enumerate().collect();
-        for (index, field) in fields {
+        for index in 0..weights.message.fields().len() {
+            let Some(field) = weights.message.fields().get(index).copied() else { break };
             match field.number() {
                 NET_LAYER => weights.layer(index, &field, LAYER_NAME, LAYER_BLOBS, limits)?,
                 NET_LAYERS => weights.layer(index, &field, FORMER_NAME, FORMER_BLOBS, limits)?,
@@ -174,13 +175,23 @@ impl Weights {
         for (position, field) in layer.with_number(blobs) {
             let blob = child(&self.source, &layer, field, limits)?;
             self.blobs.push(self.blob(position, &blob, limits)?);
+            self.check(self.blobs.len(), "blobs", field)?;
         }
         let name = layer.with_number(name).filter(|(_, f)| f.wire_type() == WireType::LengthDelimited).last();
         let name = name.map_or(Default::default(), |(_, f)| String::from_utf8_lossy(self.bytes(f.payload())));
         let name = name.into_owned();
         self.by_name.insert(name.clone(), self.layers.len());
         self.layers.push(StoredLayer { name, field: index, blobs: first..self.blobs.len() });
-        Ok(())
+        self.check(self.layers.len(), "layers", field)
+    }
+
+    /// Accepts so many items, the last of them in `field`.
+    fn check(&self, items: usize, what: &'static str, field: &Field) -> Result<(), DocumentError> {
+        let refused = |exceeded: LimitExceeded| {
+            let (offset, reading) = (field.whole().start, Reading::Contents(field.number()));
+            self.source.locate(WireError { offset, reading, fault: exceeded.into() })
+        };
+        self.limits.check_items(items, what).map_err(refused)
     }
 
     fn blob(&self, field: usize, blob: &MessageIndex, limits: &Limits) -> Result<StoredBlob, DocumentError> {

@@ -15,11 +15,14 @@ pub struct Limits {
     pub max_nesting: usize,
     /// Most fields indexed in a single message, those of nested messages not counted.
     pub max_fields: usize,
+    /// Most parts of a file that are kept one by one in some hundreds of bytes each, such as the nodes of a graph, the
+    /// layers of a network or the fields of a text.
+    pub max_items: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_file_bytes: 8 << 30, max_nesting: 100, max_fields: 2 << 20 }
+        Self { max_file_bytes: 8 << 30, max_nesting: 100, max_fields: 2 << 20, max_items: 1 << 17 }
     }
 }
 
@@ -50,6 +53,15 @@ impl Limits {
         }
         Ok(())
     }
+
+    /// Accepts a file of `items` parts, or says that there are too many; `what` names them, in the plural.
+    pub fn check_items(&self, items: usize, what: &'static str) -> Result<(), LimitExceeded> {
+        let limit = self.max_items;
+        if items > limit {
+            return Err(LimitExceeded::Items { what, limit });
+        }
+        Ok(())
+    }
 }
 
 /// A bound of [`Limits`] that the input does not keep.
@@ -70,6 +82,14 @@ pub enum LimitExceeded {
         /// The bound.
         limit: usize,
     },
+    /// A file has more parts of a kind than [`Limits::max_items`].
+    #[error("there are more than {limit} {what}")]
+    Items {
+        /// The parts, in the plural.
+        what: &'static str,
+        /// The bound.
+        limit: usize,
+    },
     /// A message has more fields than [`Limits::max_fields`].
     #[error("the message has more than {limit} fields")]
     Fields {
@@ -84,12 +104,14 @@ mod tests {
 
     #[test]
     fn a_limit_is_the_last_accepted_value() {
-        let limits = Limits { max_file_bytes: 10, max_nesting: 3, max_fields: 5 };
+        let limits = Limits { max_file_bytes: 10, max_nesting: 3, max_fields: 5, max_items: 7 };
         assert_eq!(limits.check_file_bytes(10), Ok(()));
         assert_eq!(limits.check_file_bytes(11), Err(LimitExceeded::FileBytes { bytes: 11, limit: 10 }));
         assert_eq!(limits.check_nesting(3), Ok(()));
         assert_eq!(limits.check_nesting(4), Err(LimitExceeded::Nesting { limit: 3 }));
         assert_eq!(limits.check_fields(5), Ok(()));
         assert_eq!(limits.check_fields(6), Err(LimitExceeded::Fields { limit: 5 }));
+        assert_eq!(limits.check_items(7, "layers"), Ok(()));
+        assert_eq!(limits.check_items(8, "layers").unwrap_err().to_string(), "there are more than 7 layers");
     }
 }

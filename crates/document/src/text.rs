@@ -32,8 +32,8 @@ pub struct TextDocument {
 impl TextDocument {
     /// Parses a file.
     ///
-    /// A byte order mark, any line ends and comments of any encoding are accepted. [`Limits::max_fields`] bounds the
-    /// values of the whole file, [`Limits::max_nesting`] the depth of its messages.
+    /// A byte order mark, any line ends and comments of any encoding are accepted. [`Limits::max_items`] bounds the
+    /// fields and the values of the whole file, [`Limits::max_nesting`] the depth of its messages.
     ///
     /// # Errors
     /// [`DocumentError::Text`] naming line and column, what was found there and what was expected.

@@ -10,7 +10,7 @@ use crate::patch::{Operand, Patch, PatchEdit};
 use crate::shape::Shape;
 use crate::tensor::{Tensor, TensorError};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -164,7 +164,7 @@ impl Value {
 #[non_exhaustive]
 pub enum GraphError {
     /// Nodes wait for each other.
-    #[error("nodes {} form a cycle", .nodes.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", "))]
+    #[error("nodes {} form a cycle", listed(.nodes))]
     Cycle {
         /// Names of the nodes of one cycle.
         nodes: Vec<String>,
@@ -189,6 +189,17 @@ pub enum GraphError {
     },
 }
 
+/// Names that a message lists; of more, it says how many.
+const LISTED: usize = 8;
+
+fn listed(names: &[String]) -> String {
+    let mut listed: Vec<String> = names.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
+    if names.len() > LISTED {
+        listed.push(format!("and {} more", names.len() - LISTED));
+    }
+    listed.join(", ")
+}
+
 /// A computation graph.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
@@ -202,6 +213,11 @@ impl Graph {
     /// An empty graph.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty graph with room for so many nodes and values.
+    pub fn with_room(nodes: usize, values: usize) -> Self {
+        Self { nodes: Vec::with_capacity(nodes), values: Vec::with_capacity(values), ..Self::default() }
     }
 
     /// Adds a value and returns its handle.
@@ -249,6 +265,10 @@ impl Graph {
         for (slot, value) in node.inputs.iter().enumerate() {
             if let Some(v) = value {
                 let consumers = &mut self.values[v.index()].consumers;
+                if consumers.len() < 4 {
+                    // Most values have one or two readers, and a list that grows by itself begins with room for four.
+                    consumers.reserve_exact(1);
+                }
                 let at = consumers.partition_point(|c| *c < (id, slot));
                 consumers.insert(at, (id, slot));
             }
@@ -367,30 +387,30 @@ impl Graph {
     /// # Errors
     /// [`GraphError::Cycle`] naming the nodes of a cycle.
     pub fn topological_order(&self) -> Result<Vec<NodeId>, GraphError> {
-        let mut waiting: BTreeMap<NodeId, usize> = BTreeMap::new();
-        let mut followers: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
+        let mut waiting = vec![0_usize; self.nodes.len()];
+        let mut edges: Vec<(NodeId, NodeId)> = Vec::with_capacity(self.nodes.len());
+        let mut count = 0;
         for (id, node) in self.nodes() {
             let before = self.predecessors(node);
-            waiting.insert(id, before.len());
-            for p in before {
-                followers.entry(p).or_default().push(id);
-            }
+            waiting[id.index()] = before.len();
+            edges.extend(before.into_iter().map(|p| (p, id)));
+            count += 1;
         }
-        let mut ready: BinaryHeap<Reverse<NodeId>> =
-            waiting.iter().filter(|(_, n)| **n == 0).map(|(id, _)| Reverse(*id)).collect();
-        let mut order = Vec::with_capacity(waiting.len());
+        edges.sort_unstable();
+        let ready = self.nodes().map(|(id, _)| id).filter(|id| waiting[id.index()] == 0);
+        let mut ready: BinaryHeap<Reverse<NodeId>> = ready.map(Reverse).collect();
+        let mut order = Vec::with_capacity(count);
         while let Some(Reverse(id)) = ready.pop() {
             order.push(id);
-            for next in followers.remove(&id).unwrap_or_default() {
-                if let Some(n) = waiting.get_mut(&next) {
-                    *n -= 1;
-                    if *n == 0 {
-                        ready.push(Reverse(next));
-                    }
+            let first = edges.partition_point(|(from, _)| *from < id);
+            for (_, next) in edges.iter().skip(first).take_while(|(from, _)| *from == id) {
+                waiting[next.index()] -= 1;
+                if waiting[next.index()] == 0 {
+                    ready.push(Reverse(*next));
                 }
             }
         }
-        if order.len() == waiting.len() { Ok(order) } else { Err(self.describe_cycle()) }
+        if order.len() == count { Ok(order) } else { Err(self.cycle(&waiting)) }
     }
 
     fn predecessors(&self, node: &Node) -> Vec<NodeId> {
@@ -402,18 +422,22 @@ impl Graph {
         all
     }
 
-    fn describe_cycle(&self) -> GraphError {
-        let mut wires = petgraph::graphmap::DiGraphMap::<NodeId, ()>::new();
-        for (id, node) in self.nodes() {
-            for p in self.predecessors(node) {
-                wires.add_edge(p, id, ());
-            }
+    /// The cycle that is met by going backwards from the first node that still waits: each such node has one before it
+    /// that waits too.
+    fn cycle(&self, waiting: &[usize]) -> GraphError {
+        let waits = |id: &NodeId| waiting[id.index()] > 0;
+        let before = |id: NodeId| self.predecessors(self.node(id)?).into_iter().find(waits);
+        let mut position = vec![None; self.nodes.len()];
+        let mut path = Vec::new();
+        let mut next = self.nodes().map(|(id, _)| id).find(waits);
+        while let Some(id) = next.filter(|id| position[id.index()].is_none()) {
+            position[id.index()] = Some(path.len());
+            path.push(id);
+            next = before(id);
         }
-        let components = petgraph::algo::tarjan_scc(&wires);
-        let mut cycle = components
-            .into_iter()
-            .find(|c| c.len() > 1 || c.iter().any(|n| wires.contains_edge(*n, *n)))
-            .unwrap_or_default();
+        let start = next.and_then(|id| position[id.index()]).unwrap_or_default();
+        drop(position);
+        let mut cycle = path.split_off(start);
         cycle.sort_unstable();
         GraphError::Cycle { nodes: cycle.into_iter().map(|n| self.label(n)).collect() }
     }
@@ -496,6 +520,27 @@ mod tests {
         let early = g.add_node(early).unwrap();
         let late = relu(&mut g, "late", v[0], v[2]);
         assert_eq!(g.topological_order(), Ok(vec![late, early]));
+    }
+
+    #[test]
+    fn a_long_cycle_needs_no_stack_and_names_a_few_of_its_nodes() {
+        let mut g = Graph::new();
+        let v: Vec<ValueId> = (0..200_000).map(|at| g.add_value(Value::named(format!("v{at}")))).collect();
+        for at in 0..v.len() {
+            relu(&mut g, &format!("n{at}"), v[at], v[(at + 1) % v.len()]);
+        }
+        let message = g.topological_order().unwrap_err().to_string();
+        assert!(message.starts_with("nodes `n0`, `n1`, `n2`") && message.ends_with("and 199992 more form a cycle"));
+    }
+
+    #[test]
+    fn only_a_cycle_is_named_not_what_leads_from_it() {
+        let mut g = Graph::new();
+        let v = values(&mut g, &["a", "b", "c", "d"]);
+        relu(&mut g, "behind", v[1], v[2]);
+        relu(&mut g, "further", v[2], v[3]);
+        relu(&mut g, "itself", v[1], v[1]);
+        assert_eq!(g.topological_order().unwrap_err().to_string(), "nodes `itself` form a cycle");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use crate::error::{Location, OnnxError};
 use crate::external::external_range;
 use crate::tensor::{decode_tensor_beside, dims_of, read_external};
+use crate::weight::{self, Weighed};
 use prost::Message;
 use quantize_document::{ExternalRange, Field, Limits, MessageIndex, SourceFile, Splice, WireType};
 use quantize_ir::{ConstantSource, DocId, Node, Tensor};
@@ -81,16 +82,16 @@ impl OnnxDocument {
     /// decode, two initializers have the same name, or an initializer's dimensions make no sense.
     pub fn parse(source: SourceFile, limits: &Limits) -> Result<Self, OnnxError> {
         let model = source.index(limits)?;
-        let graphs: Vec<(usize, Field)> = model.with_number(MODEL_GRAPH).map(|(i, f)| (i, *f)).collect();
-        let [(graph_field, field)] = graphs.as_slice() else {
-            return Err(
-                invalid(&source, None, not_one_graph(&source, graphs.len())).with_hint("is this an ONNX model?")
-            );
+        let first = model.with_number(MODEL_GRAPH).map(|(i, f)| (i, *f)).next();
+        let count = model.with_number(MODEL_GRAPH).count();
+        let (Some((graph_field, field)), 1) = (first, count) else {
+            return Err(invalid(&source, None, not_one_graph(&source, count)).with_hint("is this an ONNX model?"));
         };
-        let graph = model.child(source.bytes(), field, limits).map_err(|e| source.locate(e))?;
+        let graph = model.child(source.bytes(), &field, limits).map_err(|e| source.locate(e))?;
+        check_items(&source, &graph, limits)?;
         let mut document = Self {
             limits: *limits,
-            graph_field: *graph_field,
+            graph_field,
             nodes: graph.with_number(GRAPH_NODE).map(|(i, _)| i).collect(),
             initializers: Vec::new(),
             opsets: BTreeMap::new(),
@@ -162,11 +163,16 @@ impl OnnxDocument {
         let index = self.graph.child(bytes, field, &self.limits).map_err(|e| self.source.locate(e))?;
         let kept = index.fields().iter().filter(|f| !TENSOR_DATA.contains(&f.number()));
         let head: Vec<u8> = kept.flat_map(|f| bytes.get(f.whole()).unwrap_or_default()).copied().collect();
+        let checked = weight::check(&head, TensorProto::KIND, bytes.len());
+        checked.map_err(|cause| self.invalid(Some("initializer".into()), cause))?;
         TensorProto::decode(head.as_slice()).map_err(|cause| self.undecodable("initializer".into(), cause))
     }
 
-    fn decode<M: Message + Default>(&self, field: &Field, item: impl Fn() -> String) -> Result<M, OnnxError> {
-        M::decode(self.payload(field)?).map_err(|cause| self.undecodable(item(), cause))
+    fn decode<M: Weighed>(&self, field: &Field, item: impl Fn() -> String) -> Result<M, OnnxError> {
+        let payload = self.payload(field)?;
+        let checked = weight::check(payload, M::KIND, self.source.bytes().len());
+        checked.map_err(|cause| self.invalid(Some(item()), cause))?;
+        M::decode(payload).map_err(|cause| self.undecodable(item(), cause))
     }
 
     /// The bytes of the message in a field.
@@ -212,6 +218,11 @@ impl OnnxDocument {
     /// Number of nodes.
     pub(crate) fn node_count(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// Number of values the graph is going to have: of each initializer, input and node at least one.
+    pub(crate) fn item_count(&self) -> usize {
+        self.initializers.len() + self.nodes.len() + self.graph.with_number(GRAPH_INPUT).count()
     }
 
     /// Decodes node `index`.
@@ -266,9 +277,10 @@ impl OnnxDocument {
     }
 
     /// Value descriptions in the graph's field `number` (inputs, outputs or intermediate values), with field indices.
-    pub(crate) fn value_infos(&self, number: u32) -> Result<Vec<(usize, ValueInfoProto)>, OnnxError> {
+    /// They are decoded one at a time.
+    pub(crate) fn value_infos(&self, number: u32) -> impl Iterator<Item = Result<(usize, ValueInfoProto), OnnxError>> {
         let described = self.graph.with_number(number);
-        described.map(|(index, field)| Ok((index, self.decode(field, || "value description".into())?))).collect()
+        described.map(|(index, field)| Ok((index, self.decode(field, || "value description".into())?)))
     }
 
     /// Every name of a tensor or node in the model, those in nested graphs included.
@@ -276,7 +288,9 @@ impl OnnxDocument {
         let mut names: BTreeSet<String> = self.initializers.iter().map(|i| i.name.clone()).collect();
         names.extend(self.sparse_initializers()?);
         for number in [GRAPH_INPUT, GRAPH_OUTPUT] {
-            names.extend(self.value_infos(number)?.into_iter().map(|(_, v)| v.name().to_owned()));
+            for info in self.value_infos(number) {
+                names.insert(info?.1.name().to_owned());
+            }
         }
         for index in 0..self.node_count() {
             names_in_node(&self.node(index)?, &mut names);
@@ -322,7 +336,7 @@ impl OnnxDocument {
     }
 
     /// Decodes the payload of a field of the model message.
-    pub(crate) fn decode_model_field<M: Message + Default>(&self, field: &Field) -> Result<M, OnnxError> {
+    pub(crate) fn decode_model_field<M: Weighed>(&self, field: &Field) -> Result<M, OnnxError> {
         self.decode(field, || "model".into())
     }
 }
@@ -342,6 +356,7 @@ impl ConstantSource for OnnxDocument {
         }
         let field = self.graph.fields().get(head.field).ok_or_else(|| about("is gone".into()))?;
         let payload = self.source.bytes().get(field.payload()).unwrap_or_default();
+        weight::check(payload, TensorProto::KIND, self.source.bytes().len()).map_err(about)?;
         let tensor = TensorProto::decode(payload).map_err(|e| about(e.to_string()))?;
         decode_tensor_beside(&tensor, self.source.path()).map_err(about)
     }
@@ -375,6 +390,14 @@ fn names_in_graph(graph: &GraphProto, names: &mut BTreeSet<String>) {
 /// The standard domain has two spellings.
 pub(crate) fn normal_domain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
+}
+
+/// Accepts a graph of so many nodes and values, each of which takes memory while the file is open.
+fn check_items(source: &SourceFile, graph: &MessageIndex, limits: &Limits) -> Result<(), OnnxError> {
+    let kinds = [GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_SPARSE_INITIALIZER];
+    let items = graph.fields().iter().filter(|field| kinds.contains(&field.number())).count();
+    let what = "nodes, initializers, inputs and outputs";
+    limits.check_items(items, what).map_err(|exceeded| invalid(source, None, exceeded.to_string()))
 }
 
 fn not_one_graph(source: &SourceFile, graphs: usize) -> String {

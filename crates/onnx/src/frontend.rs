@@ -33,7 +33,7 @@ const NEWEST_OPSET: i64 = 28;
 pub fn import(document: &Arc<OnnxDocument>) -> Result<(Graph, Vec<Problem>), OnnxError> {
     let mut importer = Importer {
         document,
-        graph: Graph::new(),
+        graph: Graph::with_room(document.node_count(), document.item_count()),
         names: BTreeMap::new(),
         matrices: BTreeSet::new(),
         problems: Vec::new(),
@@ -41,10 +41,11 @@ pub fn import(document: &Arc<OnnxDocument>) -> Result<(Graph, Vec<Problem>), Onn
     importer.check_opset();
     importer.constants()?;
     importer.inputs()?;
-    let nodes = importer.results()?;
+    importer.results()?;
     importer.describe()?;
-    nodes.iter().enumerate().try_for_each(|(index, node)| importer.node(index, node))?;
+    (0..document.node_count()).try_for_each(|index| importer.node(index, &document.node(index)?))?;
     importer.outputs()?;
+    drop(std::mem::take(&mut importer.names));
     importer.propagate_types()?;
     Ok((importer.graph, importer.problems))
 }
@@ -108,7 +109,8 @@ impl Importer<'_> {
     fn inputs(&mut self) -> Result<(), OnnxError> {
         let mut inputs = Vec::new();
         let initializers: BTreeSet<String> = self.names.keys().cloned().collect();
-        for (_, info) in self.document.value_infos(GRAPH_INPUT)? {
+        for info in self.document.value_infos(GRAPH_INPUT) {
+            let (_, info) = info?;
             if !initializers.contains(info.name()) {
                 inputs.push(self.define(described(&info), || format!("input `{}`", info.name()))?);
             }
@@ -117,9 +119,9 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// The nodes; defines what they compute.
-    fn results(&mut self) -> Result<Vec<NodeProto>, OnnxError> {
-        let mut nodes = Vec::with_capacity(self.document.node_count());
+    /// Defines what the nodes compute. Messages take many times the memory of a node of the graph, so they are decoded
+    /// once more for that instead of being kept.
+    fn results(&mut self) -> Result<(), OnnxError> {
         for index in 0..self.document.node_count() {
             let node = self.document.node(index)?;
             self.check_imported(index, &node)?;
@@ -129,9 +131,8 @@ impl Importer<'_> {
             if self.is_standard(&node) {
                 self.note_result(index, &node);
             }
-            nodes.push(node);
         }
-        Ok(nodes)
+        Ok(())
     }
 
     fn is_standard(&self, node: &NodeProto) -> bool {
@@ -278,7 +279,7 @@ impl Importer<'_> {
         let mut captured = BTreeSet::new();
         for attribute in &node.attribute {
             for graph in attribute.g.iter().chain(&attribute.graphs) {
-                captures_of(graph, &BTreeSet::new(), &mut captured);
+                captures_of(graph, None, &mut captured);
             }
         }
         captured.iter().filter_map(|name| self.names.get(name)).map(|id| Some(*id)).collect()
@@ -299,7 +300,8 @@ impl Importer<'_> {
 
     fn outputs(&mut self) -> Result<(), OnnxError> {
         let mut outputs = Vec::new();
-        for (_, info) in self.document.value_infos(GRAPH_OUTPUT)? {
+        for info in self.document.value_infos(GRAPH_OUTPUT) {
+            let (_, info) = info?;
             let id = self.names.get(info.name()).copied();
             let missing =
                 || self.document.invalid(Some(format!("output `{}`", info.name())), "nothing computes it".into());
@@ -315,7 +317,8 @@ impl Importer<'_> {
     /// Declared types and shapes of outputs and intermediate values.
     fn describe(&mut self) -> Result<(), OnnxError> {
         for number in [GRAPH_OUTPUT, GRAPH_VALUE_INFO] {
-            for (_, info) in self.document.value_infos(number)? {
+            for info in self.document.value_infos(number) {
+                let (_, info) = info?;
                 let Some(id) = self.names.get(info.name()).copied() else { continue };
                 let declared = described(&info);
                 let value = self.graph.value_mut(id);
@@ -365,19 +368,31 @@ fn item(node: &NodeProto, index: usize) -> String {
     }
 }
 
-/// Names that `graph` reads and neither it nor a graph around it (in `defined`) defines.
-fn captures_of(graph: &GraphProto, defined: &BTreeSet<&str>, captured: &mut BTreeSet<String>) {
-    let mut defined = defined.clone();
-    defined.extend(graph.input.iter().map(ValueInfoProto::name));
-    defined.extend(graph.initializer.iter().map(|i| i.name()));
-    defined.extend(graph.node.iter().flat_map(|n| &n.output).map(String::as_str));
+/// The names that a graph and the graphs around it define.
+struct Scope<'a> {
+    names: BTreeSet<&'a str>,
+    outer: Option<&'a Scope<'a>>,
+}
+
+impl Scope<'_> {
+    fn defines(&self, name: &str) -> bool {
+        self.names.contains(name) || self.outer.is_some_and(|outer| outer.defines(name))
+    }
+}
+
+/// Names that `graph` reads and neither it nor a graph around it defines.
+fn captures_of(graph: &GraphProto, outer: Option<&Scope<'_>>, captured: &mut BTreeSet<String>) {
+    let inputs = graph.input.iter().map(ValueInfoProto::name);
+    let constants = graph.initializer.iter().map(|i| i.name());
+    let computed = graph.node.iter().flat_map(|n| &n.output).map(String::as_str);
+    let scope = Scope { names: inputs.chain(constants).chain(computed).collect(), outer };
     let read = graph.node.iter().flat_map(|n| &n.input).map(String::as_str);
     let results = graph.output.iter().map(ValueInfoProto::name);
-    let outer = read.chain(results).filter(|name| !name.is_empty() && !defined.contains(name));
-    captured.extend(outer.map(str::to_owned));
+    let free = read.chain(results).filter(|name| !name.is_empty() && !scope.defines(name));
+    captured.extend(free.map(str::to_owned));
     for attribute in graph.node.iter().flat_map(|n| &n.attribute) {
         for inner in attribute.g.iter().chain(&attribute.graphs) {
-            captures_of(inner, &defined, captured);
+            captures_of(inner, Some(&scope), captured);
         }
     }
 }

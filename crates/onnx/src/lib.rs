@@ -21,6 +21,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 mod types;
+mod weight;
 
 pub use backend::{Encoded, MAX_MODEL_BYTES, Placement, encode};
 pub use document::OnnxDocument;

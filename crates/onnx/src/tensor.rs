@@ -3,6 +3,7 @@
 //! Half-precision elements are read as `float32`, which holds all of them exactly.
 
 use crate::external::external_range;
+use crate::weight::{self, Weighed};
 use half::{bf16, f16};
 use prost::Message;
 use quantize_document::ExternalRange;
@@ -255,6 +256,7 @@ fn append_raw(data: &mut TensorData, dtype: DType, raw: &[u8]) {
 /// # Errors
 /// If the bytes are no such message, or its data does not fit its dimensions.
 pub fn decode_tensor_message(bytes: &[u8]) -> Result<Tensor, String> {
+    weight::check(bytes, TensorProto::KIND, bytes.len()).map_err(|cause| format!("it {cause}"))?;
     decode_tensor(&TensorProto::decode(bytes).map_err(|e| e.to_string())?)
 }
 

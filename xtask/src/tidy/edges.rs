@@ -30,6 +30,7 @@ const EDGES: &[(&str, Allowed)] = &[
         Allowed::Only(&["ir", "document", "proto", "numerics", "kernels", "exec", "calib", "passes", "onnx", "caffe"]),
     ),
     ("cli", Allowed::Only(&["pipeline"])),
+    ("hostile", Allowed::Any),
     ("tests", Allowed::Any),
     ("xtask", Allowed::Any),
 ];

@@ -11,7 +11,7 @@ use crate::workspace;
 const MAY_BE_UNSAFE: &[&str] = &["kernels"];
 
 /// Crates that may read and write files.
-const MAY_USE_FILES: &[&str] = &["document", "calib", "cli", "xtask", "tests"];
+const MAY_USE_FILES: &[&str] = &["document", "calib", "cli", "hostile", "xtask", "tests"];
 
 /// The problems of all Rust files among the tracked ones.
 pub(super) fn problems(files: &[PathBuf]) -> Result<Vec<Problem>> {

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// Parses a whole text as the fields of one message.
 pub(super) fn parse(text: &[u8], limits: &Limits) -> Result<Message, TextError> {
-    let mut parser = Parser { cursor: Cursor::new(text), limits, depth: 0, values: 0 };
+    let mut parser = Parser { cursor: Cursor::new(text), limits, depth: 0, fields: 0, values: 0 };
     let mut fields = Vec::new();
     while !parser.cursor.at_end() {
         fields.push(parser.field("a field name")?);
@@ -21,7 +21,8 @@ struct Parser<'a> {
     cursor: Cursor<'a>,
     limits: &'a Limits,
     depth: usize,
-    /// Values of the whole text so far.
+    /// Fields of the whole text so far, and values: a field may have none or several.
+    fields: usize,
     values: usize,
 }
 
@@ -31,6 +32,9 @@ impl Parser<'_> {
         let Some(name_span) = self.cursor.word().or_else(|| self.cursor.bracketed_name()) else {
             return Err(self.cursor.unexpected(expected));
         };
+        self.fields += 1;
+        let counted = self.limits.check_items(self.fields, "fields");
+        counted.map_err(|e| self.cursor.error(name_span.start, e.into()))?;
         let name = self.cursor.slice(name_span.clone());
         let colon = self.cursor.eat(b':');
         let (values, end) = match self.cursor.peek() {
@@ -67,7 +71,7 @@ impl Parser<'_> {
     fn value(&mut self, name: &str, start: usize, colon: bool) -> Result<(Value, usize), TextError> {
         self.values += 1;
         let position = self.cursor.position();
-        self.limits.check_fields(self.values).map_err(|e| self.cursor.error(position, e.into()))?;
+        self.limits.check_items(self.values, "values").map_err(|e| self.cursor.error(position, e.into()))?;
         let close = match self.cursor.peek() {
             Some(b'{') => b'}',
             Some(b'<') => b'>',

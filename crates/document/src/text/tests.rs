@@ -150,14 +150,17 @@ fn errors_name_line_column_what_was_found_and_what_was_expected() {
 }
 
 #[test]
-fn limits_bound_depth_and_number_of_values() {
-    let limits = Limits { max_nesting: 2, max_fields: 4, ..Limits::default() };
+fn limits_bound_depth_and_numbers_of_fields_and_values() {
+    let limits = Limits { max_nesting: 2, max_items: 4, ..Limits::default() };
     let parse = |text: &str| TextDocument::parse(SourceFile::from_bytes("x", text.as_bytes().to_vec()), &limits);
     assert!(parse("a { b { c: 1 } }").is_ok());
     let deep = parse("a { b { c { } } }").expect_err("deep");
     assert!(deep.to_string().contains("nested more than 2 levels") && deep.kind() == ErrorKind::Limits, "{deep}");
     assert!(parse("a: [1, 2, 3] b: 4").is_ok());
     assert!(parse("a: [1, 2, 3] b { c: 4 }").is_err());
+    assert!(parse("a: [] a: [] a: [] a: []").is_ok());
+    let many = parse("a: [] a: [] a: [] a: [] a: []").expect_err("five fields");
+    assert!(many.to_string().contains("more than 4 fields") && many.kind() == ErrorKind::Limits, "{many}");
     assert!(super::tests::parse("a {".repeat(1_000_000)).is_err(), "no stack is deep enough for this");
 }
 

@@ -395,7 +395,8 @@ impl Editor<'_, '_> {
 
     /// An initializer may be listed among the inputs too.
     fn drop_inputs(&mut self, gone: &BTreeSet<String>) -> Result<(), OnnxError> {
-        for (field, info) in self.document.value_infos(GRAPH_INPUT)? {
+        for info in self.document.value_infos(GRAPH_INPUT) {
+            let (field, info) = info?;
             if gone.contains(info.name()) {
                 self.body.remove(field)?;
             }
@@ -411,7 +412,8 @@ impl Editor<'_, '_> {
         let exists: BTreeSet<&String> = written.into_iter().chain(results).chain(guarded).collect();
         let values = self.request.original.values().map(|(_, v)| v);
         let computed: BTreeSet<&str> = values.filter(|v| v.producer().is_some()).map(|v| v.name.as_str()).collect();
-        for (field, info) in self.document.value_infos(GRAPH_VALUE_INFO)? {
+        for info in self.document.value_infos(GRAPH_VALUE_INFO) {
+            let (field, info) = info?;
             let name = info.name().to_owned();
             if !exists.contains(&name) && computed.contains(name.as_str()) {
                 self.body.remove(field)?;

@@ -1,0 +1,287 @@
+//! Files made to cost much: deep, with many small parts, or with sizes that multiply to more than there is.
+//!
+//! Most are a few megabytes, so that whatever is made of each of a million parts shows in memory and time.
+
+use crate::target::{Bomb, Outcome};
+use crate::targets::array_file;
+use quantize_document::encode::{bytes_field, varint, varint_field};
+
+/// A million, or a few less.
+const MANY: usize = 1_000_000;
+
+/// Nodes of a large but real model.
+const NODES: usize = 100_000;
+
+/// Messages without a schema.
+pub(crate) fn messages() -> Vec<Bomb> {
+    vec![
+        any("messages nested 100000 deep", || nested(100_000, 1, Vec::new())),
+        refused("groups nested 100000 deep", || vec![0x0b; 100_000]),
+        refused("groups closed that are not open", || vec![0x0c; 1000]),
+        read("a million fields", || [0x08, 0x00].repeat(MANY)),
+        refused("three million fields", || [0x08, 0x00].repeat(3 * MANY)),
+        read("a million empty messages", || [0x0a, 0x00].repeat(MANY)),
+        refused("a length of 2^63", || [&[0x0a][..], &number(1 << 63)].concat()),
+        refused("a varint of eleven bytes", || [&[0x08][..], &[0xff; 11]].concat()),
+    ]
+}
+
+/// Models.
+pub(crate) fn models() -> Vec<Bomb> {
+    vec![
+        any("graphs in nodes, nested 30 deep", || model(&nested_graphs(30))),
+        refused("graphs in nodes, nested 100000 deep", || model(&nested_graphs(100_000))),
+        read("a chain of 100000 nodes", || model(&chain(NODES, |x, y| node("Relu", &[x], y)))),
+        read("100000 sums of a value with itself", || model(&chain(NODES, |x, y| node("Add", &[x, x], y)))),
+        read("3000 values joined with themselves", || model(&chain(3000, |x, y| node("Concat", &[x, x], y)))),
+        refused("two nodes that wait for each other", || model(&cycle(2))),
+        refused("100000 nodes that wait for each other", || model(&cycle(NODES))),
+        any("a million empty nodes", || model(&[graph_ends(), bytes_field(1, b"").repeat(MANY)].concat())),
+        any("a million empty attributes", || model(&one_node(&bytes_field(5, b"").repeat(MANY)))),
+        any("a million empty operands", || model(&one_node(&bytes_field(1, b"").repeat(MANY)))),
+        any("a million empty results", || model(&one_node(&bytes_field(2, b"").repeat(MANY)))),
+        any("a node that reads a value a million times", || model(&one_node(&bytes_field(1, b"x").repeat(MANY)))),
+        any("a million integers in an attribute", || model(&one_node(&bytes_field(5, &packed_ints(MANY))))),
+        refused("a million empty initializers", || model(&[graph_ends(), bytes_field(5, b"").repeat(MANY)].concat())),
+        refused("a million empty inputs", || model(&[graph_ends(), bytes_field(11, b"").repeat(MANY)].concat())),
+        refused("a million empty outputs", || model(&[graph_ends(), bytes_field(12, b"").repeat(MANY)].concat())),
+        any("a value that is an output 200000 times", || model(&many_outputs(200_000))),
+        read("a million empty descriptions", || model(&[relu(), bytes_field(13, b"").repeat(MANY)].concat())),
+        any("a million empty sparse initializers", || model(&[relu(), bytes_field(15, b"").repeat(MANY)].concat())),
+        read("a million empty functions", || [model(&relu()), bytes_field(25, b"").repeat(MANY)].concat()),
+        any("a million empty operator sets", || [model(&relu()), bytes_field(8, b"").repeat(MANY)].concat()),
+        refused("a million graphs", || [model(&relu()), bytes_field(7, b"").repeat(MANY)].concat()),
+        any("an initializer of a million axes", || model(&[relu(), initializer(&vec![1; MANY])].concat())),
+        refused("an initializer of 2^64 elements", || model(&[relu(), initializer(&[1 << 32, 1 << 32])].concat())),
+        refused("an initializer of 2^63 elements", || model(&[relu(), initializer(&[1 << 63])].concat())),
+        any("an initializer of 2^40 elements", || model(&[relu(), initializer(&[1 << 40])].concat())),
+        read("a graph of 5000 nodes with 3000 graphs in it", || model(&one_node(&bytes_field(5, &wide_body())))),
+        any("a name of a million bytes in 50 messages", || model(&many_long_names())),
+    ]
+}
+
+/// Tensors in files of their own.
+pub(crate) fn tensors() -> Vec<Bomb> {
+    vec![
+        refused("2^40 elements", || tensor(&[1 << 40])),
+        refused("2^64 elements", || tensor(&[1 << 32, 1 << 32])),
+        refused("a million axes", || tensor(&vec![2; MANY])),
+        refused("four million integers for one", || [tensor(&[1]), packed(7, 4 * MANY)].concat()),
+        refused("four million strings", || [tensor(&[1]), bytes_field(6, b"").repeat(4 * MANY)].concat()),
+    ]
+}
+
+/// Records of statistics.
+pub(crate) fn records() -> Vec<Bomb> {
+    vec![
+        refused("2^60 images", || [&[0; 35][..], &[0; 8], &(1u64 << 60).to_le_bytes()].concat()),
+        refused("2^60 bins", || [&[0; 35][..], &(1u64 << 60).to_le_bytes()].concat()),
+        refused("a million bytes of zeros", || vec![0; MANY]),
+        refused("a million bytes of ones", || vec![0xff; MANY]),
+    ]
+}
+
+/// Arrays.
+pub(crate) fn arrays() -> Vec<Bomb> {
+    vec![
+        refused("2^40 elements", || array("(1099511627776,)")),
+        refused("2^64 elements", || array("(4294967296, 4294967296)")),
+        refused("2^128 elements", || array("(340282366920938463463374607431768211456,)")),
+        refused("brackets in brackets", || array(&"(".repeat(60_000))),
+        refused("axes without end", || array(&format!("({})", "1,".repeat(30_000)))),
+        any("more than no elements of a length", || array("(0, 18446744073709551615, 18446744073709551615)")),
+    ]
+}
+
+/// Descriptions of Caffe networks.
+pub(crate) fn descriptions() -> Vec<Bomb> {
+    vec![
+        refused("brackets nested 100000 deep", || b"a{".repeat(100_000)),
+        refused("brackets nested 100000 deep and closed", || [b"a{".repeat(100_000), b"}".repeat(100_000)].concat()),
+        refused("lists nested 100000 deep", || b"a: [".repeat(100_000)),
+        refused("a million fields", || b"a:1 ".repeat(MANY)),
+        refused("a million layers", || b"layer{}".repeat(MANY / 2)),
+        refused("a million empty lists", || b"a:[]".repeat(MANY)),
+        refused("a name of a million quotes", || [&b"name:"[..], &b"''".repeat(MANY)].concat()),
+        refused("an input of 2^64 elements", || caffe_net(&["4294967296"; 4])),
+        refused("a comment of a megabyte", || b"#".repeat(MANY)),
+        any("a chain of 20000 layers", || caffe_chain(20_000)),
+    ]
+}
+
+/// Weights of Caffe networks.
+pub(crate) fn weights() -> Vec<Bomb> {
+    vec![
+        any("a million empty layers", || bytes_field(100, b"").repeat(MANY)),
+        any("a million empty former layers", || bytes_field(2, b"").repeat(MANY)),
+        any("a million empty blobs", || bytes_field(100, &bytes_field(7, b"").repeat(MANY))),
+        any("a blob of a million axes", || bytes_field(100, &bytes_field(7, &packed(7, MANY)))),
+    ]
+}
+
+/// Quantization files.
+pub(crate) fn quantization_files() -> Vec<Bomb> {
+    vec![
+        refused("lists nested 100000 deep", || b"[".repeat(100_000)),
+        refused("objects nested 100000 deep", || b"{\"network\":".repeat(100_000)),
+        refused("a million empty entries", || [&b"{\"network\":["[..], &b"{},".repeat(MANY), b"{}]}"].concat()),
+        refused("a million unknown keys", || [&b"{"[..], &b"\"a\":0,".repeat(MANY), b"\"b\":0}"].concat()),
+        refused("a number of a million digits", || [&b"{\"network\":"[..], &b"1".repeat(MANY), b"}"].concat()),
+    ]
+}
+
+const fn refused(name: &'static str, bytes: fn() -> Vec<u8>) -> Bomb {
+    Bomb { name, bytes, outcome: Outcome::Refused }
+}
+
+const fn read(name: &'static str, bytes: fn() -> Vec<u8>) -> Bomb {
+    Bomb { name, bytes, outcome: Outcome::Read }
+}
+
+/// It may be read or refused: what counts is what it costs.
+const fn any(name: &'static str, bytes: fn() -> Vec<u8>) -> Bomb {
+    Bomb { name, bytes, outcome: Outcome::Any }
+}
+
+fn number(value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    varint(&mut bytes, value);
+    bytes
+}
+
+/// Messages in messages that hold nothing else but the innermost.
+fn nested(depth: usize, field: u32, innermost: Vec<u8>) -> Vec<u8> {
+    let mut heads = Vec::with_capacity(depth);
+    let mut length = innermost.len();
+    for _ in 0..depth {
+        let head = [number(u64::from(field) << 3 | 2), number(length as u64)].concat();
+        length += head.len();
+        heads.push(head);
+    }
+    heads.reverse();
+    [heads.concat(), innermost].concat()
+}
+
+/// A list of zeros.
+fn packed(field: u32, count: usize) -> Vec<u8> {
+    bytes_field(field, &vec![0; count])
+}
+
+/// A model of operator set 13 with this graph.
+fn model(graph: &[u8]) -> Vec<u8> {
+    [varint_field(1, 8), bytes_field(8, &varint_field(2, 13)), bytes_field(7, graph)].concat()
+}
+
+/// `ValueInfoProto` with a name alone.
+fn value(name: &str) -> Vec<u8> {
+    bytes_field(1, name.as_bytes())
+}
+
+/// The input `x` and the output `y`.
+fn graph_ends() -> Vec<u8> {
+    [bytes_field(11, &value("x")), bytes_field(12, &value("y"))].concat()
+}
+
+fn node(op: &str, inputs: &[&str], output: &str) -> Vec<u8> {
+    let inputs: Vec<u8> = inputs.iter().flat_map(|name| bytes_field(1, name.as_bytes())).collect();
+    bytes_field(1, &[inputs, bytes_field(2, output.as_bytes()), bytes_field(4, op.as_bytes())].concat())
+}
+
+/// The graph y = Relu(x).
+fn relu() -> Vec<u8> {
+    [graph_ends(), node("Relu", &["x"], "y")].concat()
+}
+
+/// The graph y = Custom(x) of a node with more fields.
+fn one_node(fields: &[u8]) -> Vec<u8> {
+    let message = [bytes_field(1, b"x"), bytes_field(2, b"y"), bytes_field(4, b"Sum"), fields.to_vec()].concat();
+    [graph_ends(), bytes_field(1, &message)].concat()
+}
+
+/// An attribute of many integers.
+fn packed_ints(count: usize) -> Vec<u8> {
+    [bytes_field(1, b"axes"), varint_field(20, 7), packed(8, count)].concat()
+}
+
+/// A chain of nodes from `x` to `y`.
+fn chain(length: usize, link: fn(&str, &str) -> Vec<u8>) -> Vec<u8> {
+    let name = |at: usize| match at {
+        0 => "x".to_owned(),
+        at if at == length => "y".to_owned(),
+        at => format!("v{at}"),
+    };
+    let links: Vec<u8> = (0..length).flat_map(|at| link(&name(at), &name(at + 1))).collect();
+    [graph_ends(), links].concat()
+}
+
+/// Nodes in a ring, and one behind it that computes `y`.
+fn cycle(length: usize) -> Vec<u8> {
+    let ring: Vec<u8> =
+        (0..length).flat_map(|at| node("Relu", &[&format!("v{at}")], &format!("v{}", (at + 1) % length))).collect();
+    [graph_ends(), ring, node("Relu", &["v0"], "y")].concat()
+}
+
+/// A node whose attribute holds a graph with such a node, and so on.
+fn nested_graphs(depth: usize) -> Vec<u8> {
+    // Built from the inside out without copying: the heads are collected and turned around.
+    let mut parts: Vec<Vec<u8>> = vec![relu()];
+    let mut length = parts[0].len();
+    for _ in 0..depth {
+        for field in [6_u64, 5, 1] {
+            let head = [number(field << 3 | 2), number(length as u64)].concat();
+            length += head.len();
+            parts.push(head);
+        }
+    }
+    parts.reverse();
+    [graph_ends(), parts.concat()].concat()
+}
+
+/// An attribute that holds a graph of many nodes, among them many with graphs of their own.
+fn wide_body() -> Vec<u8> {
+    let inner = bytes_field(5, &bytes_field(6, &relu()));
+    let holder = bytes_field(1, &[bytes_field(1, b"x"), bytes_field(4, b"If"), inner].concat());
+    let nodes: Vec<u8> = (0..5000).flat_map(|at| node("Relu", &["x"], &format!("v{at}"))).collect();
+    bytes_field(6, &[graph_ends(), nodes, holder.repeat(3000)].concat())
+}
+
+fn many_outputs(count: usize) -> Vec<u8> {
+    [graph_ends(), bytes_field(12, &value("y")).repeat(count), node("Relu", &["x"], "y")].concat()
+}
+
+fn many_long_names() -> Vec<u8> {
+    let name = "n".repeat(MANY);
+    let described = bytes_field(13, &value(&name)).repeat(25);
+    [relu(), described, node(&name, &["x"], "z").repeat(25)].concat()
+}
+
+/// `GraphProto.initializer` of floats with dimensions and no elements.
+fn initializer(dims: &[u64]) -> Vec<u8> {
+    bytes_field(5, &[tensor(dims), bytes_field(8, b"w")].concat())
+}
+
+/// `TensorProto` of floats with dimensions and no elements.
+fn tensor(dims: &[u64]) -> Vec<u8> {
+    let mut numbers = Vec::new();
+    dims.iter().for_each(|dim| varint(&mut numbers, *dim));
+    [bytes_field(1, &numbers), varint_field(2, 1)].concat()
+}
+
+/// An array of no elements with this shape in its header.
+fn array(shape: &str) -> Vec<u8> {
+    array_file(2, &format!("{{'descr': '<f4', 'fortran_order': True, 'shape': {shape}, }}"), &[])
+}
+
+/// A network whose input has this shape.
+fn caffe_net(shape: &[&str]) -> Vec<u8> {
+    let dims: String = shape.iter().map(|dim| format!("dim: {dim} ")).collect();
+    let relu = "layer { name: 'r' type: 'ReLU' bottom: 'x' top: 'y' }";
+    format!("layer {{ name: 'x' type: 'Input' top: 'x' input_param {{ shape {{ {dims}}} }} }}\n{relu}").into_bytes()
+}
+
+/// A chain of layers.
+fn caffe_chain(length: usize) -> Vec<u8> {
+    let first = "layer { name: 'v0' type: 'Input' top: 'v0' input_param { shape { dim: 1 dim: 3 dim: 8 dim: 8 } } }\n";
+    let link = |at: usize| format!("layer {{ name: 'v{0}' type: 'ReLU' bottom: 'v{at}' top: 'v{0}' }}\n", at + 1);
+    (0..length).fold(first.to_owned(), |text, at| text + &link(at)).into_bytes()
+}
