@@ -192,6 +192,16 @@ impl OnnxDocument {
         self.opsets.get("").copied().unwrap_or(0)
     }
 
+    /// All operator sets with their versions; the standard one has no name.
+    pub(crate) fn opsets(&self) -> &BTreeMap<String, i64> {
+        &self.opsets
+    }
+
+    /// Number of operators that the model defines itself.
+    pub(crate) fn function_count(&self) -> usize {
+        self.functions.len()
+    }
+
     /// Version of the file format.
     pub(crate) fn ir_version(&self) -> i64 {
         self.ir_version

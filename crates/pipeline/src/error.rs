@@ -148,6 +148,16 @@ pub enum Error {
         /// What to do about it.
         cure: String,
     },
+    /// A shape is given that no input of the model can have.
+    #[error("{}: no input `{input}` of that shape: {cause}", .model.display())]
+    GivenShape {
+        /// The model.
+        model: PathBuf,
+        /// Name of the input.
+        input: String,
+        /// Why not.
+        cause: String,
+    },
     /// A model is to run quantized, but was opened without a plan.
     #[error("{}: there is no plan to run it by", .model.display())]
     NoPlan {
@@ -293,7 +303,7 @@ impl Error {
 
     /// Whether the command line itself, rather than a file, is at fault.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::NoData { .. } | Self::SkipPattern { .. } | Self::Conflict { .. })
+        matches!(self, Self::NoData { .. } | Self::SkipPattern { .. } | Self::GivenShape { .. } | Self::Conflict { .. })
     }
 }
 
