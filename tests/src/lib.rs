@@ -10,6 +10,7 @@ use std::io::Write;
 pub mod arrays;
 pub mod binary;
 pub mod caffe;
+pub mod external;
 pub mod fixtures;
 pub mod graphs;
 pub mod models;

@@ -7,7 +7,6 @@
 
 mod bilinear;
 mod choice;
-mod collect;
 mod dataset;
 mod decode;
 mod error;
@@ -19,9 +18,9 @@ mod preprocess;
 mod preset;
 mod resample;
 mod sampling;
+mod statistics;
 mod transformer;
 
-pub use collect::Statistics;
 pub use dataset::{ImageFolder, RawSample};
 pub use decode::{DecodedImage, Limits};
 pub use error::CalibError;
@@ -33,4 +32,5 @@ pub use preprocess::{Channels, Layout, Preprocess, Resize, Sample};
 pub use preset::{PRESETS, Preset};
 pub use resample::{Interpolation, Size};
 pub use sampling::{DEFAULT_SEED, Sampling, SamplingError, choose};
+pub use statistics::{Fingerprint, Provenance, Record, Statistics, StatisticsError, StatisticsFile, fingerprint};
 pub use transformer::Transformer;

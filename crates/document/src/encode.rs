@@ -39,7 +39,7 @@ pub fn varint_field(number: u32, value: u64) -> Vec<u8> {
 }
 
 /// Tag and length of a length-delimited field of `length` payload bytes.
-pub(crate) fn length_prefix(number: u32, length: usize) -> Vec<u8> {
+pub fn length_prefix(number: u32, length: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(15);
     tag(&mut out, number, WireType::LengthDelimited);
     varint(&mut out, length as u64);

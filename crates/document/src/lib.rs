@@ -4,6 +4,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`source`] | reading a whole file into memory |
+//! | [`external`] | parts that stand in files beside the document |
 //! | [`wire`] | where the fields of a protocol buffers message are |
 //! | [`splice`] | edits over a message, streamed out |
 //! | [`encode`] | encoding single fields |
@@ -29,6 +30,7 @@
 
 pub mod encode;
 pub mod error;
+pub mod external;
 pub mod limits;
 pub mod output;
 pub mod source;
@@ -37,8 +39,9 @@ pub mod text;
 pub mod wire;
 
 pub use error::{DocumentError, ErrorKind};
+pub use external::{ExternalError, ExternalPart, ExternalRange, same_folder};
 pub use limits::{LimitExceeded, Limits};
-pub use output::OutputSet;
+pub use output::{OutputSet, Place};
 pub use source::SourceFile;
 pub use splice::{Piece, Splice};
 pub use text::{TextDocument, TextSplice};

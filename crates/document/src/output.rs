@@ -5,6 +5,7 @@
 //! then renamed. How temporaries are named, and how those of a killed process
 //! are recognized, is in `temporary`.
 
+mod fresh;
 mod publish;
 mod temporary;
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{DocumentError, folder_of};
 use crate::source::describe;
+pub use fresh::Place;
 use temporary::Temporary;
 
 /// Output files that are written all together or not at all.
@@ -23,7 +25,9 @@ use temporary::Temporary;
 /// With several files, add the one that names the others last, for example the
 /// topology after its weights: it is the first to disappear and the last to
 /// appear, so even a process killed half-way leaves the old files, the new
-/// files, or no topology, never an old topology with new weights.
+/// files, or no topology, never an old topology with new weights. If only that
+/// last one is there already, it is replaced in one step when the others are
+/// complete, and never missing.
 ///
 /// An output may replace the file the model was read from. A symbolic link at
 /// an output path is replaced; the file it points to is not touched.

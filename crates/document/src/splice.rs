@@ -4,8 +4,10 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::encode;
 use crate::error::DocumentError;
@@ -37,6 +39,24 @@ enum Content<'a> {
         body: Box<Splice<'a>>,
         length: usize,
     },
+    /// `head`, then `length` bytes that are made while they are written.
+    Streamed {
+        head: Vec<u8>,
+        length: usize,
+        tail: Tail<'a>,
+    },
+}
+
+/// Writes the same bytes each time it is called.
+type WriteBytes<'a> = dyn Fn(&mut dyn io::Write) -> io::Result<()> + Send + Sync + 'a;
+
+#[derive(Clone)]
+struct Tail<'a>(Arc<WriteBytes<'a>>);
+
+impl fmt::Debug for Tail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tail")
+    }
 }
 
 /// What happens around and to one original field.
@@ -152,7 +172,7 @@ impl<'a> Splice<'a> {
     ///
     /// # Errors
     /// Those of `out`.
-    pub fn write_to<W: io::Write + ?Sized>(&self, out: &mut W) -> io::Result<()> {
+    pub fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
         for part in self.parts() {
             match part {
                 Part::Original(bytes) => out.write_all(bytes)?,
@@ -231,6 +251,15 @@ impl<'a> Piece<'a> {
         Self(Content::Encoded(fields.into()))
     }
 
+    /// One or more whole fields that end in `length` bytes which need not be in memory: `head` is everything before
+    /// them, and `write` writes exactly them, the same each time.
+    pub fn streamed<F>(head: Vec<u8>, length: usize, write: F) -> Self
+    where
+        F: Fn(&mut dyn io::Write) -> io::Result<()> + Send + Sync + 'a,
+    {
+        Self(Content::Streamed { head, length, tail: Tail(Arc::new(write)) })
+    }
+
     /// A length-delimited field that holds the message `body`.
     pub fn message(number: u32, body: Splice<'a>) -> Self {
         Self::with_header(encode::length_prefix(number, body.encoded_len()), body)
@@ -245,15 +274,20 @@ impl<'a> Piece<'a> {
         match &self.0 {
             Content::Encoded(bytes) => bytes.len(),
             Content::Message { length, .. } => *length,
+            Content::Streamed { head, length, .. } => head.len() + length,
         }
     }
 
-    fn write_to<W: io::Write + ?Sized>(&self, out: &mut W) -> io::Result<()> {
+    fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
         match &self.0 {
             Content::Encoded(bytes) => out.write_all(bytes),
             Content::Message { header, body, .. } => {
                 out.write_all(header)?;
                 body.write_to(out)
+            }
+            Content::Streamed { head, tail, .. } => {
+                out.write_all(head)?;
+                (tail.0)(out)
             }
         }
     }

@@ -66,12 +66,23 @@ fn in_parentheses(name: &Option<String>) -> String {
     name.as_ref().map(|name| format!(" (`{name}`)")).unwrap_or_default()
 }
 
+/// Nodes a message names before it only counts them.
+const NAMED: usize = 5;
+
+fn some_of(nodes: &[(String, String)]) -> String {
+    let mut parts: Vec<String> = nodes.iter().take(NAMED).map(|(name, op)| format!("node `{name}` ({op})")).collect();
+    if nodes.len() > NAMED {
+        parts.push(format!("{} more", nodes.len() - NAMED));
+    }
+    parts.join(", ")
+}
+
 /// Why a graph could not be compiled or run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecError {
     /// Operators without shared semantics stand between the inputs and what is asked for.
-    #[error("cannot execute {}", .nodes.iter().map(|(name, op)| format!("node `{name}` ({op})")).collect::<Vec<_>>().join(", "))]
+    #[error("cannot execute {}", some_of(.nodes))]
     Opaque {
         /// Label and operator of each such node.
         nodes: Vec<(String, String)>,

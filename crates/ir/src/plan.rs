@@ -28,6 +28,8 @@ pub enum KeepReason {
     ComputedWeight,
     /// Its results are known before execution.
     Folded,
+    /// It belongs to a part of the model that is quantized.
+    QuantizedAlready,
     /// It works on something else than real numbers.
     NotReal,
     /// A result of the network stays real, and the node has no integer kernel with a real result.
@@ -47,6 +49,7 @@ impl fmt::Display for KeepReason {
             Self::RealReaders => f.write_str("only moves elements, for readers that stay real"),
             Self::ComputedWeight => f.write_str("its weight is not a constant"),
             Self::Folded => f.write_str("its results are constants"),
+            Self::QuantizedAlready => f.write_str("is quantized already"),
             Self::NotReal => f.write_str("does not compute on float32"),
             Self::NetworkResult => f.write_str("produces a network result, which stays real"),
             Self::Unsupported(what) => f.write_str(what),

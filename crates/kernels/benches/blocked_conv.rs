@@ -6,8 +6,8 @@ use quantize_kernels::blocked::{Activation, Blocked, Filter, PackedConv, Shape};
 use quantize_kernels::{Axis, Buffer, Isa, Peak, peak};
 use std::time::Duration;
 
-/// Name, input and output channels, input size, kernel size, stride.
-const LAYERS: [(&str, [usize; 2], usize, usize, usize); 17] = [
+/// Name, input and output channels, input size, kernel size, stride. From ResNet-50, VGG16 and EfficientNet-Lite0.
+const LAYERS: [(&str, [usize; 2], usize, usize, usize); 24] = [
     ("1x1 64-64 56", [64, 64], 56, 1, 1),
     ("1x1 64-256 56", [64, 256], 56, 1, 1),
     ("1x1 256-64 56", [256, 64], 56, 1, 1),
@@ -16,14 +16,21 @@ const LAYERS: [(&str, [usize; 2], usize, usize, usize); 17] = [
     ("1x1 512-2048 7", [512, 2048], 7, 1, 1),
     ("1x1 32-16 112", [32, 16], 112, 1, 1),
     ("1x1 96-24 56", [96, 24], 56, 1, 1),
+    ("1x1 24-144 56", [24, 144], 56, 1, 1),
     ("1x1 240-40 28", [240, 40], 28, 1, 1),
     ("3x3 64-64 56", [64, 64], 56, 3, 1),
     ("3x3 128-128 28", [128, 128], 28, 3, 1),
     ("3x3 256-256 14", [256, 256], 14, 3, 1),
     ("3x3 512-512 7", [512, 512], 7, 3, 1),
     ("3x3 s2 128-128 56", [128, 128], 56, 3, 2),
+    ("3x3 s2 512-512 14", [512, 512], 14, 3, 2),
+    ("3x3 3-64 224", [3, 64], 224, 3, 1),
+    ("3x3 64-64 224", [64, 64], 224, 3, 1),
     ("3x3 256-256 56", [256, 256], 56, 3, 1),
+    ("3x3 512-512 28", [512, 512], 28, 3, 1),
+    ("3x3 512-512 14", [512, 512], 14, 3, 1),
     ("7x7 s2 3-64 224", [3, 64], 224, 7, 2),
+    ("3x3 s2 3-32 224", [3, 32], 224, 3, 2),
     ("fully connected 2048-1000", [2048, 1000], 1, 1, 1),
 ];
 
@@ -61,7 +68,7 @@ fn layer([inputs, outputs]: [usize; 2], input: usize, kernel: usize, stride: usi
 
 fn bench(c: &mut Criterion) {
     let mut group = c.benchmark_group(format!("fp32 convolution, {}", Isa::active().name()));
-    group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600)).sample_size(20);
+    group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600)).sample_size(10);
     group.throughput(Throughput::Elements(peak(Isa::active(), Peak::MultiplyAdd, 100_000)));
     group.bench_function("peak", |b| b.iter(|| peak(Isa::active(), Peak::MultiplyAdd, 100_000)));
     for (name, channels, input, kernel, stride) in LAYERS {

@@ -34,7 +34,7 @@ pub use pool::{average_pool, global_average_pool, global_max_pool, max_pool};
 pub use resize::upsample_nearest;
 pub use shape::{Blocked, Shape};
 
-pub(crate) use border::Band;
+pub(crate) use border::{Band, LARGEST};
 pub(crate) use filter::Units;
 pub(crate) use pool::{Reach, check_pixels, check_windows, reaches};
 pub(crate) use rows::split;

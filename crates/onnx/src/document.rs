@@ -4,9 +4,10 @@
 //! then. Document ids and constant keys: node `i` is `i`, initializer `i` is `i` with the top bit set.
 
 use crate::error::{Location, OnnxError};
-use crate::tensor::{decode_tensor, dims_of};
+use crate::external::external_range;
+use crate::tensor::{decode_tensor_beside, dims_of, read_external};
 use prost::Message;
-use quantize_document::{Field, Limits, MessageIndex, SourceFile, Splice, WireType};
+use quantize_document::{ExternalRange, Field, Limits, MessageIndex, SourceFile, Splice, WireType};
 use quantize_ir::{ConstantSource, DocId, Node, Tensor};
 use quantize_proto::onnx::{
     FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, SparseTensorProto, TensorProto, ValueInfoProto,
@@ -46,6 +47,8 @@ pub(crate) struct InitializerHead {
     pub(crate) name: String,
     pub(crate) data_type: i32,
     pub(crate) dims: Vec<usize>,
+    /// Where its elements stand, if they are in a file beside the model.
+    pub(crate) external: Option<ExternalRange>,
     /// Index of its field in the graph message.
     pub(crate) field: usize,
 }
@@ -123,13 +126,15 @@ impl OnnxDocument {
             ir_version = prost::encoding::decode_varint(&mut &*payload).unwrap_or(0) as i64;
         }
         self.ir_version = ir_version;
-        let mut functions = BTreeSet::new();
-        for (_, field) in self.model.with_number(MODEL_FUNCTIONS) {
-            let function: FunctionProto = self.decode(field, || "function".into())?;
-            functions.insert((normal_domain(function.domain()).to_owned(), function.name().to_owned()));
-        }
-        self.functions = functions;
+        let name = |f: &FunctionProto| (normal_domain(f.domain()).to_owned(), f.name().to_owned());
+        self.functions = self.functions()?.iter().map(name).collect();
         Ok(())
+    }
+
+    /// The operators the model defines itself.
+    pub(crate) fn functions(&self) -> Result<Vec<FunctionProto>, OnnxError> {
+        let fields = self.model.with_number(MODEL_FUNCTIONS);
+        fields.map(|(_, field)| self.decode(field, || "function".into())).collect()
     }
 
     fn read_initializers(&mut self) -> Result<(), OnnxError> {
@@ -142,8 +147,10 @@ impl OnnxDocument {
             if !seen.insert(name.clone()) {
                 return Err(invalid(&self.source, Some(item), "there are two of this name".into()));
             }
-            let dims = dims_of(&head).map_err(|cause| invalid(&self.source, Some(item), cause))?;
-            heads.push(InitializerHead { name, data_type: head.data_type(), dims, field: index });
+            let refused = |cause| invalid(&self.source, Some(item.clone()), cause);
+            let dims = dims_of(&head).map_err(refused)?;
+            let external = external_range(&head).map_err(refused)?;
+            heads.push(InitializerHead { name, data_type: head.data_type(), dims, external, field: index });
         }
         self.initializers = heads;
         Ok(())
@@ -258,12 +265,14 @@ impl OnnxDocument {
 
     /// Names of sparse initializers, which are carried but never read.
     pub(crate) fn sparse_initializers(&self) -> Result<Vec<String>, OnnxError> {
-        let mut names = Vec::new();
-        for (_, field) in self.graph.with_number(GRAPH_SPARSE_INITIALIZER) {
-            let sparse: SparseTensorProto = self.decode(field, || "sparse initializer".into())?;
-            names.extend(sparse.values.as_ref().and_then(|v| v.name.clone()));
-        }
-        Ok(names)
+        let name = |sparse: SparseTensorProto| sparse.values?.name;
+        Ok(self.sparse_messages()?.into_iter().filter_map(name).collect())
+    }
+
+    /// The sparse initializers.
+    pub(crate) fn sparse_messages(&self) -> Result<Vec<SparseTensorProto>, OnnxError> {
+        let fields = self.graph.with_number(GRAPH_SPARSE_INITIALIZER);
+        fields.map(|(_, field)| self.decode(field, || "sparse initializer".into())).collect()
     }
 
     /// Value descriptions in the graph's field `number` (inputs, outputs or intermediate values), with field indices.
@@ -297,7 +306,16 @@ impl OnnxDocument {
 
     /// An unedited copy of node `index`'s message, and its fields.
     pub(crate) fn node_splice(&self, index: usize) -> Result<(Splice<'_>, Vec<Field>), OnnxError> {
-        let field = self.field(self.node_field(index)?)?;
+        self.message_splice(self.node_field(index)?)
+    }
+
+    /// An unedited copy of the initializer in field `index` of the graph message, and its fields.
+    pub(crate) fn initializer_splice(&self, index: usize) -> Result<(Splice<'_>, Vec<Field>), OnnxError> {
+        self.message_splice(index)
+    }
+
+    fn message_splice(&self, index: usize) -> Result<(Splice<'_>, Vec<Field>), OnnxError> {
+        let field = self.field(index)?;
         let message = self.graph.child(self.source.bytes(), field, &self.limits).map_err(|e| self.source.locate(e))?;
         let fields = message.fields().to_vec();
         Ok((Splice::new(self.source.bytes(), message)?, fields))
@@ -328,10 +346,14 @@ impl ConstantSource for OnnxDocument {
         }
         let Some(head) = self.initializers.get(index) else { return Err(format!("there is no initializer {index}")) };
         let about = |cause: String| format!("initializer `{}` {cause}", head.name);
+        if let Some(range) = &head.external {
+            let read = read_external(range, self.source.path(), head.data_type, &head.dims);
+            return read.map_err(about);
+        }
         let field = self.graph.fields().get(head.field).ok_or_else(|| about("is gone".into()))?;
         let payload = self.source.bytes().get(field.payload()).unwrap_or_default();
         let tensor = TensorProto::decode(payload).map_err(|e| about(e.to_string()))?;
-        decode_tensor(&tensor).map_err(about)
+        decode_tensor_beside(&tensor, self.source.path()).map_err(about)
     }
 }
 
@@ -340,7 +362,9 @@ impl OnnxDocument {
     fn read_constant_node(&self, index: usize) -> Result<Tensor, String> {
         let node = self.node(index).map_err(|_| format!("node {index} does not decode"))?;
         let about = |cause: String| format!("node `{}` {cause}", node.name());
-        crate::ops::constant_value(&node).ok_or_else(|| about("has no tensor".into()))?.map_err(about)
+        crate::ops::constant_value(&node, self.source.path())
+            .ok_or_else(|| about("has no tensor".into()))?
+            .map_err(about)
     }
 }
 

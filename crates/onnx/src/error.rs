@@ -1,6 +1,6 @@
 //! What can be wrong with an ONNX model, where, and what to do about it.
 
-use quantize_document::DocumentError;
+use quantize_document::{DocumentError, ExternalError};
 use quantize_ir::{GraphError, TensorError};
 use std::fmt;
 use std::path::PathBuf;
@@ -54,6 +54,14 @@ pub enum OnnxError {
         /// What to do about it, if anything.
         hint: Option<&'static str>,
     },
+    /// A tensor's elements stand in a file that cannot be, or may not be, read.
+    #[error("{location}: external data: {cause}")]
+    External {
+        /// Where the reference stands.
+        location: Location,
+        /// What is wrong with it.
+        cause: Box<ExternalError>,
+    },
     /// The model is valid but needs something that is not supported.
     #[error("{location}: {cause}")]
     Unsupported {
@@ -102,6 +110,7 @@ impl OnnxError {
                 Some("the file may be cut off, damaged, or not an ONNX model; export or download it again".into())
             }
             Self::Invalid { hint, .. } | Self::Unsupported { hint, .. } => hint.map(str::to_owned),
+            Self::External { cause, .. } => Some(cause.hint().to_owned()),
             Self::Graph { source: GraphError::Cycle { .. }, .. } => {
                 Some("the exporter wrote a graph that cannot be run; check it with the ONNX checker".into())
             }

@@ -6,6 +6,7 @@
 
 use crate::document::{GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_VALUE_INFO, OnnxDocument, normal_domain};
 use crate::error::{OnnxError, Problem};
+use crate::expand::{RUNTIME_DOMAIN, expand};
 use crate::ops::{self, Known, NodeReader, Read, ReadError};
 use crate::tensor::dtype_of;
 use crate::types::element_types;
@@ -137,6 +138,14 @@ impl Importer<'_> {
         normal_domain(node.domain()).is_empty() && !self.document.is_function(node.domain(), node.op_type())
     }
 
+    /// Whether the table of operators has it: those of the standard, and onnxruntime's own quantize and dequantize
+    /// nodes, which know 16-bit codes at every opset and are otherwise the same.
+    fn is_known(&self, node: &NodeProto) -> bool {
+        let same = matches!(node.op_type(), "QuantizeLinear" | "DequantizeLinear");
+        let runtimes = same && node.domain() == RUNTIME_DOMAIN;
+        self.is_standard(node) || (runtimes && !self.document.is_function(node.domain(), node.op_type()))
+    }
+
     fn check_imported(&self, index: usize, node: &NodeProto) -> Result<(), OnnxError> {
         if self.document.opset() > 0 || !self.is_standard(node) {
             return Ok(());
@@ -157,7 +166,32 @@ impl Importer<'_> {
         }
     }
 
+    /// A node of the document: one of the graph, or for an operator on integers those it stands for.
     fn node(&mut self, index: usize, node: &NodeProto) -> Result<(), OnnxError> {
+        let names = &self.names;
+        let mut taken = BTreeSet::new();
+        let mut fresh = |wanted: &str| {
+            let mut name = format!("node_{index}_{wanted}");
+            while names.contains_key(&name) || !taken.insert(name.clone()) {
+                name.push('_');
+            }
+            name
+        };
+        let function = self.document.is_function(node.domain(), node.op_type());
+        let Some(steps) = (!function).then(|| expand(node, &mut fresh)).flatten() else {
+            return self.add(index, node, Origin::Source(OnnxDocument::node_id(index)));
+        };
+        for step in &steps {
+            for name in step.output.iter().filter(|name| !self.names.contains_key(*name)).collect::<Vec<_>>() {
+                self.define(Value::named(name), || item(node, index))?;
+            }
+            let from = vec![OnnxDocument::node_id(index)];
+            self.add(index, step, Origin::Synthesized { pass: FRONTEND, from })?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, index: usize, node: &NodeProto, origin: Origin) -> Result<(), OnnxError> {
         let lookup = |name: &String| match name.as_str() {
             "" => Ok(None),
             name => self.names.get(name).map(|id| Some(*id)).ok_or_else(|| {
@@ -174,7 +208,6 @@ impl Importer<'_> {
         if matches!(read.op, Op::Opaque(_)) {
             inputs.extend(self.captures(node));
         }
-        let origin = Origin::Source(OnnxDocument::node_id(index));
         let name = node.name().to_owned();
         self.graph
             .add_node(Node { name, op: read.op, inputs, outputs, after: Vec::new(), origin })
@@ -191,7 +224,7 @@ impl Importer<'_> {
         let opaque =
             || Read::from(Op::Opaque(Opaque { domain: node.domain().to_owned(), kind: node.op_type().to_owned() }));
         let opset = self.document.opset().min(NEWEST_OPSET);
-        if opset < OLDEST_OPSET || !self.is_standard(node) {
+        if opset < OLDEST_OPSET || !self.is_known(node) {
             return Ok(opaque());
         }
         match ops::read(&NodeReader::new(node, opset, self)) {
@@ -252,7 +285,7 @@ impl Importer<'_> {
     }
 
     fn fold_constant(&mut self, index: usize, node: &NodeProto, output: ValueId) {
-        let Some(value) = ops::constant_value(node) else { return };
+        let Some(value) = ops::constant_value(node, self.document.source().path()) else { return };
         match value {
             Ok(tensor) => {
                 let constant = self.stored(OnnxDocument::node_id(index).0, tensor.shape());

@@ -9,7 +9,9 @@
 mod backend;
 mod document;
 mod error;
+mod expand;
 mod export;
+mod external;
 mod frontend;
 mod header;
 mod names;
@@ -21,7 +23,7 @@ mod tensor;
 mod tests;
 mod types;
 
-pub use backend::{Encoded, encode};
+pub use backend::{Encoded, MAX_MODEL_BYTES, Placement, encode};
 pub use document::OnnxDocument;
 pub use error::{Location, OnnxError, Problem, Refusal};
 pub use export::export;

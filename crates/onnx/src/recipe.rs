@@ -4,10 +4,13 @@
 //! the runtime saves after optimization; it has an integer operator for each of them too. Operators it would run in
 //! float are kept out: they would only lose accuracy. Writing the nodes is the back-end's work.
 
+use crate::frontend::FRONTEND;
 use quantize_ir::op::behaviour::{clip_limits, keeps_range};
 use quantize_ir::op::{Binary, GlobalPool, ResizeMode, Unary};
 use quantize_ir::shape::resolve_axis;
-use quantize_ir::{DType, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, QuantType, Recipe, Support, Ties};
+use quantize_ir::{
+    DType, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, Origin, QuantType, Recipe, Support, Ties, ValueId,
+};
 
 /// How a model says that a node computes on integers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,6 +160,9 @@ impl Recipe for OnnxRecipe {
         if let Op::Opaque(_) = node.op {
             return Support::Keep(KeepReason::Unknown);
         }
+        if is_quantized(graph, node) {
+            return Support::Keep(KeepReason::QuantizedAlready);
+        }
         if !computes_on_reals(graph, node) {
             return Support::Keep(KeepReason::NotReal);
         }
@@ -195,6 +201,14 @@ impl Recipe for OnnxRecipe {
         let (activation, symmetric) = (self.codes.qtype(), self.symmetric);
         Grids { activation, symmetric, weight: QuantType::I8Narrow, coded_bias: true }
     }
+}
+
+/// Whether a node was read from an operator on integers, turns reals into codes or back, or reads what was codes.
+fn is_quantized(graph: &Graph, node: &Node) -> bool {
+    let from_codes = |value: ValueId| graph.producer(value).is_some_and(|(_, n)| matches!(n.op, Op::Dequantize(_)));
+    matches!(node.op, Op::Quantize(_) | Op::Dequantize(_))
+        || matches!(node.origin, Origin::Synthesized { pass: FRONTEND, .. })
+        || node.inputs.iter().flatten().any(|value| from_codes(*value))
 }
 
 /// Whether the operands the operator computes with are `float32`; an unknown type counts as real, for the runtime

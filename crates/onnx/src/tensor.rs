@@ -1,10 +1,17 @@
 //! `TensorProto` to and from tensors. Every claim about sizes is checked before anything is allocated.
+//!
+//! Half-precision elements are read as `float32`, which holds all of them exactly.
 
+use crate::external::external_range;
+use half::{bf16, f16};
 use prost::Message;
+use quantize_document::ExternalRange;
 use quantize_ir::{DType, Tensor, TensorData};
 use quantize_proto::onnx::TensorProto;
 use quantize_proto::onnx::tensor_proto::{DataLocation, DataType};
 use std::fmt;
+use std::io;
+use std::path::Path;
 
 /// The element type of an ONNX type number, if tensors of it are computed with.
 pub(crate) fn dtype_of(data_type: i32) -> Option<DType> {
@@ -57,24 +64,68 @@ pub(crate) fn dims_of(proto: &TensorProto) -> Result<Vec<usize>, String> {
     Ok(dims)
 }
 
-/// Reads a tensor message.
+/// Reads a tensor message that holds its elements itself.
 ///
 /// # Errors
 /// If its data is elsewhere, of a type tensors cannot hold, or not as long as its dimensions say.
 pub(crate) fn decode_tensor(proto: &TensorProto) -> Result<Tensor, String> {
     if proto.data_location() == DataLocation::External {
-        return Err("has its data in an external file, which is not supported".into());
+        return Err("has its data in an external file, which is not supported here".into());
     }
     if proto.segment.is_some() {
         return Err("is stored in segments, which is not supported".into());
     }
     let dims = dims_of(proto)?;
     let count = dims.iter().product();
-    let data = match dtype_of(proto.data_type()) {
-        Some(dtype) => elements(proto, dtype, count)?,
-        None => return Err(format!("has element type {}, which is not supported", proto.data_type())),
-    };
+    let data = elements(proto, computed_type(proto.data_type())?, count)?;
     Tensor::from_data(dims, data).map_err(|e| e.to_string())
+}
+
+/// Reads a tensor message of the model at `document`, whose elements may stand in a file beside it.
+///
+/// # Errors
+/// As [`decode_tensor`] and [`read_external`].
+pub(crate) fn decode_tensor_beside(proto: &TensorProto, document: &Path) -> Result<Tensor, String> {
+    match external_range(proto)? {
+        Some(range) => read_external(&range, document, proto.data_type(), &dims_of(proto)?),
+        None => decode_tensor(proto),
+    }
+}
+
+/// Reads the elements of a tensor from a file beside the model at `document`.
+///
+/// # Errors
+/// If the file cannot be, or may not be, read, or does not hold as many bytes as type and dimensions say.
+pub(crate) fn read_external(
+    range: &ExternalRange,
+    document: &Path,
+    data_type: i32,
+    dims: &[usize],
+) -> Result<Tensor, String> {
+    let dtype = computed_type(data_type)?;
+    let said = |e: quantize_document::ExternalError| format!("has unusable external data: {e}; {}", e.hint());
+    let mut part = range.open(document).map_err(said)?;
+    let count: usize = dims.iter().product();
+    let mut left = count.checked_mul(dtype.size()).filter(|n| *n as u64 == part.length()).ok_or_else(|| {
+        format!("declares dimensions {dims:?} of {dtype}, but has {} bytes of external data", part.length())
+    })?;
+    let mut data = with_room(dtype, count)?;
+    let mut piece = vec![0; left.min(PIECE)];
+    while left > 0 {
+        let piece = piece.get_mut(..left.min(PIECE)).unwrap_or_default();
+        part.read_exact(piece).map_err(said)?;
+        append_raw(&mut data, dtype, piece);
+        left -= piece.len();
+    }
+    Tensor::from_data(dims, data).map_err(|e| e.to_string())
+}
+
+/// Bytes read from, or written to, a file at once: a multiple of every element's size.
+const PIECE: usize = 1 << 18;
+
+/// The element type of an ONNX type number.
+fn computed_type(data_type: i32) -> Result<DType, String> {
+    dtype_of(data_type).ok_or_else(|| format!("has element type {data_type}, which is not supported"))
 }
 
 /// Where a type's elements stand if they are not raw: the typed field, converted.
@@ -105,7 +156,6 @@ fn elements(proto: &TensorProto, dtype: DType, count: usize) -> Result<TensorDat
                 TensorData::U32(narrow(&proto.uint64_data, dtype)?)
             }
         }
-        DType::F16 | DType::BF16 => return Err(format!("holds {dtype} elements, which are not supported")),
         _ => {
             check(ints.len())?;
             match dtype {
@@ -113,11 +163,22 @@ fn elements(proto: &TensorProto, dtype: DType, count: usize) -> Result<TensorDat
                 DType::U8 => TensorData::U8(narrow(ints, dtype)?),
                 DType::I16 => TensorData::I16(narrow(ints, dtype)?),
                 DType::U16 => TensorData::U16(narrow(ints, dtype)?),
+                // The bits of an element, as a number of 16 bits.
+                DType::F16 => TensorData::F32(narrow(ints, dtype)?.into_iter().map(from_f16).collect()),
+                DType::BF16 => TensorData::F32(narrow(ints, dtype)?.into_iter().map(from_bf16).collect()),
                 DType::Bool => TensorData::Bool(ints.iter().map(|v| *v != 0).collect()),
                 _ => TensorData::I32(ints.clone()),
             }
         }
     })
+}
+
+fn from_f16(bits: u16) -> f32 {
+    f16::from_bits(bits).to_f32()
+}
+
+fn from_bf16(bits: u16) -> f32 {
+    bf16::from_bits(bits).to_f32()
 }
 
 /// Elements that the format keeps in a wider field.
@@ -138,23 +199,55 @@ fn raw_elements(raw: &[u8], dtype: DType, count: usize, dims: &[i64]) -> Result<
             _ => format!("holds {} bytes, which is no whole number of {dtype} elements", raw.len()),
         });
     }
-    fn read<const N: usize, T>(raw: &[u8], from: fn([u8; N]) -> T) -> Vec<T> {
-        raw.as_chunks::<N>().0.iter().map(|bytes| from(*bytes)).collect()
+    let mut data = with_room(dtype, count)?;
+    append_raw(&mut data, dtype, raw);
+    Ok(data)
+}
+
+/// No elements yet, with memory for `count` of them; half precision as `float32`.
+fn with_room(dtype: DType, count: usize) -> Result<TensorData, String> {
+    fn room<T>(count: usize) -> Result<Vec<T>, String> {
+        let mut elements = Vec::new();
+        elements.try_reserve_exact(count).map_err(|_| format!("has {count} elements, for which there is no memory"))?;
+        Ok(elements)
     }
     Ok(match dtype {
-        DType::F32 => TensorData::F32(read(raw, f32::from_le_bytes)),
-        DType::F64 => TensorData::F64(read(raw, f64::from_le_bytes)),
-        DType::I8 => TensorData::I8(read(raw, i8::from_le_bytes)),
-        DType::U8 => TensorData::U8(raw.to_vec()),
-        DType::I16 => TensorData::I16(read(raw, i16::from_le_bytes)),
-        DType::U16 => TensorData::U16(read(raw, u16::from_le_bytes)),
-        DType::I32 => TensorData::I32(read(raw, i32::from_le_bytes)),
-        DType::U32 => TensorData::U32(read(raw, u32::from_le_bytes)),
-        DType::I64 => TensorData::I64(read(raw, i64::from_le_bytes)),
-        DType::U64 => TensorData::U64(read(raw, u64::from_le_bytes)),
-        DType::Bool => TensorData::Bool(raw.iter().map(|b| *b != 0).collect()),
-        DType::F16 | DType::BF16 => return Err(format!("holds {dtype} elements, which are not supported")),
+        DType::F32 | DType::F16 | DType::BF16 => TensorData::F32(room(count)?),
+        DType::F64 => TensorData::F64(room(count)?),
+        DType::I8 => TensorData::I8(room(count)?),
+        DType::U8 => TensorData::U8(room(count)?),
+        DType::I16 => TensorData::I16(room(count)?),
+        DType::U16 => TensorData::U16(room(count)?),
+        DType::I32 => TensorData::I32(room(count)?),
+        DType::U32 => TensorData::U32(room(count)?),
+        DType::I64 => TensorData::I64(room(count)?),
+        DType::U64 => TensorData::U64(room(count)?),
+        DType::Bool => TensorData::Bool(room(count)?),
     })
+}
+
+/// Adds the little-endian elements of type `dtype` in `raw`, whole ones only.
+fn append_raw(data: &mut TensorData, dtype: DType, raw: &[u8]) {
+    fn add<const N: usize, T>(to: &mut Vec<T>, raw: &[u8], from: impl Fn([u8; N]) -> T) {
+        to.extend(raw.as_chunks::<N>().0.iter().map(|bytes| from(*bytes)));
+    }
+    match data {
+        TensorData::F32(v) => match dtype {
+            DType::F16 => add(v, raw, |b| from_f16(u16::from_le_bytes(b))),
+            DType::BF16 => add(v, raw, |b| from_bf16(u16::from_le_bytes(b))),
+            _ => add(v, raw, f32::from_le_bytes),
+        },
+        TensorData::F64(v) => add(v, raw, f64::from_le_bytes),
+        TensorData::I8(v) => add(v, raw, i8::from_le_bytes),
+        TensorData::U8(v) => v.extend_from_slice(raw),
+        TensorData::I16(v) => add(v, raw, i16::from_le_bytes),
+        TensorData::U16(v) => add(v, raw, u16::from_le_bytes),
+        TensorData::I32(v) => add(v, raw, i32::from_le_bytes),
+        TensorData::U32(v) => add(v, raw, u32::from_le_bytes),
+        TensorData::I64(v) => add(v, raw, i64::from_le_bytes),
+        TensorData::U64(v) => add(v, raw, u64::from_le_bytes),
+        TensorData::Bool(v) => v.extend(raw.iter().map(|b| *b != 0)),
+    }
 }
 
 /// Reads a file that holds one serialized `TensorProto`, as test data sets of models do.
@@ -165,29 +258,55 @@ pub fn decode_tensor_message(bytes: &[u8]) -> Result<Tensor, String> {
     decode_tensor(&TensorProto::decode(bytes).map_err(|e| e.to_string())?)
 }
 
-/// A tensor as a message, its elements raw and little-endian.
-pub(crate) fn encode_tensor(name: &str, tensor: &Tensor) -> TensorProto {
-    let raw: Vec<u8> = match tensor.data() {
-        TensorData::F32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::F64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::I8(v) => v.iter().map(|x| *x as u8).collect(),
-        TensorData::U8(v) => v.clone(),
-        TensorData::I16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::U16(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::I32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::U32(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::I64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::U64(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
-        TensorData::Bool(v) => v.iter().map(|x| u8::from(*x)).collect(),
-    };
+/// Writes the elements of a tensor, little-endian.
+///
+/// # Errors
+/// Those of `out`.
+pub(crate) fn write_raw(tensor: &Tensor, out: &mut dyn io::Write) -> io::Result<()> {
+    fn put<const N: usize, T: Copy>(values: &[T], out: &mut dyn io::Write, to: fn(T) -> [u8; N]) -> io::Result<()> {
+        for piece in values.chunks(PIECE / N) {
+            let bytes: Vec<u8> = piece.iter().flat_map(|v| to(*v)).collect();
+            out.write_all(&bytes)?;
+        }
+        Ok(())
+    }
+    match tensor.data() {
+        TensorData::F32(v) => put(v, out, f32::to_le_bytes),
+        TensorData::F64(v) => put(v, out, f64::to_le_bytes),
+        TensorData::I8(v) => put(v, out, i8::to_le_bytes),
+        TensorData::U8(v) => out.write_all(v),
+        TensorData::I16(v) => put(v, out, i16::to_le_bytes),
+        TensorData::U16(v) => put(v, out, u16::to_le_bytes),
+        TensorData::I32(v) => put(v, out, i32::to_le_bytes),
+        TensorData::U32(v) => put(v, out, u32::to_le_bytes),
+        TensorData::I64(v) => put(v, out, i64::to_le_bytes),
+        TensorData::U64(v) => put(v, out, u64::to_le_bytes),
+        TensorData::Bool(v) => put(v, out, |x| [u8::from(x)]),
+    }
+}
+
+/// Bytes of a tensor's elements.
+pub(crate) fn raw_len(tensor: &Tensor) -> usize {
+    tensor.len() * tensor.dtype().size()
+}
+
+/// A tensor as a message without its elements.
+pub(crate) fn tensor_head(name: &str, tensor: &Tensor) -> TensorProto {
     TensorProto {
         // Dimensions of a tensor in memory fit 63 bits.
         dims: tensor.shape().iter().map(|d| *d as i64).collect(),
         data_type: Some(data_type_of(tensor.dtype())),
         name: Some(name.to_owned()),
-        raw_data: Some(raw),
         ..TensorProto::default()
     }
+}
+
+/// A tensor as a message, its elements raw and little-endian.
+pub(crate) fn encode_tensor(name: &str, tensor: &Tensor) -> TensorProto {
+    let mut raw = Vec::with_capacity(raw_len(tensor));
+    // Writing to a vector cannot fail.
+    let _ = write_raw(tensor, &mut raw);
+    TensorProto { raw_data: Some(raw), ..tensor_head(name, tensor) }
 }
 
 #[cfg(test)]
@@ -216,6 +335,22 @@ mod tests {
         let proto =
             TensorProto { dims: vec![2], data_type: Some(float), float_data: vec![1.0, 2.0], ..Default::default() };
         assert_eq!(decode_tensor(&proto), Ok(Tensor::vector(vec![1f32, 2.0])));
+    }
+
+    #[test]
+    fn half_precision_is_read_exactly() {
+        let cases = [
+            (DataType::Float16, [0x3c00u16, 0xc000, 0x0001, 0x7bff], [1f32, -2.0, 5.960_464_5e-8, 65504.0]),
+            (DataType::Bfloat16, [0x3f80, 0xc000, 0x0001, 0x7f7f], [1f32, -2.0, 9.183_55e-41, 3.389_531_4e38]),
+        ];
+        for (data_type, bits, expected) in cases {
+            let proto = TensorProto { dims: vec![4], data_type: Some(data_type.into()), ..Default::default() };
+            let raw = bits.iter().flat_map(|b| b.to_le_bytes()).collect();
+            let raw = TensorProto { raw_data: Some(raw), ..proto.clone() };
+            let typed = TensorProto { int32_data: bits.iter().map(|b| i32::from(*b)).collect(), ..proto };
+            let expected = Ok(Tensor::vector(expected.to_vec()));
+            assert_eq!((decode_tensor(&raw), decode_tensor(&typed)), (expected.clone(), expected), "{data_type:?}");
+        }
     }
 
     #[test]

@@ -8,12 +8,31 @@ use crate::progress::Progress;
 use crate::settle::{Job, Settled, settle};
 use crate::summary::Summary;
 use crate::{plan_file, summary};
-use quantize_document::{Limits, OutputSet, SourceFile};
+use quantize_document::{Limits, OutputSet, Place, SourceFile, same_folder};
 use quantize_exec::{Program, Session};
 use quantize_ir::{Tensor, ValueId};
-use quantize_onnx::{Encoded, Form, OnnxDocument, OnnxRecipe, encode, export, import};
+use quantize_onnx::{Encoded, Form, OnnxDocument, OnnxRecipe, Placement, encode, export, import};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Models up to this size are read back whole before they are written.
+const READ_BACK_WHOLE: usize = 64 << 20;
+
+/// A model to write, and where the file beside it stands, if it has one.
+struct Output<'m> {
+    encoded: Encoded<'m>,
+    data: Option<Place>,
+}
+
+/// Where tensors outside the model at `path` stand.
+fn data_path(path: &Path) -> PathBuf {
+    path.with_file_name(format!("{}.data", file_name(path)))
+}
+
+/// A file's name as text, which is what a model can refer to.
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
 
 /// An opened ONNX model.
 pub(crate) struct OnnxModel {
@@ -23,26 +42,56 @@ pub(crate) struct OnnxModel {
 
 impl OnnxModel {
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        Self::from_source(SourceFile::read(path, &Limits::default())?)
+        let model = Self::from_source(SourceFile::read(path, &Limits::default())?)?;
+        model.document.check_external_data()?;
+        Ok(model)
     }
 
     fn from_source(source: SourceFile) -> Result<Self, Error> {
         let (path, bytes) = (source.path().to_owned(), source.bytes().len() as u64);
         let document = Arc::new(OnnxDocument::parse(source, &Limits::default())?);
+        let bytes = bytes.saturating_add(document.external_byte_count());
         let (graph, problems) = import(&document)?;
         let problems = problems.iter().map(ToString::to_string).collect();
         Ok(Self { document, model: Model::new(&path, graph, problems, bytes) })
     }
 
-    fn encode(&self, settled: &Settled, form: Form) -> Result<Encoded<'_>, Error> {
-        Ok(encode(&self.document, self.model.graph(), &settled.graph, &settled.plan, form)?)
+    fn encode(&self, settled: &Settled, form: Form, placement: &Placement) -> Result<Encoded<'_>, Error> {
+        Ok(encode(&self.document, self.model.graph(), &settled.graph, &settled.plan, form, placement)?)
     }
 
-    /// Reads what is about to be written to `path` back, as its next reader will.
-    fn verify(&self, encoded: &Encoded<'_>, path: &Path) -> Result<(), Error> {
-        if encoded.is_unchanged() {
-            return Ok(());
+    /// What is to be written to `path`, read back as its next reader will.
+    fn verified(&self, settled: &Settled, form: Form, path: &Path) -> Result<Output<'_>, Error> {
+        let wanted = data_path(path);
+        let mut placement = Placement {
+            beside_source: same_folder(self.model.path(), path),
+            data_name: file_name(&wanted),
+            ..Placement::default()
+        };
+        let mut encoded = self.encode(settled, form, &placement)?;
+        let mut data = None;
+        if encoded.data_byte_count() > 0 {
+            let place = Place::find(&wanted, encoded.data_byte_count(), &|out| encoded.write_data_to(out));
+            if place.path() != wanted {
+                placement.data_name = file_name(place.path());
+                encoded = self.encode(settled, form, &placement)?;
+            }
+            data = Some(place);
         }
+        if encoded.is_unchanged() {
+            return Ok(Output { encoded, data });
+        }
+        if encoded.model_byte_count() > READ_BACK_WHOLE {
+            // The same model but for where its large tensors stand: they need not be in memory a second time.
+            let outline = Placement { max_model_bytes: 0, ..placement };
+            self.verify(&self.encode(settled, form, &outline)?, path)?;
+        } else {
+            self.verify(&encoded, path)?;
+        }
+        Ok(Output { encoded, data })
+    }
+
+    fn verify(&self, encoded: &Encoded<'_>, path: &Path) -> Result<(), Error> {
         let wrong = |cause: String| Error::Verification { path: path.to_owned(), cause };
         let read = Self::from_source(SourceFile::from_bytes(path, encoded.to_vec()));
         let read = read.map_err(|e| wrong(e.to_string()))?.model;
@@ -94,10 +143,9 @@ pub(crate) fn quantize_graph(
 fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
     let settled = decide(model, options, progress)?;
     let accuracy = check(&settled, options, progress)?;
-    let encoded = model.encode(&settled, options.target.form)?;
-    model.verify(&encoded, &options.output)?;
-    let bytes_after = encoded.byte_count();
-    let written = write(options, &settled, encoded)?;
+    let output = model.verified(&settled, options.target.form, &options.output)?;
+    let bytes_after = output.encoded.byte_count();
+    let written = write(options, &settled, output)?;
     Ok(summary::of(&model.model, &settled, &options.recipe, accuracy, written, Some(bytes_after)))
 }
 
@@ -127,14 +175,20 @@ fn check(settled: &Settled, options: &QuantizeOptions, progress: &dyn Progress) 
     compare(&settled.graph, &options.model, &settled.targets, &reference, quantized, data, threads, progress).map(Some)
 }
 
-fn write(options: &QuantizeOptions, settled: &Settled, encoded: Encoded<'_>) -> Result<Vec<PathBuf>, Error> {
+fn write(options: &QuantizeOptions, settled: &Settled, output: Output<'_>) -> Result<Vec<PathBuf>, Error> {
+    let Output { encoded, data } = output;
+    let encoded = &encoded;
     let mut outputs = OutputSet::new();
     if let Some(path) = &options.emit_plan {
         outputs.add_bytes(path, plan_file::bytes(settled, &options.model, &options.recipe, path)?);
     }
-    outputs.add_writer(&options.output, move |out| encoded.write_to(out));
+    if let Some(Place::Free(path)) = &data {
+        outputs.add_writer(path, |out| encoded.write_data_to(out));
+    }
+    outputs.add_writer(&options.output, |out| encoded.write_to(out));
     outputs.commit()?;
     let mut written = vec![options.output.clone()];
+    written.extend(data.map(|place| place.path().to_owned()));
     written.extend(options.emit_plan.clone());
     Ok(written)
 }

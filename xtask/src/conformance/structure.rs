@@ -20,6 +20,8 @@ pub(super) struct Structure {
     pub(super) ops: BTreeMap<String, usize>,
     /// Names of the file's convolutions that run in float there.
     pub(super) float_convs: Vec<String>,
+    /// Share of the multiply-accumulates that run on integers, 0 to 1.
+    pub(super) integer_share: f64,
 }
 
 impl Structure {

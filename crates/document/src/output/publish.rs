@@ -19,9 +19,10 @@ pub(super) fn publish(staged: Vec<Temporary>) -> Result<(), DocumentError> {
     // Replacing one file is a single step of the file system. Several are not,
     // so the old ones step aside first, the one that names the others leading.
     let mut undo = Undo::default();
-    let outcome = match staged.len() {
-        0 | 1 => Ok(()),
-        _ => set_aside(&staged, &mut undo),
+    let replaced = |temporary: &Temporary| fs::symlink_metadata(temporary.target()).is_ok();
+    let outcome = match staged.split_last() {
+        Some((_, others)) if others.iter().any(replaced) => set_aside(&staged, &mut undo),
+        _ => Ok(()),
     };
     let outcome = outcome.and_then(|()| replace(staged, &mut undo));
     match outcome {

@@ -129,6 +129,24 @@ fn a_failed_rename_puts_the_old_set_back() {
 }
 
 #[test]
+fn a_failed_rename_of_the_last_takes_new_files_back() {
+    let folder = folder();
+    let [weights, topology] = ["weights", "topology"].map(|name| folder.path().join(name));
+    fs::write(&topology, b"old topology").unwrap();
+    let staged: Vec<Temporary> = [&weights, &topology]
+        .map(|path| Output { path: path.clone(), content: Content::Bytes(b"new"[..].into()) })
+        .into_iter()
+        .map(|output| output.stage().unwrap())
+        .collect();
+    // The last temporary vanishes, so its rename fails after the first succeeded.
+    let vanished = names(folder.path()).into_iter().find(|name| name.starts_with(".topology.")).unwrap();
+    fs::remove_file(folder.path().join(vanished)).unwrap();
+    publish::publish(staged).expect_err("the rename fails");
+    assert_eq!(fs::read(&topology).unwrap(), b"old topology");
+    assert_eq!(names(folder.path()), ["topology"]);
+}
+
+#[test]
 fn what_must_not_be_replaced_is_refused() {
     let folder = folder();
     let protected = folder.path().join("protected");

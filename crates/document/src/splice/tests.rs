@@ -179,7 +179,7 @@ proptest! {
     fn unedited_messages_round_trip(fields in prop::collection::vec(any_field(), 0..20)) {
         let bytes = fields.concat();
         let splice = Splice::new(&bytes, index(&bytes)).unwrap();
-        prop_assert_eq!(splice.to_vec(), bytes);
+        prop_assert_eq!(&splice.to_vec(), &bytes);
     }
 
     #[test]
@@ -289,4 +289,16 @@ fn real_models_round_trip_and_take_edits() {
         }
         assert!(ModelProto::decode(&*renamed).unwrap() == expected, "{}", path.display());
     }
+}
+
+#[test]
+fn bytes_that_are_made_while_writing_count_like_any_others() {
+    let bytes = [encode::varint_field(1, 8), encode::bytes_field(2, b"old")].concat();
+    let index = index_message(&bytes, 0..bytes.len(), &Limits::default()).unwrap();
+    let mut splice = Splice::new(&bytes, &index).unwrap();
+    let piece = Piece::streamed(vec![0x12, 4], 4, |out| out.write_all(b"made"));
+    splice.replace(1, piece).unwrap();
+    assert_eq!(splice.to_vec(), b"\x08\x08\x12\x04made");
+    assert_eq!(splice.encoded_len(), 8);
+    assert_eq!(splice.clone().to_vec(), splice.to_vec());
 }

@@ -44,15 +44,18 @@ struct Call<'a> {
 
 impl PackedConv {
     /// Packs `weight`, which is `[out_channels, in_channels / group, kernel…]`; without bias sums start at 0. `None` for
-    /// filters with groups that do not map to blocks: the convolution on planes takes those.
+    /// filters with groups that do not map to blocks, or without inputs, which the convolution on planes takes, and for
+    /// those with an input channel of its own for each of several outputs, which `PackedDepthwise` takes.
     ///
     /// # Errors
     /// If the lengths do not fit the filter, or it has a zero where it must not.
     pub fn new(isa: Isa, filter: &Filter, weight: &[f32], bias: Option<&[f32]>) -> Result<Option<Self>, KernelError> {
         filter.check(weight.len(), bias.map(<[f32]>::len))?;
         let lanes = isa.lanes();
-        let Some(units) = filter.units(lanes) else { return Ok(None) };
-        let weights = Weights::new(filter, &units, lanes, weight, bias);
+        let depthwise = filter.group > 1 && filter.group == filter.in_channels && filter.group == filter.out_channels;
+        let units = filter.units(lanes).filter(|_| filter.in_channels > 0 && !depthwise);
+        let Some(units) = units else { return Ok(None) };
+        let weights = Weights::new(filter, &units, isa, weight, bias);
         let winograd = Winograd::suits(filter).then(OnceLock::new);
         Ok(Some(Self { isa, filter: *filter, units, weights, winograd }))
     }
@@ -71,7 +74,8 @@ impl PackedConv {
     /// `y = activation(convolution(x) + residual)`.
     ///
     /// `x` has blocks of a vector's lanes, or of 4 if it has at most 4 channels. `y` is in blocks of a vector's lanes,
-    /// `residual` like `y`. `window` gives the sizes of both axes, vertical first.
+    /// `residual` like `y`. `window` gives the sizes of both axes, vertical first. Where Winograd's transform is used, an
+    /// infinite or NaN input may make all outputs of its tile NaN.
     ///
     /// # Errors
     /// If an operand, the window or the result does not belong to the filter.
@@ -96,7 +100,7 @@ impl PackedConv {
         let call = Call { isa: self.isa, x, window, shape, residual, activation };
         for image in 0..shape.batch {
             if self.uses_winograd(&window) && x.shape.lanes == lanes {
-                let winograd = self.winograd.as_ref().map(|w| w.get_or_init(|| Winograd::new(lanes, &self.weights)));
+                let winograd = self.winograd.as_ref().map(|w| w.get_or_init(|| Winograd::new(self.isa, &self.weights)));
                 if let Some(winograd) = winograd {
                     winograd.run(&call.image(image), y_image(&shape, y, image), scratch);
                     continue;
@@ -196,16 +200,13 @@ impl Job<'_> {
     /// Any window, by bordered bands of the input.
     fn in_bands(&self, y: &mut [f32], scratch: &mut Buffer<f32>) -> Result<(), KernelError> {
         let Call { x, window, shape, .. } = self.call;
-        let too_large = KernelError::TooLarge("bordered input");
-        let band = Band::new(window, x.shape.lanes).ok_or(too_large.clone())?;
-        let taps = band.taps();
         let blocks = self.channels.div_ceil(x.shape.lanes);
-        for outputs in band.cut(blocks, BAND / size_of::<f32>()).ok_or(too_large.clone())? {
-            band.fill(&x.shape, blocks, self.x, &outputs, 0.0, scratch);
-            let pitch = band.block_pitch(&outputs).ok_or(too_large.clone())?;
-            let input = self.input(pitch, band.output_row(), &taps);
-            let rows = self.rows(input, scratch, outputs.len(), shape.width, shape.width * shape.lanes);
-            self.all_outputs(&rows, outputs.start, y);
+        let bands = Band::cut(window, x.shape.lanes, blocks, BAND / size_of::<f32>());
+        for band in bands.ok_or(KernelError::TooLarge("bordered input"))? {
+            band.fill(&x.shape, blocks, self.x, 0.0, scratch);
+            let input = self.input(band.block_pitch(), band.row_pitch(), band.taps());
+            let rows = self.rows(input, scratch, band.outputs().len(), shape.width, shape.width * shape.lanes);
+            self.all_outputs(&rows, band.outputs().start, y);
         }
         Ok(())
     }
@@ -231,9 +232,9 @@ impl Job<'_> {
     }
 
     fn rows<'r>(&self, input: Input<'r>, x: &'r [f32], rows: usize, width: usize, y_row: usize) -> Rows<'r> {
-        let Call { isa, shape, activation, .. } = self.call;
+        let Call { shape, activation, .. } = self.call;
         let limits = activation.limits();
-        Rows { isa: *isa, input, x, rows, width, lanes: shape.lanes, y_block: shape.plane(), y_row, limits }
+        Rows { input, x, rows, width, lanes: shape.lanes, y_block: shape.plane(), y_row, limits }
     }
 }
 

@@ -69,9 +69,9 @@ impl Filter {
     pub(crate) fn units(&self, lanes: usize) -> Option<Units> {
         let (group_in, group_out) = (self.in_channels / self.group, self.out_channels / self.group);
         let aligned = |bundle: &usize| {
+            let whole_blocks = |channels: usize| (bundle * channels).is_multiple_of(lanes);
             self.group.is_multiple_of(*bundle)
-                && (*bundle == self.group
-                    || ((bundle * group_in).is_multiple_of(lanes) && (bundle * group_out).is_multiple_of(lanes)))
+                && (*bundle == self.group || (whole_blocks(group_in) && whole_blocks(group_out)))
         };
         let bundle = (1..=self.group.min(MAX_BUNDLE)).find(aligned)?;
         Some(Units {

@@ -1,14 +1,12 @@
 //! Some rows of outputs, cut into tiles.
 
 use super::pack::Group;
-use super::tile::{self, Input, Tile};
-use crate::simd::Isa;
+use super::tile::{self, Input, Tiles};
 use std::ops::Range;
 
 /// Output rows whose tiles read the same input.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rows<'a> {
-    pub(super) isa: Isa,
     pub(super) input: Input<'a>,
     pub(super) x: &'a [f32],
     /// Output rows.
@@ -37,38 +35,38 @@ impl Rows<'_> {
     /// # Panics
     /// If a tile reaches beyond the input or the result.
     pub(super) fn run(&self, group: &Group<'_>, start: usize, residual: Option<&[f32]>, y: &mut [f32]) {
-        let most = tile::pixels(self.isa);
-        let two_rows = !self.input.narrow && self.rows > 1 && 2 * self.width <= most;
-        let parts = self.width.div_ceil(most);
-        let mut row = 0;
-        while row < self.rows {
-            let height = if two_rows && row + 1 < self.rows { 2 } else { 1 };
-            for part in split(self.width, parts) {
-                let place = Place {
-                    x: row * self.input.row_pitch + part.start * self.step(),
-                    y: start + row * self.y_row + part.start * self.lanes,
-                    rows: height,
-                    pixels: part.len(),
-                };
-                self.tile(group, place, residual, y);
-            }
-            row += height;
+        let most = tile::most_pixels(group.isa, group.blocks);
+        let grid = Grid { row: 0, pixel: 0, rows: 1, pixels: self.width, down: self.rows, across: 1 };
+        if tile::may_have_two_rows(group.isa, self.lanes, &self.input) && 2 * self.width <= most {
+            let pairs = Grid { rows: 2, down: self.rows / 2, ..grid };
+            let left = Grid { row: 2 * pairs.down, down: self.rows % 2, ..grid };
+            self.tiles(group, pairs, start, residual, y);
+            self.tiles(group, left, start, residual, y);
+            return;
         }
+        let parts = self.width.div_ceil(most).max(1);
+        let (pixels, wider) = (self.width / parts, self.width % parts);
+        let wide = Grid { pixels: pixels + 1, across: wider, ..grid };
+        let others = Grid { pixel: wider * wide.pixels, pixels, across: parts - wider, ..grid };
+        self.tiles(group, wide, start, residual, y);
+        self.tiles(group, others, start, residual, y);
     }
 
-    /// Between the pixels of the input.
-    fn step(&self) -> usize {
-        if self.input.narrow { tile::NARROW } else { self.lanes }
-    }
-
+    /// Equal tiles, all checked at once.
     #[allow(unsafe_code)]
-    fn tile(&self, group: &Group<'_>, place: Place, residual: Option<&[f32]>, y: &mut [f32]) {
-        let Place { x, y: at, rows, pixels } = place;
-        let read = x + self.input.reach(rows) + pixels * self.step();
-        let written = at + (group.blocks - 1) * self.y_block + (rows - 1) * self.y_row + pixels * self.lanes;
-        assert!(self.input.blocks == 0 || read <= self.x.len(), "a tile reads {read} of {} elements", self.x.len());
-        assert!(written <= y.len() && residual.is_none_or(|r| written <= r.len()), "a tile writes beyond its result");
-        let tile = Tile {
+    fn tiles(&self, group: &Group<'_>, grid: Grid, start: usize, residual: Option<&[f32]>, y: &mut [f32]) {
+        if grid.down == 0 || grid.across == 0 || grid.pixels == 0 {
+            return;
+        }
+        let step = if self.input.narrow { tile::NARROW } else { self.lanes };
+        let x = grid.row * self.input.row_pitch + grid.pixel * step;
+        let at = start + grid.row * self.y_row + grid.pixel * self.lanes;
+        let (height, width) = (grid.down * grid.rows, grid.across * grid.pixels);
+        let read = x + self.input.reach(height) + width * step;
+        let written = at + (group.blocks - 1) * self.y_block + (height - 1) * self.y_row + width * self.lanes;
+        assert!(self.input.blocks == 0 || read <= self.x.len(), "tiles read {read} of {} elements", self.x.len());
+        assert!(written <= y.len() && residual.is_none_or(|r| written <= r.len()), "tiles write beyond their result");
+        let tiles = Tiles {
             input: &self.input,
             limits: self.limits,
             x: self.x[x.min(self.x.len())..].as_ptr(),
@@ -78,24 +76,31 @@ impl Rows<'_> {
             residual: residual.map_or(std::ptr::null(), |r| r[at..].as_ptr()),
             y_block: self.y_block,
             y_row: self.y_row,
+            lanes: self.lanes,
             outputs: group.blocks,
-            rows,
-            pixels,
+            rows: grid.rows,
+            pixels: grid.pixels,
+            down: grid.down,
+            across: grid.across,
         };
         // SAFETY: the ends of what is read and written have just been compared with the slices; a group holds the weights
         // and the bias of its blocks.
-        unsafe { tile::run(self.isa, &tile) };
+        unsafe { tile::run(group.isa, &tiles) };
     }
 }
 
-/// Where a tile is.
-struct Place {
-    /// Its first pixel in the input.
-    x: usize,
-    /// Its first pixel in the result.
-    y: usize,
+/// Equal tiles beside and below each other.
+#[derive(Clone, Copy)]
+struct Grid {
+    /// Where the first one starts.
+    row: usize,
+    pixel: usize,
+    /// Rows of a tile.
     rows: usize,
+    /// Pixels of a tile's row.
     pixels: usize,
+    down: usize,
+    across: usize,
 }
 
 /// Cuts `0..len` into `parts` ranges of nearly the same length.

@@ -8,6 +8,9 @@ use crate::simd::{Isa, Kernel, Simd};
 /// Most pixels of a tile, over all instruction sets.
 pub(super) const MOST_PIXELS: usize = 14;
 
+/// Lanes of the widest vector.
+const MOST_LANES: usize = 16;
+
 /// Channels of a pixel in a narrow input.
 pub(crate) const NARROW: usize = 4;
 
@@ -36,9 +39,9 @@ impl Input<'_> {
     }
 }
 
-/// One tile: `rows` by `pixels` outputs of `outputs` blocks.
+/// Equal tiles beside and below each other, each of `rows` by `pixels` outputs of `outputs` blocks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tile<'a> {
+pub(super) struct Tiles<'a> {
     pub(super) input: &'a Input<'a>,
     /// Ends of the interval that results are cut to; infinite where there are none.
     pub(super) limits: (f32, f32),
@@ -56,16 +59,22 @@ pub(super) struct Tile<'a> {
     pub(super) y_block: usize,
     /// Between the result's rows, in elements.
     pub(super) y_row: usize,
-    /// Blocks of output channels, 1 or 2.
+    /// Channels of a block: a vector's, or twice as many.
+    pub(super) lanes: usize,
+    /// Blocks of output channels, 1 or 2; 1 if they have twice a vector's channels.
     pub(super) outputs: usize,
-    /// Rows, 1 or 2.
+    /// Rows of a tile, 1 or 2; 1 unless it [may have two](may_have_two_rows).
     pub(super) rows: usize,
-    /// Pixels of a row, at most [`pixels`], or half of it for two rows.
+    /// Pixels of a tile's row, so many that the tile has at most [`most_pixels`].
     pub(super) pixels: usize,
+    /// Tiles below each other.
+    pub(super) down: usize,
+    /// Tiles beside each other.
+    pub(super) across: usize,
 }
 
-/// Most pixels of a tile of one row.
-pub(super) fn pixels(isa: Isa) -> usize {
+/// Most pixels of a tile of some blocks of outputs.
+pub(super) fn most_pixels(isa: Isa, outputs: usize) -> usize {
     struct Pixels;
     impl Kernel for Pixels {
         type Output = usize;
@@ -74,79 +83,94 @@ pub(super) fn pixels(isa: Isa) -> usize {
             S::PIXELS
         }
     }
-    isa.run_float(Pixels)
+    (2 * isa.run_float(Pixels) / outputs).min(MOST_PIXELS)
 }
 
-/// Computes a tile.
+/// Whether a tile of blocks of `lanes` channels may have two rows.
+pub(super) fn may_have_two_rows(isa: Isa, lanes: usize, input: &Input<'_>) -> bool {
+    !input.narrow && isa.lanes() == lanes
+}
+
+/// Computes tiles.
 ///
 /// # Safety
 /// Every input pixel under every tap, the weights, the bias, the result and what is added to it lie in memory that may
 /// be read, or for the result written.
 #[allow(unsafe_code)]
-pub(super) unsafe fn run(isa: Isa, tile: &Tile<'_>) {
-    match (tile.input.narrow, tile.outputs, tile.rows) {
-        (false, 2, 1) => row::<false, 2>(isa, tile),
-        (false, _, 1) => row::<false, 1>(isa, tile),
-        (true, 2, 1) => row::<true, 2>(isa, tile),
-        (true, _, 1) => row::<true, 1>(isa, tile),
-        (false, 2, _) => two_rows::<2>(isa, tile),
-        _ => two_rows::<1>(isa, tile),
+pub(super) unsafe fn run(isa: Isa, tiles: &Tiles<'_>) {
+    match (tiles.input.narrow, isa.lanes() < tiles.lanes, tiles.outputs, tiles.rows) {
+        (false, true, ..) => row::<false, true, 1>(isa, tiles),
+        (true, true, ..) => row::<true, true, 1>(isa, tiles),
+        (false, false, 2, 1) => row::<false, false, 2>(isa, tiles),
+        (false, false, _, 1) => row::<false, false, 1>(isa, tiles),
+        (true, false, 2, _) => row::<true, false, 2>(isa, tiles),
+        (true, false, ..) => row::<true, false, 1>(isa, tiles),
+        (false, false, 2, _) => two_rows::<2>(isa, tiles),
+        (false, false, ..) => two_rows::<1>(isa, tiles),
     }
 }
 
-fn row<const FEW: bool, const O: usize>(isa: Isa, tile: &Tile<'_>) {
-    match tile.pixels {
-        1 => isa.run_float(Unrolled::<FEW, O, 1, 1>(tile)),
-        2 => isa.run_float(Unrolled::<FEW, O, 1, 2>(tile)),
-        3 => isa.run_float(Unrolled::<FEW, O, 1, 3>(tile)),
-        4 => isa.run_float(Unrolled::<FEW, O, 1, 4>(tile)),
-        5 => isa.run_float(Unrolled::<FEW, O, 1, 5>(tile)),
-        6 => isa.run_float(Unrolled::<FEW, O, 1, 6>(tile)),
-        7 => isa.run_float(Unrolled::<FEW, O, 1, 7>(tile)),
-        8 => isa.run_float(Unrolled::<FEW, O, 1, 8>(tile)),
-        9 => isa.run_float(Unrolled::<FEW, O, 1, 9>(tile)),
-        10 => isa.run_float(Unrolled::<FEW, O, 1, 10>(tile)),
-        11 => isa.run_float(Unrolled::<FEW, O, 1, 11>(tile)),
-        12 => isa.run_float(Unrolled::<FEW, O, 1, 12>(tile)),
-        13 => isa.run_float(Unrolled::<FEW, O, 1, 13>(tile)),
-        _ => isa.run_float(Unrolled::<FEW, O, 1, MOST_PIXELS>(tile)),
+fn row<const FEW: bool, const HALF: bool, const O: usize>(isa: Isa, tiles: &Tiles<'_>) {
+    match tiles.pixels {
+        1 => isa.run_float(Unrolled::<FEW, HALF, O, 1, 1>(tiles)),
+        2 => isa.run_float(Unrolled::<FEW, HALF, O, 1, 2>(tiles)),
+        3 => isa.run_float(Unrolled::<FEW, HALF, O, 1, 3>(tiles)),
+        4 => isa.run_float(Unrolled::<FEW, HALF, O, 1, 4>(tiles)),
+        5 => isa.run_float(Unrolled::<FEW, HALF, O, 1, 5>(tiles)),
+        6 => isa.run_float(Unrolled::<FEW, HALF, O, 1, 6>(tiles)),
+        7 => isa.run_float(Unrolled::<FEW, HALF, O, 1, 7>(tiles)),
+        8 => isa.run_float(Unrolled::<FEW, HALF, O, 1, 8>(tiles)),
+        9 => isa.run_float(Unrolled::<FEW, HALF, O, 1, 9>(tiles)),
+        10 => isa.run_float(Unrolled::<FEW, HALF, O, 1, 10>(tiles)),
+        11 => isa.run_float(Unrolled::<FEW, HALF, O, 1, 11>(tiles)),
+        12 => isa.run_float(Unrolled::<FEW, HALF, O, 1, 12>(tiles)),
+        13 => isa.run_float(Unrolled::<FEW, HALF, O, 1, 13>(tiles)),
+        _ => isa.run_float(Unrolled::<FEW, HALF, O, 1, MOST_PIXELS>(tiles)),
     }
 }
 
-fn two_rows<const O: usize>(isa: Isa, tile: &Tile<'_>) {
-    match tile.pixels {
-        1 => isa.run_float(Unrolled::<false, O, 2, 1>(tile)),
-        2 => isa.run_float(Unrolled::<false, O, 2, 2>(tile)),
-        3 => isa.run_float(Unrolled::<false, O, 2, 3>(tile)),
-        4 => isa.run_float(Unrolled::<false, O, 2, 4>(tile)),
-        5 => isa.run_float(Unrolled::<false, O, 2, 5>(tile)),
-        6 => isa.run_float(Unrolled::<false, O, 2, 6>(tile)),
-        _ => isa.run_float(Unrolled::<false, O, 2, 7>(tile)),
+fn two_rows<const O: usize>(isa: Isa, tiles: &Tiles<'_>) {
+    match tiles.pixels {
+        1 => isa.run_float(Unrolled::<false, false, O, 2, 1>(tiles)),
+        2 => isa.run_float(Unrolled::<false, false, O, 2, 2>(tiles)),
+        3 => isa.run_float(Unrolled::<false, false, O, 2, 3>(tiles)),
+        4 => isa.run_float(Unrolled::<false, false, O, 2, 4>(tiles)),
+        5 => isa.run_float(Unrolled::<false, false, O, 2, 5>(tiles)),
+        6 => isa.run_float(Unrolled::<false, false, O, 2, 6>(tiles)),
+        _ => isa.run_float(Unrolled::<false, false, O, 2, 7>(tiles)),
     }
 }
 
-/// A tile of `O` blocks, `R` rows and `P` pixels.
-struct Unrolled<'a, const FEW: bool, const O: usize, const R: usize, const P: usize>(&'a Tile<'a>);
+/// Tiles of `O` blocks, `R` rows and `P` pixels, of a narrow input if `FEW`. If `HALF`, a block has twice a vector's
+/// channels, of which the second half is not computed but 0.
+struct Unrolled<'a, const FEW: bool, const HALF: bool, const O: usize, const R: usize, const P: usize>(&'a Tiles<'a>);
 
-impl<const FEW: bool, const O: usize, const R: usize, const P: usize> Kernel for Unrolled<'_, FEW, O, R, P> {
+impl<const FEW: bool, const HALF: bool, const O: usize, const R: usize, const P: usize> Kernel
+    for Unrolled<'_, FEW, HALF, O, R, P>
+{
     type Output = ();
 
     #[inline(always)]
     #[allow(unsafe_code)]
     fn run<S: Simd>(self, s: S) {
-        if R * P > S::PIXELS {
+        if O * R * P > 2 * S::PIXELS || (HALF && 2 * S::LANES > MOST_LANES) {
             // Never asked for; leaves this form out of the instruction sets it does not fit.
             return;
         }
-        let tile = self.0;
-        // SAFETY: the caller of `run` promises that all of it is there.
-        unsafe {
-            let mut sums = [[[s.splat(0.0); P]; R]; O];
-            for (o, sums) in sums.iter_mut().enumerate() {
-                *sums = [[s.load(tile.bias.add(o * S::LANES)); P]; R];
+        let tiles = self.0;
+        let step = if FEW { NARROW } else { S::LANES << HALF as usize };
+        for (i, j) in (0..tiles.down).flat_map(|i| (0..tiles.across).map(move |j| (i, j))) {
+            // SAFETY: the caller of `run` promises that all of it is there.
+            unsafe {
+                let x = tiles.x.add(i * R * tiles.input.row_pitch + j * P * step);
+                let mut sums = [[[s.splat(0.0); P]; R]; O];
+                for (o, sums) in sums.iter_mut().enumerate() {
+                    *sums = [[s.load(tiles.bias.add(o * S::LANES)); P]; R];
+                }
+                accumulate::<S, O, R, P>(s, tiles, x, step, &mut sums);
+                let at = i * R * tiles.y_row + j * P * (S::LANES << HALF as usize);
+                write::<S, HALF, O, R, P>(s, tiles, at, &sums);
             }
-            accumulate::<S, FEW, O, R, P>(s, tile, &mut sums);
-            write::<S, O, R, P>(s, tile, &sums);
         }
     }
 }
@@ -155,20 +179,21 @@ impl<const FEW: bool, const O: usize, const R: usize, const P: usize> Kernel for
 /// As for [`run`].
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn accumulate<S: Simd, const FEW: bool, const O: usize, const R: usize, const P: usize>(
+unsafe fn accumulate<S: Simd, const O: usize, const R: usize, const P: usize>(
     s: S,
-    tile: &Tile<'_>,
+    tiles: &Tiles<'_>,
+    x: *const f32,
+    step: usize,
     sums: &mut [[[S::F32; P]; R]; O],
 ) {
-    let step = if FEW { self::NARROW } else { S::LANES };
-    let input = tile.input;
-    let mut weight = tile.weight;
+    let input = tiles.input;
+    let mut weight = tiles.weight;
     for block in 0..input.blocks {
         let channels = if block + 1 == input.blocks { input.last } else { step };
         for tap in input.taps {
             // SAFETY: the caller promises that pixels under taps and the weights are there.
             unsafe {
-                let x = tile.x.add(block * input.block_pitch + tap);
+                let x = x.add(block * input.block_pitch + tap);
                 for channel in 0..channels {
                     let mut weights = [s.splat(0.0); O];
                     for (o, w) in weights.iter_mut().enumerate() {
@@ -194,21 +219,25 @@ unsafe fn accumulate<S: Simd, const FEW: bool, const O: usize, const R: usize, c
 /// As for [`run`].
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn write<S: Simd, const O: usize, const R: usize, const P: usize>(
+unsafe fn write<S: Simd, const HALF: bool, const O: usize, const R: usize, const P: usize>(
     s: S,
-    tile: &Tile<'_>,
+    tiles: &Tiles<'_>,
+    at: usize,
     sums: &[[[S::F32; P]; R]; O],
 ) {
-    let (lo, hi) = (s.splat(tile.limits.0), s.splat(tile.limits.1));
+    let (lo, hi) = (s.splat(tiles.limits.0), s.splat(tiles.limits.1));
+    let added = !tiles.residual.is_null();
     for (o, rows) in sums.iter().enumerate() {
         for (r, row) in rows.iter().enumerate() {
             for (p, sum) in row.iter().enumerate() {
                 // SAFETY: the caller promises that the result is there, and what is added to it.
                 unsafe {
-                    let at = o * tile.y_block + r * tile.y_row + p * S::LANES;
-                    let added = !tile.residual.is_null();
-                    let sum = if added { s.add(*sum, s.load(tile.residual.add(at))) } else { *sum };
-                    s.store(tile.y.add(at), s.min(hi, s.max(lo, sum)));
+                    let at = at + o * tiles.y_block + r * tiles.y_row + p * (S::LANES << HALF as usize);
+                    let sum = if added { s.add(*sum, s.load(tiles.residual.add(at))) } else { *sum };
+                    s.store(tiles.y.add(at), s.min(hi, s.max(lo, sum)));
+                    if HALF {
+                        s.store(tiles.y.add(at + S::LANES), s.splat(0.0));
+                    }
                 }
             }
         }

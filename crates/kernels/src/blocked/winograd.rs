@@ -4,7 +4,7 @@
 //! Tiles are transformed with channels in the lanes; the products of the 36 places are 36 pointwise convolutions.
 
 use super::activation::{self, Activation};
-use super::filter::{Filter, Units};
+use super::filter::Filter;
 use super::pack::Weights;
 use super::rows::{Rows, split};
 use super::tile::Input;
@@ -17,6 +17,8 @@ use crate::simd::{Isa, Kernel, Simd};
 const OUT: usize = 4;
 /// Inputs along a side of a tile.
 const IN: usize = 6;
+/// Taps of the window.
+const TAPS: usize = 9;
 /// Places of a transformed tile.
 const PLACES: usize = IN * IN;
 
@@ -24,6 +26,8 @@ const PLACES: usize = IN * IN;
 const LEAST_CHANNELS: usize = 32;
 /// Smaller outputs waste too much of their tiles.
 const LEAST_OUTPUT: usize = 8;
+/// With more padding than this at an end, windows read nothing else.
+const MOST_PADDING: usize = 2;
 
 /// Transformed inputs and products of a chunk of tiles stay near the second-level cache, in bytes.
 const CHUNK: usize = 700 * 1024;
@@ -68,32 +72,33 @@ impl Winograd {
         plain && filter.kernel == [3, 3] && filter.in_channels >= LEAST_CHANNELS
     }
 
-    /// Whether outputs of this size are large enough, and the border is one that networks have.
+    /// Whether there are enough outputs, and none of them reads padding alone.
     pub(super) fn pays(window: &[Axis; 2]) -> bool {
-        let usual = |axis: &Axis| axis.input > 0 && axis.pad_begin <= axis.kernel;
-        window.iter().all(|axis| axis.output >= LEAST_OUTPUT && usual(axis))
+        let large = |axis: &Axis| axis.output >= LEAST_OUTPUT;
+        let reads =
+            |axis: &Axis| axis.pad_begin <= MOST_PADDING && axis.output <= axis.input.saturating_add(MOST_PADDING);
+        window.iter().all(|axis| large(axis) && reads(axis))
     }
 
     /// Transforms the weights of a filter that [suits](Winograd::suits), in f64.
-    pub(super) fn new(lanes: usize, weights: &Weights) -> Self {
-        let (inputs, outputs) = (weights.in_channels(), weights.out_channels());
-        let filter = Filter {
-            in_channels: inputs,
-            out_channels: outputs,
-            group: 1,
-            kernel: [1, 1],
-            stride: [1, 1],
-            dilation: [1, 1],
-        };
-        let units = Units { count: 1, bundle: 1, in_channels: inputs, out_channels: outputs };
-        let mut planes = vec![vec![0f32; inputs * outputs]; PLACES];
-        for (output, input) in (0..outputs).flat_map(|o| (0..inputs).map(move |i| (o, i))) {
-            let taps: [f64; 9] = std::array::from_fn(|tap| f64::from(weights.at(0, output, input, tap)));
-            for (plane, value) in planes.iter_mut().zip(transformed_filter(&taps)) {
-                plane[output * inputs + input] = value as f32;
+    pub(super) fn new(isa: Isa, weights: &Weights) -> Self {
+        let (lanes, inputs) = (isa.lanes(), weights.in_channels());
+        let mut places: Vec<Weights> = (0..PLACES).map(|_| weights.single_tap()).collect();
+        let mut at = 0;
+        for group in weights.groups(0) {
+            let columns = group.weight.len() / (TAPS * inputs);
+            for block in group.weight.chunks(TAPS * lanes * columns) {
+                // Taps are one behind the other, and under each of them all inputs of the block.
+                let pitch = block.len() / TAPS;
+                for i in 0..pitch {
+                    let taps = std::array::from_fn(|tap| f64::from(block[tap * pitch + i]));
+                    for (place, value) in places.iter_mut().zip(transformed_filter(&taps)) {
+                        place.elements_mut()[at] = value as f32;
+                    }
+                    at += 1;
+                }
             }
         }
-        let places = planes.iter().map(|plane| Weights::new(&filter, &units, lanes, plane, None)).collect();
         Self { lanes, places, bias: Buffer::from(weights.bias(0)) }
     }
 
@@ -127,7 +132,6 @@ impl Winograd {
         let out_place = products.chunks_exact_mut(image.shape.blocks() * count * lanes);
         for ((x, y), weights) in in_place.zip(out_place).zip(&self.places) {
             let rows = Rows {
-                isa: image.isa,
                 input,
                 x,
                 rows: 1,
@@ -144,7 +148,7 @@ impl Winograd {
     }
 }
 
-fn transformed_filter(taps: &[f64; 9]) -> [f64; PLACES] {
+fn transformed_filter(taps: &[f64; TAPS]) -> [f64; PLACES] {
     let half: [[f64; 3]; IN] =
         std::array::from_fn(|i| std::array::from_fn(|c| (0..3).map(|r| FILTER[i][r] * taps[r * 3 + c]).sum()));
     std::array::from_fn(|place| (0..3).map(|c| half[place / IN][c] * FILTER[place % IN][c]).sum())

@@ -136,17 +136,14 @@ impl Job<'_, '_> {
 
     /// Any window, by bordered bands of the input.
     fn in_bands(&mut self, window: &[Axis; 2], scratch: &mut Buffer<u8>) -> Result<(), KernelError> {
-        let too_large = KernelError::TooLarge("bordered input");
-        let band = Band::new(window, self.x.shape.lanes).ok_or(too_large.clone())?;
-        let taps = band.taps();
-        let blocks = self.conv.units.in_channels.div_ceil(self.x.shape.lanes);
+        let lanes = self.x.shape.lanes;
+        let blocks = self.conv.units.in_channels.div_ceil(lanes);
         let y_row = self.shape.width * self.shape.lanes;
-        for outputs in band.cut(blocks, BAND).ok_or(too_large.clone())? {
-            band.fill(&self.x.shape, blocks, self.x.data, &outputs, self.x_zero_point, scratch);
-            let pitch = band.block_pitch(&outputs).ok_or(too_large.clone())?;
-            let input = self.input(pitch, band.output_row(), &taps);
-            let rows = Rows { input, x: scratch, height: outputs.len(), width: self.shape.width, y_row };
-            self.all_outputs(&rows, outputs.start * y_row);
+        for band in Band::cut(window, lanes, blocks, BAND).ok_or(KernelError::TooLarge("bordered input"))? {
+            band.fill(&self.x.shape, blocks, self.x.data, self.x_zero_point, scratch);
+            let input = self.input(band.block_pitch(), band.row_pitch(), band.taps());
+            let rows = Rows { input, x: scratch, height: band.outputs().len(), width: self.shape.width, y_row };
+            self.all_outputs(&rows, band.outputs().start * y_row);
         }
         Ok(())
     }

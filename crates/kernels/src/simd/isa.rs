@@ -80,6 +80,15 @@ impl Isa {
         self.run_float(Lanes)
     }
 
+    /// One with vectors of half the lanes, if the processor computes two of them in the time of one of this one's.
+    pub(crate) fn half(self) -> Option<Self> {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vnni | Kind::Avx512 => avx2::available().then_some(Self(Kind::Avx2)),
+            _ => None,
+        }
+    }
+
     /// Runs the version of `kernel` compiled for this instruction set.
     #[allow(unsafe_code)]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {

@@ -5,10 +5,12 @@ use crate::document::{GRAPH_INITIALIZER, GRAPH_NODE};
 use crate::error::OnnxError;
 use crate::tensor::encode_tensor;
 use prost::Message;
-use quantize_document::encode::bytes_field;
+use quantize_document::Piece;
+use quantize_document::encode::{bytes_field, length_prefix};
 use quantize_ir::{DType, QuantParams, Tensor};
 use quantize_proto::onnx::attribute_proto::AttributeType;
 use quantize_proto::onnx::{AttributeProto, NodeProto};
+use std::io;
 
 /// A node as a field of its graph.
 pub(super) fn node_field(node: &NodeProto) -> Vec<u8> {
@@ -85,14 +87,13 @@ pub(super) fn pair_parameters(names: &PairNames, params: &QuantParams) -> Result
     Ok(out)
 }
 
-/// The initializers of a constant: codes, and those of scale and zero point that are needed.
-pub(super) fn constant(
+/// The initializers of a constant's parameters: those of scale and zero point that are needed.
+pub(super) fn constant_parameters(
     names: &ConstantNames,
     params: &QuantParams,
-    codes: &Tensor,
     needed: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<u8>, OnnxError> {
-    let mut out = initializer(&names.codes, codes);
+    let mut out = Vec::new();
     if needed(&names.scale) {
         out.extend(initializer(&names.scale, &scales(params)?));
     }
@@ -111,6 +112,21 @@ pub(super) fn code(name: &str, params: &QuantParams, x: f32) -> Result<Vec<u8>, 
 /// A tensor as an initializer field of the graph.
 pub(super) fn initializer(name: &str, tensor: &Tensor) -> Vec<u8> {
     bytes_field(GRAPH_INITIALIZER, &encode_tensor(name, tensor).encode_to_vec())
+}
+
+/// An initializer field of the graph whose message is `head` and then `length` raw elements that `write` writes, in
+/// field `number`.
+pub(super) fn streamed_initializer<'a>(
+    head: &[u8],
+    number: u32,
+    length: usize,
+    write: impl Fn(&mut dyn io::Write) -> io::Result<()> + Send + Sync + 'a,
+) -> Piece<'a> {
+    let raw = length_prefix(number, length);
+    let mut out = length_prefix(GRAPH_INITIALIZER, head.len() + raw.len() + length);
+    out.extend_from_slice(head);
+    out.extend(raw);
+    Piece::streamed(out, length, write)
 }
 
 /// Dimensions of the parameters: none for per-tensor, one axis for per-channel.

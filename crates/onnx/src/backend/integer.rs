@@ -2,13 +2,12 @@
 //! their parameters. [`super::wiring`] knows the names, this module puts them in place.
 
 use crate::error::OnnxError;
+use crate::expand::RUNTIME_DOMAIN;
 use quantize_ir::op::behaviour::clip_limits;
 use quantize_ir::op::{GlobalPool, Unary};
 use quantize_ir::{Graph, Node, Op};
 use quantize_proto::onnx::NodeProto;
 
-/// The domain of onnxruntime's own operators.
-pub(super) const RUNTIME_DOMAIN: &str = "com.microsoft";
 const STANDARD: &str = "";
 
 /// Names of codes and of what they stand for.

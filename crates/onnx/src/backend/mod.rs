@@ -3,13 +3,15 @@
 //! The output is the original file with edits. Messages nothing changed in are copied byte for byte; a node whose
 //! operands are renamed keeps every other field; what vanishes in folding, and what only fed it, is left out; only
 //! quantization nodes and their constants are new. [`wiring`] decides the names, [`integer`] knows the operators on
-//! integers, [`emit`] makes the new messages, this module lays them over the document.
+//! integers, [`emit`] makes the new messages, [`placement`] says in which file tensors stand, this module lays them
+//! over the document.
 //!
 //! Placement of pairs follows what onnxruntime turns into integer kernels: one pair for each quantized activation, shared by
 //! all its readers, no pair around a float node's weight, bounded activations left to the saturation of the pair.
 
 mod emit;
 mod integer;
+mod placement;
 #[cfg(test)]
 mod tests;
 mod wiring;
@@ -18,10 +20,12 @@ use crate::document::{
     GRAPH_INPUT, GRAPH_VALUE_INFO, MODEL_IR_VERSION, MODEL_OPSET_IMPORT, OnnxDocument, normal_domain,
 };
 use crate::error::OnnxError;
+use crate::expand::RUNTIME_DOMAIN;
 use crate::names::Names;
 use crate::ops;
 use crate::opset::{TARGET_OPSET, outdated_nodes};
 use crate::recipe::Form;
+use placement::{Outside, Placer, Spread};
 use prost::Message;
 use quantize_document::encode::{bytes_field, varint_field};
 use quantize_document::{Piece, Splice};
@@ -49,54 +53,119 @@ const WIDE_CODES_OPSET: i64 = 21;
 /// Tells onnxruntime's own tools that the model went through their preparation, so that they do not warn.
 const PREPARED: (&str, &str) = ("onnx.infer", "onnxruntime.quant");
 
-/// An output document, ready to be written.
+pub use placement::{MAX_MODEL_BYTES, Placement};
+
+/// An output document, ready to be written: a model, and what stands in a file beside it.
 #[derive(Debug)]
-pub struct Encoded<'a>(Splice<'a>);
+pub struct Encoded<'a> {
+    model: Splice<'a>,
+    outside: Outside<'a>,
+}
 
 impl Encoded<'_> {
-    /// Size in bytes.
+    /// Size of the model with everything it refers to, in bytes.
     pub fn byte_count(&self) -> u64 {
-        self.0.encoded_len() as u64
+        self.model.encoded_len() as u64 + self.data_byte_count() + self.outside.referenced_byte_count()
     }
 
-    /// Whether it equals the source document byte for byte.
+    /// Size of the model file, in bytes.
+    pub fn model_byte_count(&self) -> usize {
+        self.model.encoded_len()
+    }
+
+    /// Size of the file beside the model, in bytes; 0 if there is none.
+    pub fn data_byte_count(&self) -> u64 {
+        self.outside.byte_count()
+    }
+
+    /// Whether the model equals the source document byte for byte.
     pub fn is_unchanged(&self) -> bool {
-        self.0.is_unchanged()
+        self.model.is_unchanged()
     }
 
-    /// The bytes in memory.
+    /// The model's bytes in memory.
     pub fn to_vec(&self) -> Vec<u8> {
-        self.0.to_vec()
+        self.model.to_vec()
     }
 
-    /// Writes the bytes.
+    /// Writes the model.
     ///
     /// # Errors
     /// What the writer returns.
-    pub fn write_to<W: io::Write + ?Sized>(&self, out: &mut W) -> io::Result<()> {
-        self.0.write_to(out)
+    pub fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        self.model.write_to(out)
+    }
+
+    /// Writes what stands beside the model.
+    ///
+    /// # Errors
+    /// What the writer returns, and what keeps files beside the source from being read.
+    pub fn write_data_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        self.outside.write_to(out)
     }
 }
 
 /// Carries out `plan`, made for `graph` (the graph after passes), on `document`, whose graph as imported is `original`.
 ///
 /// In [`Form::Qdq`] every quantized activation gets a pair; in [`Form::QOperator`] quantized nodes read and write codes,
-/// and only what is real on the other side is quantized or dequantized. A plan that quantizes nothing gives the document back byte for byte. A model below opset 13, which has no scales for
-/// each channel, is raised to 13: only nodes whose operator changed are written anew.
+/// and only what is real on the other side is quantized or dequantized.
+///
+/// A plan that quantizes nothing gives the document back byte for byte, unless it goes to another folder than the files
+/// it refers to. What is not changed keeps standing where it stood, as far as `placement` allows. A model below opset
+/// 13, which has no scales for each channel, is raised to 13: only nodes whose operator changed are written anew.
 ///
 /// # Errors
-/// If the model cannot be raised to opset 13, or a constant cannot be read.
+/// If the model cannot be raised to opset 13, a constant cannot be read, or refers to a file in a way that does not
+/// survive another folder.
 pub fn encode<'a>(
     document: &'a OnnxDocument,
     original: &Graph,
     graph: &Graph,
     plan: &QuantPlan,
     form: Form,
+    placement: &Placement,
+) -> Result<Encoded<'a>, OnnxError> {
+    if plan.is_empty() {
+        return moved(document, placement);
+    }
+    let mut encoded = encode_spread(document, original, graph, plan, form, placement, Spread::Inside)?;
+    for spread in Spread::ALL.into_iter().skip(1) {
+        if encoded.model_byte_count() > placement.max_model_bytes {
+            encoded = encode_spread(document, original, graph, plan, form, placement, spread)?;
+        }
+    }
+    match encoded.model_byte_count() {
+        bytes if bytes > MAX_MODEL_BYTES => Err(document.invalid(None, too_large(bytes))),
+        _ => Ok(encoded),
+    }
+}
+
+fn too_large(bytes: usize) -> String {
+    format!(
+        "the output would have {bytes} bytes without its large tensors; no reader takes more than {MAX_MODEL_BYTES}"
+    )
+}
+
+/// The document itself; in another folder its tensors outside the model are gathered there.
+fn moved<'a>(document: &'a OnnxDocument, placement: &Placement) -> Result<Encoded<'a>, OnnxError> {
+    let mut model = document.splice()?;
+    let mut placer = Placer::new(document, placement, Spread::Inside);
+    let mut body = document.graph_splice()?;
+    placer.move_kept(&mut body, |_| true)?;
+    model.replace_body(document.graph_field(), body)?;
+    Ok(Encoded { model, outside: placer.outside })
+}
+
+fn encode_spread<'a>(
+    document: &'a OnnxDocument,
+    original: &Graph,
+    graph: &Graph,
+    plan: &QuantPlan,
+    form: Form,
+    placement: &Placement,
+    spread: Spread,
 ) -> Result<Encoded<'a>, OnnxError> {
     let mut model = document.splice()?;
-    if plan.is_empty() {
-        return Ok(Encoded(model));
-    }
     let reemitted = reemitted(document, original, graph)?;
     let document_inputs = document_inputs(document, original)?;
     let request = Request { original, graph, plan, form, document_inputs: &document_inputs, reemitted: &reemitted };
@@ -104,15 +173,17 @@ pub fn encode<'a>(
     let wiring = Wiring::new(&request, &mut names);
     let body = document.graph_splice()?;
     let pair_domain = pair_domain(document, plan);
-    let mut editor = Editor { document, request: &request, wiring: &wiring, names, body, pair_domain };
+    let placer = Placer::new(document, placement, spread);
+    let mut editor = Editor { document, request: &request, wiring: &wiring, names, body, pair_domain, placer };
     editor.edit()?;
     model.replace_body(document.graph_field(), editor.body)?;
+    let outside = editor.placer.outside;
     raise_versions(document, &mut model)?;
     if !pair_domain.is_empty() || wiring.nodes.values().any(|wired| wired.integer.is_some()) {
         import_runtime_operators(document, &mut model)?;
     }
     mark_prepared(document, &mut model)?;
-    Ok(Encoded(model))
+    Ok(Encoded { model, outside })
 }
 
 /// Nodes that are written from their operator: a pass changed it, or its definition changed between opsets.
@@ -157,6 +228,7 @@ struct Editor<'r, 'a> {
     body: Splice<'a>,
     /// The domain of the quantize and dequantize nodes of activations.
     pair_domain: &'static str,
+    placer: Placer<'a, 'r>,
 }
 
 impl Editor<'_, '_> {
@@ -170,6 +242,7 @@ impl Editor<'_, '_> {
         self.add_initializers()?;
         let gone = self.drop_unread_initializers()?;
         self.drop_inputs(&gone)?;
+        self.placer.move_kept(&mut self.body, |name| !gone.contains(name))?;
         self.drop_stale_descriptions()
     }
 
@@ -276,7 +349,8 @@ impl Editor<'_, '_> {
             if let Some(entry) = self.request.plan.weights.get(at) {
                 let coded = !self.wiring.dequantizes(&names.dequantized);
                 let needed = |name: &str| !coded || self.wiring.read.contains(name);
-                self.body.append(Piece::encoded(emit::constant(names, &entry.params, &entry.codes, &needed)?));
+                self.body.append(self.placer.initializer(&names.codes, &entry.codes));
+                self.body.append(Piece::encoded(emit::constant_parameters(names, &entry.params, &needed)?));
             }
         }
         let integers = self.wiring.nodes.values().filter_map(|wired| wired.integer.as_ref());
@@ -286,7 +360,7 @@ impl Editor<'_, '_> {
         for (value, name) in &self.wiring.added {
             let broken = |e: quantize_ir::GraphError| self.document.invalid(None, e.to_string());
             if let Some(tensor) = self.request.graph.constant(*value).map_err(broken)? {
-                self.body.append(Piece::encoded(emit::initializer(name, &tensor)));
+                self.body.append(self.placer.initializer(name, &tensor));
             }
         }
         Ok(())
@@ -391,18 +465,18 @@ fn raise_versions(document: &OnnxDocument, model: &mut Splice<'_>) -> Result<(),
 fn pair_domain(document: &OnnxDocument, plan: &QuantPlan) -> &'static str {
     let wide = |entry: &ActivationPlan| !matches!(storage(entry.params.qtype()), DType::U8 | DType::I8);
     let standard = document.opset() >= WIDE_CODES_OPSET || !plan.activations.values().any(wide);
-    if standard { "" } else { integer::RUNTIME_DOMAIN }
+    if standard { "" } else { RUNTIME_DOMAIN }
 }
 
 /// Lets the model use onnxruntime's own operators.
 fn import_runtime_operators(document: &OnnxDocument, model: &mut Splice<'_>) -> Result<(), OnnxError> {
     for (_, field) in document.model_fields().with_number(MODEL_OPSET_IMPORT) {
         let import: OperatorSetIdProto = document.decode_model_field(field)?;
-        if import.domain() == integer::RUNTIME_DOMAIN {
+        if import.domain() == RUNTIME_DOMAIN {
             return Ok(());
         }
     }
-    let import = OperatorSetIdProto { domain: Some(integer::RUNTIME_DOMAIN.to_owned()), version: Some(1) };
+    let import = OperatorSetIdProto { domain: Some(RUNTIME_DOMAIN.to_owned()), version: Some(1) };
     model.append(Piece::encoded(bytes_field(MODEL_OPSET_IMPORT, &import.encode_to_vec())));
     Ok(())
 }

@@ -104,7 +104,8 @@ impl Case {
     }
 
     fn write(&self) -> ModelProto {
-        let encoded = encode(&self.document, &self.graph, &self.graph, &self.plan, Form::Qdq).unwrap();
+        let encoded =
+            encode(&self.document, &self.graph, &self.graph, &self.plan, Form::Qdq, &Placement::default()).unwrap();
         ModelProto::decode(encoded.to_vec().as_slice()).unwrap()
     }
 }
@@ -131,7 +132,8 @@ fn two_convs() -> ModelProto {
 #[test]
 fn a_plan_that_quantizes_nothing_changes_nothing() {
     let case = Case::new(&two_convs());
-    let encoded = encode(&case.document, &case.graph, &case.graph, &case.plan, Form::Qdq).unwrap();
+    let encoded =
+        encode(&case.document, &case.graph, &case.graph, &case.plan, Form::Qdq, &Placement::default()).unwrap();
     assert!(encoded.is_unchanged());
     assert_eq!(encoded.to_vec(), case.document.source().bytes());
 }

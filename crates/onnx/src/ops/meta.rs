@@ -2,10 +2,11 @@
 
 use super::Row;
 use super::reader::{NodeReader, Read, ReadError};
-use crate::tensor::decode_tensor;
+use crate::tensor::{decode_tensor, decode_tensor_beside};
 use quantize_ir::op::{ConstantOfShape, ShapeOf};
 use quantize_ir::{Op, Tensor, TensorData};
 use quantize_proto::onnx::NodeProto;
+use std::path::Path;
 
 pub(super) const ROWS: &[Row] = &[
     Row { name: "Shape", operands: 1..=1, results: 1, read: shape },
@@ -32,11 +33,12 @@ fn constant_of_shape(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     Ok(Op::ConstantOfShape(ConstantOfShape { value }).into())
 }
 
-/// The tensor of a `Constant` node; `None` if it is not one that tensors can hold (text, sparse).
-pub(crate) fn constant_value(node: &NodeProto) -> Option<Result<Tensor, String>> {
+/// The tensor of a `Constant` node of the model at `document`; `None` if it is not one that tensors can hold (text,
+/// sparse).
+pub(crate) fn constant_value(node: &NodeProto, document: &Path) -> Option<Result<Tensor, String>> {
     let value = |name: &str| node.attribute.iter().find(|a| a.name() == name);
     if let Some(tensor) = value("value").and_then(|a| a.t.as_ref()) {
-        return Some(decode_tensor(tensor));
+        return Some(decode_tensor_beside(tensor, document));
     }
     let plain = value("value_float").map(|a| Tensor::scalar(a.f()));
     let plain = plain.or_else(|| value("value_int").map(|a| Tensor::scalar(a.i())));

@@ -144,12 +144,18 @@ fn tensors_that_cannot_be_read_are_named_when_they_are_read() {
         (
             "external data",
             TensorProto { data_location: Some(DataLocation::External.into()), ..base() },
-            "has its data in an external file, which is not supported",
+            "has unusable external data: its location is empty; a model may only refer to regular files in its own folder \
+             or below; do not use models of unknown origin",
         ),
         (
-            "float16",
-            TensorProto { data_type: Some(10), raw_data: Some(vec![0; 4]), ..base() },
-            "holds float16 elements, which are not supported",
+            "half a float16",
+            TensorProto { data_type: Some(10), raw_data: Some(vec![0; 3]), ..base() },
+            "holds 3 bytes, which is no whole number of float16 elements",
+        ),
+        (
+            "wide float16",
+            TensorProto { data_type: Some(10), raw_data: None, int32_data: vec![1, 1 << 16], ..base() },
+            "holds 65536, which float16 elements cannot be",
         ),
         ("text", TensorProto { data_type: Some(8), ..base() }, "has element type 8, which is not supported"),
         (

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::blocked::activate;
-use crate::testing::{any_axis, gather, noise, spread, tap_input};
+use crate::testing::{any_axis, any_long_axis, gather, noise, spread, tap_input};
 use proptest::prelude::*;
 
 /// A case in numbers: everything else is noise.
@@ -47,33 +47,44 @@ impl Case {
         y
     }
 
-    fn check(&self, isa: Isa, seed: u64, winograd: bool) {
+    /// Compares every instruction set with the definition.
+    fn check(&self, seed: u64, winograd: bool) {
+        let f = &self.filter;
+        let [v, h] = self.window;
+        let depth = f.in_channels / f.group * f.taps();
+        let x = noise(seed, self.batch * f.in_channels * v.input * h.input);
+        let weight = noise(seed + 1, f.out_channels * depth);
+        let bias = self.bias.then(|| noise(seed + 2, f.out_channels));
+        let outputs = self.batch * f.out_channels * v.output * h.output;
+        let residual = self.residual.then(|| noise(seed + 3, outputs));
+        let expected = self.expected(&x, &weight, bias.as_deref(), residual.as_deref());
+        // Sums of that many products of values in -1..1 are about a third of the root, the largest of many its whole.
+        let tolerance = if winograd { 2e-5 * (depth as f64).sqrt() } else { 2e-7 * (depth as f64 + 4.0) };
+        for isa in Isa::all() {
+            let packed = PackedConv::new(isa, f, &weight, bias.as_deref()).unwrap().expect("blocks suit the filter");
+            let packed = if winograd { packed } else { packed.without_winograd() };
+            let found = self.found(isa, &packed, &x, residual.as_deref());
+            for (i, (found, expected)) in found.into_iter().zip(&expected).enumerate() {
+                let close = (f64::from(found) - expected).abs() <= tolerance;
+                assert!(close, "{} {self:?}: element {i} is {found} instead of {expected}", isa.name());
+            }
+        }
+    }
+
+    /// What the kernel computes, as planes.
+    fn found(&self, isa: Isa, packed: &PackedConv, x: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
         let f = &self.filter;
         let [v, h] = self.window;
         let x_lanes = if self.narrow && f.in_channels <= 4 { 4 } else { isa.lanes() };
         let x_shape = Shape::new(self.batch, f.in_channels, v.input, h.input, x_lanes).unwrap();
         let y_shape = Shape::new(self.batch, f.out_channels, v.output, h.output, isa.lanes()).unwrap();
-        let depth = f.in_channels / f.group * f.taps();
-        let planes = noise(seed, self.batch * f.in_channels * v.input * h.input);
-        let weight = noise(seed + 1, f.out_channels * depth);
-        let bias = self.bias.then(|| noise(seed + 2, f.out_channels));
-        let outputs = self.batch * f.out_channels * v.output * h.output;
-        let residual = self.residual.then(|| noise(seed + 3, outputs));
-        let packed = PackedConv::new(isa, f, &weight, bias.as_deref()).unwrap().expect("blocks suit the filter");
-        let packed = if winograd { packed } else { packed.without_winograd() };
-        let blocks = |shape: &Shape, planes: &[f32]| spread(shape, planes, f32::NAN);
-        let x = blocks(&x_shape, &planes);
-        let added = residual.as_ref().map(|r| blocks(&y_shape, r));
+        let x = spread(&x_shape, x, f32::NAN);
+        let added = residual.map(|r| spread(&y_shape, r, f32::NAN));
         let mut y = Buffer::from(&vec![f32::NAN; y_shape.len()][..]);
-        let operand = Blocked { shape: x_shape, data: &x };
         let mut scratch = Buffer::from(&[9.0; 5][..]);
+        let operand = Blocked { shape: x_shape, data: &x };
         packed.run(operand, self.window, added.as_deref(), self.activation, &mut y, &mut scratch).unwrap();
-        let expected = self.expected(&planes, &weight, bias.as_deref(), residual.as_deref());
-        let tolerance = if winograd { 4e-6 } else { 2e-7 } * (depth as f64 + 4.0);
-        for (i, (found, expected)) in gather(&y_shape, &y).into_iter().zip(expected).enumerate() {
-            let close = (f64::from(found) - expected).abs() <= tolerance;
-            assert!(close, "{} {self:?}: element {i} is {found} instead of {expected}", isa.name());
-        }
+        gather(&y_shape, &y)
     }
 }
 
@@ -94,10 +105,6 @@ fn filter(in_channels: usize, out_channels: usize, group: usize, window: [Axis; 
     }
 }
 
-fn everywhere(case: &Case, seed: u64, winograd: bool) {
-    Isa::all().for_each(|isa| case.check(isa, seed, winograd));
-}
-
 #[test]
 fn typical_layers() {
     let square = |input, kernel, stride| [same(input, kernel, stride); 2];
@@ -116,7 +123,7 @@ fn typical_layers() {
         for (residual, narrow) in [(false, true), (true, false)] {
             let activation = Activation::Clamp { lo: 0.0, hi: 6.0 };
             let filter = filter(inputs, outputs, group, window);
-            everywhere(&Case { residual, narrow, activation, batch: 2, ..Case::new(filter, window) }, i as u64, false);
+            Case { residual, narrow, activation, batch: 2, ..Case::new(filter, window) }.check(i as u64, false);
         }
     }
 }
@@ -125,7 +132,7 @@ fn typical_layers() {
 fn groups_are_slices_of_blocks_or_share_some() {
     let window = [same(9, 3, 1), same(10, 3, 2)];
     for (inputs, outputs, group) in [(32, 64, 2), (128, 128, 32), (12, 9, 3), (64, 32, 4), (10, 20, 5)] {
-        everywhere(&Case::new(filter(inputs, outputs, group, window), window), 5, false);
+        Case::new(filter(inputs, outputs, group, window), window).check(5, false);
     }
     let apart = filter(90, 90, 9, window);
     let weight = vec![0.0; 90 * 10 * 9];
@@ -150,31 +157,18 @@ fn winograd_computes_the_same() {
         let packed =
             PackedConv::new(Isa::active(), &case.filter, &vec![0.0; inputs * outputs * 9], None).unwrap().unwrap();
         assert_eq!(packed.uses_winograd(&window), window.iter().all(|a| a.output >= 8));
-        everywhere(&case, 11, true);
+        case.check(11, true);
     }
 }
 
 #[test]
-fn borders_without_an_input_and_wide_ones_are_computed_directly() {
-    let axis = |input, pad| Axis {
-        input,
-        kernel: 3,
-        stride: 1,
-        dilation: 1,
-        pad_begin: pad,
-        pad_end: pad,
-        output: input + 2 * pad - 2,
-    };
-    for window in [[axis(0, 6); 2], [axis(3, 9); 2]] {
-        everywhere(&Case::new(filter(33, 8, 1, window), window), 3, true);
-    }
-}
-
-#[test]
-fn nothing_to_sum_leaves_the_bias() {
+fn empty_operands_are_defined() {
     let window = [same(3, 3, 1), same(2, 3, 1)];
-    everywhere(&Case::new(filter(0, 5, 1, window), window), 1, false);
-    everywhere(&Case { batch: 0, ..Case::new(filter(4, 5, 1, window), window) }, 1, false);
+    Case { batch: 0, ..Case::new(filter(4, 5, 1, window), window) }.check(1, false);
+    Case::new(filter(4, 0, 1, window), window).check(1, false);
+    Case::new(filter(4, 5, 1, window), [Axis { output: 0, ..window[0] }, window[1]]).check(1, false);
+    let no_inputs = filter(0, usize::MAX / 2, 1, window);
+    assert!(PackedConv::new(Isa::best_from("scalar"), &no_inputs, &[], None).unwrap().is_none());
 }
 
 #[test]
@@ -201,13 +195,95 @@ fn what_does_not_belong_together_is_refused() {
     assert!(run(Shape { lanes: 4, ..shape }, window, &x, None, &mut y).is_err());
 }
 
+#[test]
+fn threads_share_packed_weights() {
+    fn shared<T: Send + Sync>() {}
+    shared::<PackedConv>();
+    let window = [same(17, 3, 1), same(15, 3, 1)];
+    let isa = Isa::active();
+    let weight = noise(1, 40 * 24 * 9);
+    let packed = PackedConv::new(isa, &filter(40, 24, 1, window), &weight, None).unwrap().unwrap();
+    let shape = Shape::new(1, 40, 17, 15, isa.lanes()).unwrap();
+    let x = Buffer::from(&noise(2, shape.len())[..]);
+    let run = || {
+        let mut y = Buffer::new(Shape { channels: 24, ..shape }.len());
+        let operand = Blocked { shape, data: &x };
+        packed.run(operand, window, None, Activation::Identity, &mut y, &mut Buffer::default()).unwrap();
+        y.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+    };
+    assert!(packed.uses_winograd(&window));
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(results.iter().all(|bits| *bits == results[0]));
+}
+
+#[test]
+fn depthwise_filters_are_left_to_their_own_kernel() {
+    let window = [same(5, 3, 1); 2];
+    for channels in [2, 4, 8] {
+        let filter = filter(channels, channels, channels, window);
+        let packed = PackedConv::new(Isa::best_from("scalar"), &filter, &vec![0.0; channels * 9], None).unwrap();
+        assert!(packed.is_none(), "{channels} channels");
+    }
+}
+
+#[test]
+fn windows_far_larger_than_their_input_need_little_memory() {
+    const FAR: usize = 1 << 44;
+    let one = Axis { input: 3, kernel: 3, stride: 1, dilation: 1, pad_begin: 1, pad_end: 1, output: 3 };
+    let axes = [
+        Axis { stride: FAR, output: 1, ..one },
+        Axis { stride: FAR, pad_begin: FAR, pad_end: FAR, output: 3, ..one },
+        Axis { dilation: FAR, pad_begin: FAR, pad_end: FAR, ..one },
+        Axis { dilation: FAR, stride: FAR + 1, pad_begin: FAR, pad_end: 2 * FAR, output: 2, ..one },
+        Axis { dilation: 2 * FAR, stride: FAR, pad_begin: 2 * FAR, pad_end: 2 * FAR, output: 4, ..one },
+        Axis { pad_begin: FAR, ..one },
+        Axis { input: 0, pad_begin: 5, pad_end: 6, output: 9, ..one },
+    ];
+    for (i, (axis, narrow)) in axes.into_iter().flat_map(|a| [(a, true), (a, false)]).enumerate() {
+        for window in [[axis, one], [one, axis], [axis; 2]] {
+            let case = Case { narrow, ..Case::new(filter(3, 20, 1, window), window) };
+            case.check(i as u64, false);
+        }
+    }
+}
+
+#[test]
+fn borders_without_an_input_and_wide_ones_are_computed_directly() {
+    let near = |input, pad| Axis { input, kernel: 3, stride: 1, dilation: 1, pad_begin: pad, pad_end: 9, output: 9 };
+    for axis in [near(0, 5), near(1, 9), near(3, 4), near(3, usize::MAX / 2 + 5)] {
+        for window in [[axis, near(9, 1)], [near(9, 1), axis], [axis; 2]] {
+            let filter = filter(32, 16, 1, window);
+            let packed = PackedConv::new(Isa::active(), &filter, &[0.0; 32 * 16 * 9], None).unwrap().unwrap();
+            assert!(!packed.uses_winograd(&window), "{axis:?}");
+            Case::new(filter, window).check(3, true);
+        }
+    }
+}
+
 fn any_activation() -> impl Strategy<Value = Activation> {
     prop_oneof![
         Just(Activation::Identity),
         Just(Activation::Clamp { lo: 0.0, hi: f32::INFINITY }),
-        Just(Activation::HardSwish),
+        Just(Activation::Clamp { lo: -1.0, hi: 0.5 }),
+        Just(Activation::LeakyRelu { alpha: 0.1 }),
+        Just(Activation::Sigmoid),
         Just(Activation::Silu),
+        Just(Activation::HardSigmoid { alpha: 0.2, beta: 0.5 }),
+        Just(Activation::HardSwish),
+        Just(Activation::Tanh),
     ]
+}
+
+/// An axis on which Winograd's transform pays.
+fn any_winograd_axis() -> impl Strategy<Value = Axis> {
+    (8usize..24, 0usize..3, 0usize..3).prop_filter_map("too few outputs", |(input, pad_begin, pad_end)| {
+        let output = input + pad_begin + pad_end - 2;
+        let axis = Axis { input, kernel: 3, stride: 1, dilation: 1, pad_begin, pad_end, output };
+        (output >= 8).then_some(axis)
+    })
 }
 
 proptest! {
@@ -219,14 +295,40 @@ proptest! {
     ) {
         let [narrow, bias, residual] = flags;
         let filter = filter(channels.0, channels.1, 1, window);
-        everywhere(&Case { batch, filter, window, narrow, bias, residual, activation }, seed, false);
+        Case { batch, filter, window, narrow, bias, residual, activation }.check(seed, false);
     }
 
     #[test]
     fn grouped_convolutions_match_the_definition(
-        group in 1usize..9, channels in (1usize..9, 1usize..9), window in [any_axis(), any_axis()], seed: u64,
+        group in 1usize..9, channels in (1usize..9, 2usize..9), window in [any_axis(), any_axis()], seed: u64,
     ) {
         let filter = filter(group * channels.0, group * channels.1, group, window);
-        everywhere(&Case { bias: false, ..Case::new(filter, window) }, seed, false);
+        Case { bias: false, ..Case::new(filter, window) }.check(seed, false);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    #[test]
+    fn winograd_matches_the_definition(
+        batch in 1usize..3, channels in (32usize..50, 1usize..50), window in [any_winograd_axis(), any_winograd_axis()],
+        residual: bool, activation in any_activation(), seed: u64,
+    ) {
+        let case = Case { batch, residual, activation, ..Case::new(filter(channels.0, channels.1, 1, window), window) };
+        let packed = PackedConv::new(Isa::active(), &case.filter, &vec![0.0; channels.0 * channels.1 * 9], None);
+        prop_assert!(packed.unwrap().unwrap().uses_winograd(&window));
+        case.check(seed, true);
+    }
+
+    #[test]
+    fn long_rows_match_the_definition(
+        channels in (1usize..20, 1usize..50), window in (any_axis(), any_long_axis()),
+        flags: [bool; 2], seed: u64,
+    ) {
+        let (vertical, horizontal) = window;
+        let window = [vertical, horizontal];
+        let [narrow, residual] = flags;
+        let case = Case::new(filter(channels.0, channels.1, 1, window), window);
+        Case { narrow, residual, ..case }.check(seed, false);
     }
 }

@@ -2,7 +2,7 @@
 //! channel, so that one instruction multiplies four taps. Neighbouring outputs read the same quads with shifted weights.
 
 use super::{Job, Rows};
-use crate::blocked::{Filter, Shape, split};
+use crate::blocked::{Filter, LARGEST, Shape, split};
 use crate::buffer::Buffer;
 use crate::codes::output::{Output, Sink, SinkVector};
 use crate::codes::requantize::{FloatVector, load_i32};
@@ -104,7 +104,7 @@ struct BorderedRows<'a> {
 }
 
 impl<'a> BorderedRows<'a> {
-    /// `None` if not even the input of one row of outputs can be addressed.
+    /// `None` if the input of one row of outputs is larger than any network's.
     fn new(job: &Job<'_>, scratch: &'a mut Buffer<u8>) -> Option<Self> {
         let [v, h] = job.window;
         let lanes = job.shape.lanes;
@@ -115,7 +115,7 @@ impl<'a> BorderedRows<'a> {
         let fits = (BAND / pitch).saturating_sub(reach) / v.stride + 1;
         let outputs = fits.min(v.output);
         let rows = (outputs - 1) * v.stride + reach;
-        scratch.resize(rows.checked_mul(pitch).filter(|n| *n <= isize::MAX as usize)?);
+        scratch.resize(rows.checked_mul(pitch).filter(|n| *n <= LARGEST)?);
         scratch.fill(job.x_zero_point);
         Some(Self {
             vertical: v,

@@ -39,22 +39,19 @@ impl Taps {
         output: &mut Output<'_>,
         scratch: &mut Buffer<u8>,
     ) -> Result<(), KernelError> {
-        let too_large = KernelError::TooLarge("bordered input");
         let Shape { lanes, width, .. } = job.shape;
-        let band = Band::new(&job.window, lanes).ok_or(too_large.clone())?;
-        let offsets = band.taps();
-        let parts = band.cut(1, BAND).ok_or(too_large)?;
+        let bands = Band::cut(&job.window, lanes, 1, BAND).ok_or(KernelError::TooLarge("bordered input"))?;
         for plane in 0..job.planes() {
             let block = job.block(plane);
-            for part in &parts {
-                band.fill(&job.x.shape, 1, job.x(plane), part, job.x_zero_point, scratch);
-                let (x_row, y, height) = (band.output_row(), job.y(plane, part.start), part.len());
+            for band in &bands {
+                band.fill(&job.x.shape, 1, job.x(plane), job.x_zero_point, scratch);
+                let (offsets, rows) = (band.taps(), band.outputs());
+                let (x_row, y, height) = (band.row_pitch(), job.y(plane, rows.start), rows.len());
                 let read = (height - 1) * x_row + width * lanes + offsets.iter().max().copied().unwrap_or(0);
                 assert!(read <= scratch.len() && y + height * width * lanes <= output.len());
                 let rows = Rows { x: scratch, x_row, block, y, height, width };
                 let weight = &self.weight[block * self.taps * lanes..][..self.taps * lanes];
-                let (offsets, sink) = (&offsets[..], output.sink());
-                job.isa.run(Tiles { job, offsets, weight, rows, sink });
+                job.isa.run(Tiles { job, offsets, weight, rows, sink: output.sink() });
             }
         }
         Ok(())

@@ -171,6 +171,22 @@ fn operands_that_do_not_belong_together_are_errors() {
     assert!(run(&four, [Axis::UNIT; 2], shape, &mut y[1..]).is_err());
 }
 
+#[test]
+fn taps_too_far_apart_are_refused_before_memory_is_asked_for() {
+    const FAR: usize = 1 << 40;
+    let axis = Axis { input: 3, kernel: 3, stride: 1, dilation: FAR, pad_begin: FAR, pad_end: FAR, output: 3 };
+    let window = [axis, same_padding(3, 3, 1)];
+    for isa in Isa::all() {
+        let packed = PackedCodesDepthwise::new(isa, &filter(4, &window), &[1; 36]).unwrap();
+        let shape = Shape::new(1, 4, 3, 3, isa.lanes()).unwrap();
+        let requantize = Requantize::new(&[0; 4], &[1.0; 4], CodeRange::full(0), Rounding::FloatHalfEven).unwrap();
+        let (x, mut y) = (vec![0; shape.len()], vec![0; shape.len()]);
+        let output = Output::Codes { requantize: &requantize, residual: None, y: &mut y };
+        let result = packed.run(Blocked { shape, data: &x[..] }, 0, window, output, &mut Buffer::default());
+        assert_eq!(result, Err(KernelError::TooLarge("bordered input")));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

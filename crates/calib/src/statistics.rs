@@ -1,7 +1,13 @@
 //! Statistics of many tensors over many images.
 //!
-//! A collector belongs to one thread; collectors merge to the same whole for every split of the images. Running the
-//! model happens elsewhere.
+//! A collector belongs to one thread; collectors merge to the same whole for every split of the images. [`file`] is
+//! their form outside of a run. Running the model happens elsewhere.
+
+mod error;
+mod file;
+
+pub use error::StatisticsError;
+pub use file::{Fingerprint, Provenance, Record, StatisticsFile, fingerprint};
 
 use quantize_ir::ValueId;
 use quantize_numerics::stats::Values;
@@ -11,19 +17,13 @@ use std::collections::BTreeMap;
 /// Statistics of the observed values, by value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Statistics {
-    tensors: BTreeMap<ValueId, Observed>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Observed {
-    stats: TensorStats,
-    first_not_finite: Option<u64>,
+    tensors: BTreeMap<ValueId, Record>,
 }
 
 impl Statistics {
     /// No image yet, for these values.
     pub fn of(values: impl IntoIterator<Item = ValueId>) -> Self {
-        Self { tensors: values.into_iter().map(|v| (v, Observed::default())).collect() }
+        Self { tensors: values.into_iter().map(|v| (v, Record::default())).collect() }
     }
 
     /// Adds what `image` produced in `value`; values that are not collected are ignored.
@@ -52,6 +52,16 @@ impl Statistics {
             ours.first_not_finite = earliest(ours.first_not_finite, theirs.first_not_finite);
         }
         Ok(())
+    }
+
+    /// The records of all collected values.
+    pub fn records(&self) -> impl Iterator<Item = (ValueId, &Record)> {
+        self.tensors.iter().map(|(value, record)| (*value, record))
+    }
+
+    /// Takes over a record as it is.
+    pub fn insert(&mut self, value: ValueId, record: Record) {
+        self.tensors.insert(value, record);
     }
 
     /// Statistics of `value`, if it is collected.
