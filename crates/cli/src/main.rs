@@ -7,6 +7,7 @@
 mod args;
 mod bench;
 mod commands;
+mod comparison;
 mod demo;
 mod emulation;
 mod explain;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Onnx(args) => commands::onnx(&args),
         Command::Caffe(args) => commands::caffe(&args),
         Command::Eval(args) => commands::eval(&args),
+        Command::Compare(args) => comparison::run(&args),
         Command::Inspect(args) => inspection::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -148,6 +148,16 @@ pub enum Error {
         /// What to do about it.
         cure: String,
     },
+    /// Two models have nothing in common that could be compared.
+    #[error("{} and {} cannot be compared: {cause}", .first.display(), .second.display())]
+    Unlike {
+        /// One model.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// Why not.
+        cause: String,
+    },
     /// A shape is given that no input of the model can have.
     #[error("{}: no input `{input}` of that shape: {cause}", .model.display())]
     GivenShape {
@@ -285,6 +295,9 @@ impl Error {
             Self::NothingToQuantize { reasons, .. } => Some(reasons.join("; ")),
             Self::Input { cure, .. } | Self::Synthetic { cure, .. } | Self::SampleShape { cure, .. } => {
                 Some(cure.clone())
+            }
+            Self::Unlike { .. } => {
+                Some("compare a model with another form of the same, such as its quantized one".into())
             }
             Self::LabelRange { .. } => Some("labels count from 0, in the order of the model's outputs".into()),
             Self::Tensor { source, .. } if matches!(**source, NumericsError::EmptyStats) => {

@@ -1,12 +1,13 @@
 //! The command lines of the tools around a model and around the command itself.
 
-use super::{OutputFormat, TargetArgs};
+use super::{DataArgs, OutputFormat, PreprocessArgs, TargetArgs};
 use crate::list::List;
 use crate::topics::TOPICS;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap_complete::Shell;
-use quantize_pipeline::{CaffeFiles, InspectOptions, ModelFiles, ReadOptions};
+use quantize_pipeline::{CaffeFiles, CompareOptions, InspectOptions, ModelFiles, PreparationOptions, ReadOptions};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -59,6 +60,43 @@ impl InspectArgs {
 fn parse_shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let (name, extents) = text.rsplit_once('=').ok_or("expected a name and extents, such as input=1,3,224,224")?;
     Ok((name.to_owned(), extents.parse::<List<usize>>()?.into_vec()))
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// The model that is right by definition, usually fp32; ONNX.
+    reference: PathBuf,
+    /// The model to compare with it, such as its int8 form.
+    other: PathBuf,
+    /// List the N layers with the lowest ratio of signal to noise, worst first, instead of all in order.
+    #[arg(long, value_name = "N")]
+    pub(crate) worst: Option<NonZeroUsize>,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+    /// Threads, one image each [default: one for each core]; the result does not depend on it.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+    /// Show no progress and no warnings.
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Form of the result on standard output.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output_format: OutputFormat,
+}
+
+impl CompareArgs {
+    /// The job these arguments describe.
+    ///
+    /// # Errors
+    /// If there are no images.
+    pub(crate) fn options(&self) -> Result<CompareOptions, String> {
+        let data = self.data.options(PreparationOptions::Pillow(self.preprocess.options()));
+        let data = data.ok_or("two models are compared on images; give them with --calib DIR")?;
+        let (reference, other) = (self.reference.clone(), self.other.clone());
+        Ok(CompareOptions { reference, other, data, threads: self.threads })
+    }
 }
 
 #[derive(Debug, Args)]
