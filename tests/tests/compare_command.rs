@@ -57,6 +57,19 @@ fn a_quantized_value_is_compared_behind_its_pair() {
     assert!(largest > step / 4.0 && largest < step * 0.51, "{largest}");
 }
 
+/// Operators on codes compute no real values; what their codes stand for is compared.
+#[test]
+fn both_forms_of_an_int8_model_are_compared_at_the_same_places() {
+    let sandbox = both();
+    let line = format!("onnx tiny_classifier.onnx {DATA} -q --format qoperator -o qoperator.onnx");
+    let _ = sandbox.quantize(&line).succeeded();
+    let pairs = compared(&sandbox, "tiny_classifier.onnx int8.onnx");
+    let operators = compared(&sandbox, "tiny_classifier.onnx qoperator.onnx");
+    let expected: Vec<&str> = tensors(&pairs).into_iter().filter(|name| *name != "pool").collect();
+    assert_eq!(tensors(&operators), expected, "all but the pool, whose codes are only moved");
+    assert_eq!(operators["outputs"], pairs["outputs"]);
+}
+
 #[test]
 fn a_model_is_itself() {
     let sandbox = both();

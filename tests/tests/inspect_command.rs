@@ -89,6 +89,7 @@ fn the_prediction_is_what_a_quantization_does() {
         ("tiny_classifier", "--skip conv1 --skip bn*"),
         ("tiny_classifier", "--symmetric-activations --quantize-outputs"),
         ("tiny_detector", ""),
+        ("tiny_classifier", "--format qoperator"),
         ("tiny_detector_custom", "--activations s8"),
         ("tiny_opset9", ""),
     ] {
@@ -135,6 +136,7 @@ fn a_quantized_model_is_told() {
             "quantized already: 8 of 34 nodes on integers (4 Conv, 1 Add, 1 Flatten, 1 Gemm, 1 GlobalAveragePool); 100",
         ),
         ("--format qoperator", "quantized already: 8 of 9 nodes on integers (4 QLinearConv, 1 Flatten, 1 QGemm,"),
+        ("--skip fc", "4 Conv, 1 Add, 1 GlobalAveragePool); 99.9 % of the MACs\n      1 more could be quantized"),
         ("--activations u16", "an operand has codes that the runtime has no integer kernel for"),
     ] {
         let _ = sandbox.quantize(&format!("onnx tiny_classifier.onnx {DATA} -q -o out.onnx {options}")).succeeded();

@@ -152,6 +152,9 @@ fn integers(inspection: &Inspection, verbose: bool) -> String {
     } else {
         format!("\ncan be quantized: {total} of {nodes} nodes{ops}; {share}\n")
     };
+    if inspection.integers.further > 0 {
+        let _ = writeln!(out, "      {} more could be quantized", inspection.integers.further);
+    }
     if !inspection.integers.has_kernels {
         out += "      the runtime has no integer kernels for these codes and computes such nodes in fp32\n";
     }
@@ -247,6 +250,7 @@ fn json(inspection: &Inspection) -> Value {
                 .collect::<Vec<_>>(),
         },
         "quantized": inspection.integers.quantized,
+        "further": inspection.integers.further,
         "integer_kernels": inspection.integers.has_kernels,
         "integer_macs": inspection.integer_macs(),
         "integer_share": inspection.integer_share(),

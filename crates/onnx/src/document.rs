@@ -244,7 +244,11 @@ impl OnnxDocument {
 
     /// Position in the document of a node that stands there.
     pub(crate) fn node_index(&self, node: &Node) -> Option<usize> {
-        let DocId(id) = node.origin.source()?;
+        self.item_index(node.origin.source()?)
+    }
+
+    /// Position of the node that an id is of.
+    pub(crate) fn item_index(&self, DocId(id): DocId) -> Option<usize> {
         (id & INITIALIZER == 0).then_some(id as usize)
     }
 

@@ -3,6 +3,7 @@
 use crate::document::OnnxDocument;
 use crate::error::OnnxError;
 use quantize_document::WireType;
+use quantize_ir::Node;
 
 /// `ModelProto.producer_name`
 const PRODUCER_NAME: u32 = 2;
@@ -39,6 +40,14 @@ impl OnnxDocument {
             producer: parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "),
             functions: self.function_count(),
         })
+    }
+
+    /// The operator of the document's node that `node` of an imported graph stands for, or for a part of it; `None` if
+    /// there is none.
+    pub fn operator(&self, node: &Node) -> Option<String> {
+        let [id] = node.origin.documents() else { return None };
+        let index = self.item_index(*id)?;
+        self.node(index).ok().map(|node| node.op_type().to_owned())
     }
 
     /// The text in a field of the model; of several the last counts, as for any field of its kind.

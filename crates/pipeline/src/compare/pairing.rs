@@ -1,7 +1,8 @@
 //! Which values of two models correspond.
 //!
 //! Values of the same name do. Where a value is quantized, what counts is what its readers read: the dequantized value
-//! behind it, whatever that is called; if only this is left, under the name that quantizers derive.
+//! behind it, whatever that is called. If the real one is gone, this or its codes are found under the names that quantizers
+//! derive.
 
 use crate::error::Error;
 use crate::model::Model;
@@ -11,6 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What quantizers append to the name of a value to call it dequantized.
 const DEQUANTIZED: &str = "_DequantizeLinear_Output";
+
+/// What they append to call its codes, where an operator on codes computes them.
+const CODES: &str = "_quantized";
 
 /// Two values that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,19 +143,26 @@ impl<'g> Named<'g> {
 
     /// What readers of the value `name` read.
     fn read_as(&self, name: &str) -> Option<ValueId> {
+        let derived = |suffix: &str| self.by_name.get(format!("{name}{suffix}").as_str()).copied();
         match self.by_name.get(name) {
-            Some(value) => Some(self.dequantized(*value).unwrap_or(*value)),
-            None => self.by_name.get(format!("{name}{DEQUANTIZED}").as_str()).copied(),
+            Some(value) => Some(self.behind_pair(*value).unwrap_or(*value)),
+            None => derived(DEQUANTIZED).or_else(|| self.dequantized(derived(CODES)?)),
         }
     }
 
     /// The value behind the pair that quantizes `value`.
-    fn dequantized(&self, value: ValueId) -> Option<ValueId> {
-        let reader = |value: ValueId, is: fn(&Op) -> bool| -> Option<&Node> {
-            let nodes = self.graph.value(value).consumers().iter().filter(|(_, slot)| *slot == 0);
-            nodes.filter_map(|(id, _)| self.graph.node(*id)).find(|node| is(&node.op))
-        };
-        let codes = reader(value, |op| matches!(op, Op::Quantize(_)))?.output(0)?;
-        reader(codes, |op| matches!(op, Op::Dequantize(_)))?.output(0)
+    fn behind_pair(&self, value: ValueId) -> Option<ValueId> {
+        self.dequantized(self.reader(value, |op| matches!(op, Op::Quantize(_)))?.output(0)?)
+    }
+
+    /// The value that `codes` stand for.
+    fn dequantized(&self, codes: ValueId) -> Option<ValueId> {
+        self.reader(codes, |op| matches!(op, Op::Dequantize(_)))?.output(0)
+    }
+
+    /// The first node of a kind whose first operand is `value`.
+    fn reader(&self, value: ValueId, is: impl Fn(&Op) -> bool) -> Option<&'g Node> {
+        let nodes = self.graph.value(value).consumers().iter().filter(|(_, slot)| *slot == 0);
+        nodes.filter_map(|(id, _)| self.graph.node(*id)).find(|node| is(&node.op))
     }
 }

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::selection::matching;
 use crate::settle::chosen;
 use crate::unknown::Unknown;
-use quantize_ir::{Decision, Graph, KeepReason, Node, NodeId, Op};
+use quantize_ir::{Decision, Graph, KeepReason, Node, NodeId};
 use quantize_passes::Preparation;
 use std::collections::BTreeMap;
 
@@ -43,26 +43,12 @@ pub enum Fate {
 pub struct Integers {
     /// Whether the model is quantized already.
     pub quantized: bool,
+    /// Nodes of a quantized model that are real so far and could be quantized too.
+    pub further: usize,
     /// Whether the runtime has integer kernels for the codes of activations that are asked for.
     pub has_kernels: bool,
     /// Why a quantization would refuse the model; with what to do about it, if something can be done.
     pub refusal: Option<String>,
-}
-
-/// Convolutions and matrix products on codes.
-const PRODUCTS_OF_CODES: [&str; 5] = ["QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QGemm"];
-
-/// How other operators on codes begin.
-const ON_CODES: &str = "QLinear";
-
-/// Whether a node is a convolution or matrix product on codes by its operator alone.
-pub(super) fn is_product_of_codes(node: &Node) -> bool {
-    matches!(&node.op, Op::Opaque(op) if PRODUCTS_OF_CODES.contains(&op.kind.as_str()))
-}
-
-/// Whether a node computes on codes by its operator alone.
-pub(super) fn is_on_codes(node: &Node) -> bool {
-    is_product_of_codes(node) || matches!(&node.op, Op::Opaque(op) if op.kind.starts_with(ON_CODES))
 }
 
 /// The fate of each node of `graph`, the opened model with constants folded.
@@ -74,14 +60,15 @@ pub(super) fn fates(
     graph: &Graph,
     skip: &[String],
 ) -> Result<(BTreeMap<NodeId, Fate>, Integers), Error> {
-    if graph.nodes().any(|(_, node)| converts(node) || is_on_codes(node)) {
-        let pairs = Pairs { graph, recipe: opened.recipe.as_ref() };
-        let fates = graph.nodes().map(|(id, node)| (id, pairs.fate(id, node))).collect();
-        return Ok((fates, Integers { quantized: true, has_kernels: true, refusal: None }));
-    }
     let path = opened.model.path();
     let skip = matching(opened.model.graph(), skip)?;
-    let (_, Preparation { graph: prepared, selection, .. }) = chosen(&opened.model, opened.recipe.as_ref(), &skip)?;
+    let (_, Preparation { graph: prepared, selection, .. }) = chosen(&opened.model, opened.rules.recipe(), &skip)?;
+    let pairs = Pairs::of(graph, &opened.rules);
+    if let Some(pairs) = pairs.filter(|_| graph.nodes().any(|(_, node)| converts(node))) {
+        let fates = graph.nodes().map(|(id, node)| (id, pairs.fate(id, node))).collect();
+        let further = prepared.nodes().filter(|(id, _)| selection.quantizes(*id)).count();
+        return Ok((fates, Integers { quantized: true, further, has_kernels: true, refusal: None }));
+    }
     let fates = graph.nodes().map(|(id, node)| (id, fate(&prepared, id, node, selection.decisions.get(&id)))).collect();
     let unknown = Unknown::of(&prepared).map_err(|source| Error::graph(path, source))?;
     let refused = unknown.refuse(&prepared, path, &|id| selection.quantizes(id)).err();
@@ -89,7 +76,7 @@ pub(super) fn fates(
         Some(hint) => format!("{error}; {hint}"),
         None => error.to_string(),
     });
-    Ok((fates, Integers { quantized: false, has_kernels: opened.has_kernels, refusal }))
+    Ok((fates, Integers { quantized: false, further: 0, has_kernels: opened.rules.has_kernels(), refusal }))
 }
 
 /// The fate of a node that `decision` is about; a node without one was folded.

@@ -1,8 +1,10 @@
 //! What activations need while a network runs node by node.
 //!
 //! A tensor is there from the node that computes it to the last one that reads it, the network's results to the end.
-//! Every node writes a tensor of its own; constants and working memory of kernels do not count.
+//! Every node writes a tensor of its own; constants, working memory of kernels, and what stands for the inside of a node
+//! of the document do not count.
 
+use super::units::Units;
 use crate::error::Error;
 use crate::work::Shapes;
 use quantize_ir::{Graph, NodeId, ValueId};
@@ -56,12 +58,12 @@ struct Life {
 ///
 /// # Errors
 /// If the graph has a cycle.
-pub(super) fn of(graph: &Graph, shapes: &Shapes, model: &Path) -> Result<Memory, Error> {
+pub(super) fn of(graph: &Graph, shapes: &Shapes, units: &Units, model: &Path) -> Result<Memory, Error> {
     let order = graph.topological_order().map_err(|source| Error::graph(model, source))?;
     let steps: Vec<NodeId> = order.into_iter().filter(|id| computes(graph, *id)).collect();
     let at: BTreeMap<NodeId, usize> = steps.iter().enumerate().map(|(step, id)| (*id, step)).collect();
     let (known, unknown): (Vec<_>, Vec<_>) =
-        activations(graph, &steps).map(|v| life(graph, shapes, &at, v)).partition(Option::is_some);
+        activations(graph, units, &steps).map(|v| life(graph, shapes, &at, v)).partition(Option::is_some);
     let lives: Vec<Life> = known.into_iter().flatten().collect();
     let entry = |life: &Life| {
         Some(Activation {
@@ -69,12 +71,12 @@ pub(super) fn of(graph: &Graph, shapes: &Shapes, model: &Path) -> Result<Memory,
             dtype: graph.value(life.value).dtype?.name(),
             shape: shapes.of(graph, life.value)?.to_vec(),
             bytes: life.bytes,
-            until: (life.last < steps.len()).then(|| graph.label(steps[life.last])),
+            until: (life.last < steps.len()).then(|| units.label_of(graph, steps[life.last])),
         })
     };
     Ok(Memory {
         activations: lives.iter().filter_map(entry).collect(),
-        peak: peak(&lives, steps.len()).map(|(step, bytes)| Peak { node: graph.label(steps[step]), bytes }),
+        peak: peak(&lives, steps.len()).map(|(step, bytes)| Peak { node: units.label_of(graph, steps[step]), bytes }),
         unknown: unknown.len(),
     })
 }
@@ -85,10 +87,11 @@ fn computes(graph: &Graph, id: NodeId) -> bool {
 }
 
 /// Inputs, then results in the order of the steps.
-fn activations<'a>(graph: &'a Graph, steps: &'a [NodeId]) -> impl Iterator<Item = ValueId> + 'a {
+fn activations<'a>(graph: &'a Graph, units: &'a Units, steps: &'a [NodeId]) -> impl Iterator<Item = ValueId> + 'a {
     let nodes = steps.iter().filter_map(|id| graph.node(*id));
     let results = nodes.flat_map(|node| node.outputs.iter().flatten().copied());
-    graph.inputs().iter().copied().chain(results).filter(|v| graph.value(*v).constant.is_none())
+    let all = graph.inputs().iter().copied().chain(results);
+    all.filter(|v| graph.value(*v).constant.is_none() && !units.is_inner(graph, *v))
 }
 
 fn life(graph: &Graph, shapes: &Shapes, at: &BTreeMap<NodeId, usize>, value: ValueId) -> Option<Life> {
@@ -149,7 +152,7 @@ mod tests {
         node("last", Op::Binary(Binary::Add), &[a, b], y);
         graph.set_inputs(vec![x]);
         graph.set_outputs(vec![y]);
-        let memory = of(&graph, &shapes, Path::new("m")).unwrap();
+        let memory = of(&graph, &shapes, &Units::whole(&graph), Path::new("m")).unwrap();
         let until: Vec<Option<&str>> = memory.activations.iter().map(|a| a.until.as_deref()).collect();
         assert_eq!(until, [Some("first"), Some("last"), Some("last"), None]);
         assert_eq!(memory.peak, Some(Peak { node: "last".into(), bytes: 48 }));
@@ -161,7 +164,7 @@ mod tests {
         let mut graph = Graph::new();
         let x = graph.add_value(Value::named("x"));
         graph.set_inputs(vec![x]);
-        let memory = of(&graph, &Shapes::default(), Path::new("m")).unwrap();
+        let memory = of(&graph, &Shapes::default(), &Units::whole(&graph), Path::new("m")).unwrap();
         assert_eq!((memory.activations.len(), memory.peak, memory.unknown), (0, None, 1));
     }
 }

@@ -11,6 +11,7 @@ mod open;
 mod pairs;
 mod parameters;
 mod sizes;
+mod units;
 
 pub use choice::{Fate, Integers};
 pub use memory::{Activation, Memory, Peak};
@@ -22,8 +23,9 @@ use crate::settle::constants_folded;
 use crate::work::Shapes;
 use open::Opened;
 use parameters::Parameters;
-use quantize_ir::{Dim, Graph, Node, NodeId, ValueId};
+use quantize_ir::{Dim, Graph, NodeId, ValueId};
 use std::collections::BTreeMap;
+use units::{Unit, Units};
 
 /// What was found out about a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,10 +134,11 @@ pub fn inspect(options: &InspectOptions) -> Result<Inspection, Error> {
     let graph = constants_folded(&opened.model)?;
     let (shapes, mut remarks) = sizes::shapes(&graph, opened.model.path(), &options.shapes)?;
     let parameters = Parameters::of(opened.model.graph());
+    let units = Units::of(&graph, &opened.rules);
     let (fates, integers) = choice::fates(&opened, &graph, &options.skip)?;
-    let memory = memory::of(&graph, &shapes.seen, opened.model.path())?;
-    let details = Details { graph: &graph, shapes: &shapes.seen, parameters: &parameters };
-    let nodes: Vec<NodeDetails> = graph.nodes().map(|(id, node)| details.of(id, node, &fates)).collect();
+    let memory = memory::of(&graph, &shapes.seen, &units, opened.model.path())?;
+    let details = Details { graph: &graph, units: &units, shapes: &shapes.seen, parameters: &parameters };
+    let nodes: Vec<NodeDetails> = units.iter().map(|unit| details.of(unit, &fates)).collect();
     remarks.splice(0..0, opened.model.problems().iter().cloned());
     remarks.extend(uncounted(&nodes, &memory));
     Ok(Inspection {
@@ -158,22 +161,25 @@ pub fn inspect(options: &InspectOptions) -> Result<Inspection, Error> {
 /// What entries of nodes are made from.
 struct Details<'a> {
     graph: &'a Graph,
+    units: &'a Units,
     shapes: &'a Shapes,
     parameters: &'a Parameters,
 }
 
 impl Details<'_> {
-    fn of(&self, id: NodeId, node: &Node, fates: &BTreeMap<NodeId, Fate>) -> NodeDetails {
-        let shape = |value: &ValueId| self.shapes.of(self.graph, *value).map(<[usize]>::to_vec);
-        let varies = |value: &&ValueId| self.graph.value(**value).constant.is_none();
+    fn of(&self, unit: &Unit, fates: &BTreeMap<NodeId, Fate>) -> NodeDetails {
+        let shape = |value: ValueId| self.shapes.of(self.graph, value).map(<[usize]>::to_vec);
+        let nodes = || unit.nodes.iter().filter_map(|id| self.graph.node(*id));
+        let macs: Option<Vec<u64>> = nodes().map(|node| self.shapes.multiply_accumulates(self.graph, node)).collect();
+        let fate = unit.nodes.first().and_then(|id| fates.get(id)).filter(|_| !unit.is_on_codes()).cloned();
         NodeDetails {
-            label: self.graph.label(id),
-            op: node.op.name().to_owned(),
-            inputs: node.inputs.iter().flatten().filter(varies).map(shape).collect(),
-            outputs: node.outputs.iter().flatten().map(shape).collect(),
-            macs: self.shapes.multiply_accumulates(self.graph, node).filter(|_| !choice::is_product_of_codes(node)),
-            parameters: self.parameters.of_node(node),
-            fate: fates.get(&id).cloned().unwrap_or(Fate::Constant),
+            label: unit.label.clone(),
+            op: unit.op.clone(),
+            inputs: self.units.operands(self.graph, unit).map(shape).collect(),
+            outputs: self.units.results(self.graph, unit).map(shape).collect(),
+            macs: macs.map(|macs| total(macs.into_iter())),
+            parameters: total(nodes().map(|node| self.parameters.of_node(node))),
+            fate: fate.unwrap_or(Fate::Integers),
         }
     }
 }

@@ -5,9 +5,11 @@ use crate::error::Error;
 use crate::model::Model;
 use crate::onnx::{OnnxModel, recipe as onnx_recipe};
 use crate::options::TargetOptions;
-use quantize_ir::Recipe;
-use quantize_onnx::Header;
+use quantize_caffe::xfdnn::XfdnnRecipe;
+use quantize_ir::{Node, Recipe};
+use quantize_onnx::{Header, OnnxDocument, OnnxRecipe};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The files of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,9 +39,38 @@ pub(super) struct Opened {
     pub(super) format: String,
     pub(super) opsets: Vec<(String, i64)>,
     pub(super) producer: String,
-    pub(super) recipe: Box<dyn Recipe>,
+    pub(super) rules: Rules,
+}
+
+/// The rules of a target, with the document they are for.
+pub(super) enum Rules {
+    Onnx(OnnxRecipe, Arc<OnnxDocument>),
+    Caffe(Box<XfdnnRecipe>),
+}
+
+impl Rules {
+    pub(super) fn recipe(&self) -> &dyn Recipe {
+        match self {
+            Self::Onnx(recipe, _) => recipe,
+            Self::Caffe(recipe) => recipe.as_ref(),
+        }
+    }
+
     /// Whether the target's runtime has integer kernels for such codes.
-    pub(super) has_kernels: bool,
+    pub(super) fn has_kernels(&self) -> bool {
+        match self {
+            Self::Onnx(recipe, _) => recipe.runs_on_integers(),
+            Self::Caffe(_) => true,
+        }
+    }
+
+    /// The operator of the document's node that `node` is a part of; `None` where nodes are whole.
+    pub(super) fn operator_of_part(&self, node: &Node) -> Option<String> {
+        match self {
+            Self::Onnx(_, document) if node.origin.source().is_none() => document.operator(node),
+            _ => None,
+        }
+    }
 }
 
 impl Opened {
@@ -59,14 +90,13 @@ impl Opened {
             format: format!("ONNX, IR version {ir_version}{own}"),
             opsets,
             producer,
-            recipe: Box::new(recipe),
-            has_kernels: recipe.runs_on_integers(),
+            rules: Rules::Onnx(recipe, onnx.document),
         })
     }
 
     fn caffe(caffe: CaffeModel) -> Self {
-        let recipe = Box::new(caffe_recipe(&caffe, &FileOptions::default()));
+        let rules = Rules::Caffe(Box::new(caffe_recipe(&caffe, &FileOptions::default())));
         let (opsets, producer) = (Vec::new(), String::new());
-        Self { model: caffe.model, format: "Caffe".to_owned(), opsets, producer, recipe, has_kernels: true }
+        Self { model: caffe.model, format: "Caffe".to_owned(), opsets, producer, rules }
     }
 }

@@ -4,32 +4,44 @@
 //! codes, its bias from 32-bit ones, and its result goes to quantizations only, at most through an activation that
 //! becomes saturation. Matrix products may leave their result real.
 
-use super::choice::{Fate, is_on_codes};
+use super::choice::Fate;
+use super::open::Rules;
+use quantize_ir::op::RangeRule;
 use quantize_ir::{DType, Graph, KeepReason, Node, NodeId, OperandRole, Recipe, Support, ValueId};
+use quantize_onnx::OnnxRecipe;
 
 /// A graph with its pairs, constants being folded, and the rules for it.
 pub(super) struct Pairs<'a> {
-    pub(super) graph: &'a Graph,
-    pub(super) recipe: &'a dyn Recipe,
+    graph: &'a Graph,
+    rules: &'a OnnxRecipe,
 }
 
-impl Pairs<'_> {
+impl<'a> Pairs<'a> {
+    /// The pairs of an ONNX model.
+    pub(super) fn of(graph: &'a Graph, rules: &'a Rules) -> Option<Self> {
+        match rules {
+            Rules::Onnx(rules, _) => Some(Self { graph, rules }),
+            Rules::Caffe(_) => None,
+        }
+    }
+
     /// What has happened to a node.
     pub(super) fn fate(&self, id: NodeId, node: &Node) -> Fate {
         if converts(node) {
             return Fate::Converts;
         }
-        match self.recipe.support(self.graph, id) {
-            _ if is_on_codes(node) => Fate::Integers,
-            Support::Carries if node.input(0).is_some_and(|value| self.is_codes(value)) => Fate::Integers,
+        match self.rules.kernel(self.graph, id) {
+            Support::Keep(KeepReason::Folded) => Fate::Constant,
+            Support::Keep(KeepReason::NotReal) if node.input(0).is_some_and(|value| self.is_codes(value)) => {
+                Fate::Integers
+            }
+            Support::Keep(KeepReason::NotReal) => Fate::NotReal,
+            Support::Keep(reason) => Fate::Real { reason: reason.to_string() },
+            Support::Absorbed => self.absorbed(id, node),
             Support::Anchor | Support::Joins | Support::Carries => match self.obstacle(id, node) {
                 None => Fate::Integers,
                 Some(reason) => Fate::Real { reason: reason.to_owned() },
             },
-            Support::Absorbed => self.absorbed(id, node),
-            Support::Keep(KeepReason::Folded) => Fate::Constant,
-            Support::Keep(KeepReason::NotReal) => Fate::NotReal,
-            Support::Keep(reason) => Fate::Real { reason: reason.to_string() },
         }
     }
 
@@ -51,7 +63,7 @@ impl Pairs<'_> {
         }
         let result = node.output(0)?;
         let rounded = self.is_rounded(result) || self.saturated(result).is_some_and(|value| self.is_rounded(value));
-        let may_be_real = self.recipe.allows_real_result(self.graph, id);
+        let may_be_real = self.rules.allows_real_result(self.graph, id);
         (!rounded && !may_be_real).then_some("its result is not quantized right behind it")
     }
 
@@ -62,12 +74,14 @@ impl Pairs<'_> {
         typed.next().filter(|_| is_dequantize(node))
     }
 
-    /// Whether `value` holds codes: what a quantization or an operator on codes computes, moved or not.
+    /// Whether `value` holds codes, moved or not since they were made.
     fn is_codes(&self, value: ValueId) -> bool {
-        let Some((id, node)) = self.graph.producer(value) else { return false };
-        let moves = || self.recipe.support(self.graph, id) == Support::Carries;
-        let moved = || node.input(0).is_some_and(|value| self.is_codes(value));
-        is_quantize(node) || is_on_codes(node) || (moves() && moved())
+        let mut at = self.graph.producer(value);
+        while let Some((_, node)) = at.filter(|(_, node)| !is_quantize(node)) {
+            let moves = node.op.range_rule() == RangeRule::SameAsInput;
+            at = node.input(0).filter(|_| moves).and_then(|value| self.graph.producer(value));
+        }
+        at.is_some()
     }
 
     /// Whether everything that reads `value` quantizes it.
@@ -80,7 +94,7 @@ impl Pairs<'_> {
     /// What a bounded activation makes of `value`, if nothing else reads it.
     fn saturated(&self, value: ValueId) -> Option<ValueId> {
         let (id, _) = self.graph.sole_consumer(value)?;
-        let becomes_saturation = self.recipe.support(self.graph, id) == Support::Absorbed;
+        let becomes_saturation = self.rules.kernel(self.graph, id) == Support::Absorbed;
         self.graph.node(id).filter(|_| becomes_saturation)?.output(0)
     }
 

@@ -3,7 +3,6 @@
 //! Parameters are what training made: weights, biases, statistics, or their codes. Shapes, axes, limits, scales and
 //! zero points are not.
 
-use super::choice::is_on_codes;
 use quantize_ir::{DType, Graph, Node, Op, OperandRole, Origin, ValueId};
 use std::collections::BTreeMap;
 
@@ -63,11 +62,14 @@ fn stands_alone(graph: &Graph, value: ValueId) -> bool {
 fn holds_parameters(graph: &Graph, value: ValueId, dtype: DType) -> bool {
     let small = matches!(dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16);
     let real = matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16);
-    let mut readers = graph.value(value).consumers().iter().filter_map(|(id, slot)| Some((graph.node(*id)?, *slot)));
-    readers.any(|(node, slot)| match node.op {
-        Op::Quantize(_) | Op::Dequantize(_) => slot == 0,
+    let readers = || graph.value(value).consumers().iter().filter_map(|(id, slot)| Some((graph.node(*id)?, *slot)));
+    let converts = |node: &Node| matches!(node.op, Op::Quantize(_) | Op::Dequantize(_));
+    if readers().any(|(node, slot)| converts(node) && slot > 0) {
+        return false;
+    }
+    readers().any(|(node, slot)| match node.op {
+        Op::Quantize(_) | Op::Dequantize(_) => true,
         Op::BatchNorm(_) | Op::InstanceNorm(_) | Op::LayerNorm(_) => real,
-        Op::Opaque(_) if is_on_codes(node) => small || dtype == DType::I32,
         Op::Opaque(_) => real || small,
         _ => real && node.op.operand_role(slot) != OperandRole::Config,
     })
