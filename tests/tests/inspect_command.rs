@@ -170,6 +170,8 @@ fn open_shapes_can_be_chosen() {
     let report = inspected(&sandbox, "open.onnx --shape input=1,3,32,32");
     assert_eq!(report["counted_for"], serde_json::json!([[1, 3, 32, 32]]));
     assert_eq!(report["integer_share"], 1.0);
+    let huge = sandbox.quantize("inspect open.onnx --shape input=1,3,1000000,1000000").succeeded();
+    assert!(huge.stderr.contains("input `input` has 3000000000000 elements"), "{}", huge.stderr);
     sandbox.quantize("inspect open.onnx --shape input=1,4,32,32").failed(2, &["the model declares another shape"]);
     sandbox.quantize("inspect open.onnx --shape inputs=1,3,32,32").failed(2, &["the model's inputs are `input`"]);
 }

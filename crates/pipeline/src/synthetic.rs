@@ -5,6 +5,9 @@ use quantize_ir::{DType, Graph, Tensor, TensorError, ValueId};
 use rand_mt::Mt;
 use std::path::Path;
 
+/// Elements up to which an input is made up; what a file declares must not decide how much memory is asked for.
+const MAX_ELEMENTS: usize = 1 << 28;
+
 /// Shape of each input. A first extent that is open is one image; height and width that are open are `size`.
 pub(crate) fn shapes(
     graph: &Graph,
@@ -53,6 +56,10 @@ pub(crate) fn synthetic_inputs(
     let mut input = |(value, shape): &(ValueId, Vec<usize>)| {
         let too_large = |source: TensorError| Error::graph(model, source.into());
         let count = quantize_ir::tensor::element_count(shape).map_err(too_large)?;
+        if count > MAX_ELEMENTS {
+            let cause = format!("input `{}` has {count} elements", graph.value(*value).name);
+            return Err(Error::Synthetic { model: model.to_owned(), cause, cure: "choose a smaller one".to_owned() });
+        }
         let mut real = || (random.next_u32() >> 8) as f32 / (1u32 << 23) as f32 - 1.0;
         let tensor = match graph.value(*value).dtype {
             None | Some(DType::F32) => Tensor::new(shape.clone(), (0..count).map(|_| real()).collect::<Vec<f32>>()),
@@ -116,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_zeros_and_other_types_are_refused() {
+    fn integers_are_zeros_and_other_types_or_sizes_are_refused() {
         let mut graph = Graph::new();
         let mut typed = |dtype| {
             let mut value = Value::named("x");
@@ -126,6 +133,8 @@ mod tests {
         let (tokens, mask) = (typed(DType::I64), typed(DType::Bool));
         let drawn = synthetic_inputs(&graph, &[tokens], Path::new("m.onnx"), 0).unwrap();
         assert_eq!(drawn[0].1.as_slice::<i64>(), Ok(&[0, 0, 0][..]));
+        let error = synthetic_inputs(&graph, &[(tokens.0, vec![1 << 20; 2])], Path::new("m.onnx"), 0).unwrap_err();
+        assert_eq!(error.to_string(), "m.onnx: no synthetic input: input `x` has 1099511627776 elements");
         let error = synthetic_inputs(&graph, &[mask], Path::new("m.onnx"), 0).unwrap_err();
         assert_eq!(error.to_string(), "m.onnx: no synthetic input: input `x` is bool");
     }
