@@ -131,9 +131,10 @@ mod tests {
             (graph.add_value(value), vec![1, 3])
         };
         let (tokens, mask) = (typed(DType::I64), typed(DType::Bool));
+        let huge = (tokens.0, vec![1 << 20; 2]);
         let drawn = synthetic_inputs(&graph, &[tokens], Path::new("m.onnx"), 0).unwrap();
         assert_eq!(drawn[0].1.as_slice::<i64>(), Ok(&[0, 0, 0][..]));
-        let error = synthetic_inputs(&graph, &[(tokens.0, vec![1 << 20; 2])], Path::new("m.onnx"), 0).unwrap_err();
+        let error = synthetic_inputs(&graph, &[huge], Path::new("m.onnx"), 0).unwrap_err();
         assert_eq!(error.to_string(), "m.onnx: no synthetic input: input `x` has 1099511627776 elements");
         let error = synthetic_inputs(&graph, &[mask], Path::new("m.onnx"), 0).unwrap_err();
         assert_eq!(error.to_string(), "m.onnx: no synthetic input: input `x` is bool");
