@@ -13,7 +13,7 @@ use quantize_pipeline::{
     PreparationOptions, PreprocessOptions, QuantizeOptions, RangeMethod, RecipeOptions, Sampling, TargetOptions,
 };
 use std::path::PathBuf;
-use tools::{CompletionsArgs, ExplainArgs, ManArgs};
+use tools::{CompareArgs, CompletionsArgs, ExplainArgs, InspectArgs, ManArgs};
 
 /// Post-training quantization: an fp32 model and a folder of images in, an int8 model of the same format out.
 #[derive(Debug, Parser)]
@@ -31,6 +31,10 @@ pub(crate) enum Command {
     Caffe(Box<CaffeArgs>),
     /// Measure top-1 and top-5 accuracy of a model, fp32 or int8, on labelled images.
     Eval(EvalArgs),
+    /// Compare two models on the same images: outputs, and layer by layer.
+    Compare(CompareArgs),
+    /// Show what a model is: operators, work, memory, and what can be quantized and why not.
+    Inspect(InspectArgs),
     /// Measure how fast a model runs here, and what share of the processor's peak that is.
     Bench(BenchArgs),
     /// Quantize and evaluate the embedded example, a classifier of handwritten digits.

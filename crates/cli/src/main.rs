@@ -7,9 +7,11 @@
 mod args;
 mod bench;
 mod commands;
+mod comparison;
 mod demo;
 mod emulation;
 mod explain;
+mod inspection;
 mod list;
 mod report;
 mod shell;
@@ -25,6 +27,8 @@ fn main() -> ExitCode {
         Command::Onnx(args) => commands::onnx(&args),
         Command::Caffe(args) => commands::caffe(&args),
         Command::Eval(args) => commands::eval(&args),
+        Command::Compare(args) => comparison::run(&args),
+        Command::Inspect(args) => inspection::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),

@@ -77,7 +77,8 @@ fn size_line(before: u64, after: u64) -> String {
     format!("size: {} to {} ({share:.0} %)", bytes(before), bytes(after))
 }
 
-fn bytes(n: u64) -> String {
+/// A number of bytes with its unit.
+pub(crate) fn bytes(n: u64) -> String {
     match n {
         0..1000 => format!("{n} bytes"),
         1000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),

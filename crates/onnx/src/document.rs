@@ -205,6 +205,16 @@ impl OnnxDocument {
         self.opsets.get("").copied().unwrap_or(0)
     }
 
+    /// All operator sets with their versions; the standard one has no name.
+    pub(crate) fn opsets(&self) -> &BTreeMap<String, i64> {
+        &self.opsets
+    }
+
+    /// Number of operators that the model defines itself.
+    pub(crate) fn function_count(&self) -> usize {
+        self.functions.len()
+    }
+
     /// Version of the file format.
     pub(crate) fn ir_version(&self) -> i64 {
         self.ir_version
@@ -245,7 +255,11 @@ impl OnnxDocument {
 
     /// Position in the document of a node that stands there.
     pub(crate) fn node_index(&self, node: &Node) -> Option<usize> {
-        let DocId(id) = node.origin.source()?;
+        self.item_index(node.origin.source()?)
+    }
+
+    /// Position of the node that an id is of.
+    pub(crate) fn item_index(&self, DocId(id): DocId) -> Option<usize> {
         (id & INITIALIZER == 0).then_some(id as usize)
     }
 

@@ -151,22 +151,32 @@ impl OnnxRecipe {
     }
 }
 
-impl Recipe for OnnxRecipe {
-    fn support(&self, graph: &Graph, id: NodeId) -> Support {
-        let Some(node) = graph.node(id) else { return Support::Keep(KeepReason::Unknown) };
+impl OnnxRecipe {
+    /// What the runtime could do with `node` if its operands were codes, whether or not they are already.
+    pub fn kernel(&self, graph: &Graph, node: NodeId) -> Support {
+        let Some(node) = graph.node(node) else { return Support::Keep(KeepReason::Unknown) };
         if node.outputs.iter().flatten().all(|v| graph.value(*v).constant.is_some()) {
             return Support::Keep(KeepReason::Folded);
         }
         if let Op::Opaque(_) = node.op {
             return Support::Keep(KeepReason::Unknown);
         }
-        if is_quantized(graph, node) {
-            return Support::Keep(KeepReason::QuantizedAlready);
-        }
         if !computes_on_reals(graph, node) {
             return Support::Keep(KeepReason::NotReal);
         }
         self.support_of_real(graph, node)
+    }
+}
+
+impl Recipe for OnnxRecipe {
+    fn support(&self, graph: &Graph, id: NodeId) -> Support {
+        match self.kernel(graph, id) {
+            Support::Keep(reason @ (KeepReason::Folded | KeepReason::Unknown)) => Support::Keep(reason),
+            _ if graph.node(id).is_some_and(|node| is_quantized(graph, node)) => {
+                Support::Keep(KeepReason::QuantizedAlready)
+            }
+            kernel => kernel,
+        }
     }
 
     fn results_stay_real(&self) -> bool {

@@ -30,7 +30,7 @@ pub struct OutputAccuracy {
 }
 
 /// Ratio that stands for "no difference at all" in a mean.
-const EXACT_DB: f64 = 150.0;
+pub(crate) const EXACT_DB: f64 = 150.0;
 
 /// Samples on which quantized models are compared with fp32.
 const CHECKED_SAMPLES: usize = 8;

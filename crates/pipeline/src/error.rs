@@ -148,6 +148,26 @@ pub enum Error {
         /// What to do about it.
         cure: String,
     },
+    /// Two models have nothing in common that could be compared.
+    #[error("{} and {} cannot be compared: {cause}", .first.display(), .second.display())]
+    Unlike {
+        /// One model.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+        /// Why not.
+        cause: String,
+    },
+    /// A shape is given that no input of the model can have.
+    #[error("{}: no input `{input}` of that shape: {cause}", .model.display())]
+    GivenShape {
+        /// The model.
+        model: PathBuf,
+        /// Name of the input.
+        input: String,
+        /// Why not.
+        cause: String,
+    },
     /// A model is to run quantized, but was opened without a plan.
     #[error("{}: there is no plan to run it by", .model.display())]
     NoPlan {
@@ -276,6 +296,9 @@ impl Error {
             Self::Input { cure, .. } | Self::Synthetic { cure, .. } | Self::SampleShape { cure, .. } => {
                 Some(cure.clone())
             }
+            Self::Unlike { .. } => {
+                Some("compare a model with another form of the same, such as its quantized one".into())
+            }
             Self::LabelRange { .. } => Some("labels count from 0, in the order of the model's outputs".into()),
             Self::Tensor { source, .. } if matches!(**source, NumericsError::EmptyStats) => {
                 Some("no image produced a finite value there; check the preprocessing and the model".into())
@@ -293,7 +316,7 @@ impl Error {
 
     /// Whether the command line itself, rather than a file, is at fault.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::NoData { .. } | Self::SkipPattern { .. } | Self::Conflict { .. })
+        matches!(self, Self::NoData { .. } | Self::SkipPattern { .. } | Self::GivenShape { .. } | Self::Conflict { .. })
     }
 }
 

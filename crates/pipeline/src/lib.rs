@@ -1,7 +1,7 @@
 //! The facade: everything from files to files in one place, with one error type and progress.
 //!
 //! One function for each job of the command line: [`quantize_onnx()`], [`quantize_caffe()`], [`caffe_to_onnx`],
-//! [`emulate_caffe`], [`evaluate`] and [`bench()`]; [`Model`] runs a model as it is.
+//! [`emulate_caffe`], [`evaluate`], [`compare()`], [`inspect()`] and [`bench()`]; [`Model`] runs a model as it is.
 //! The steps are those of `docs/architecture.md`: open, import, fold, select, calibrate, plan, write, verify. What
 //! lives here is their order and what a caller sees of them; the steps themselves live in the crates below. Nothing
 //! here parses arguments or prints.
@@ -11,9 +11,11 @@ mod accuracy;
 mod bench;
 mod caffe;
 mod calibrate;
+mod compare;
 mod data;
 mod error;
 mod evaluate;
+mod inspect;
 mod model;
 mod onnx;
 mod options;
@@ -24,7 +26,9 @@ mod progress;
 mod selection;
 mod settle;
 mod summary;
+mod synthetic;
 mod unknown;
+mod work;
 
 pub use accuracy::{Accuracy, OutputAccuracy};
 pub use bench::{
@@ -34,8 +38,13 @@ pub use caffe::{
     CaffeFiles, EmulateOptions, EmulatedLayer, EmulatedOutput, EmulationReport, FileOptions, QuantizeCaffeOptions,
     Release, Thresholds, caffe_to_onnx, default_range, emulate_caffe, quantize_caffe,
 };
+pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, OutputDifference, compare};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
+pub use inspect::{
+    Activation, Fate, InspectOptions, Inspection, Integers, Memory, ModelFiles, NodeDetails, Operator, ParameterType,
+    Peak as MemoryPeak, Port, inspect,
+};
 pub use model::Model;
 pub use onnx::{Simulation, quantize_onnx, simulate_onnx};
 pub use options::{

@@ -35,13 +35,13 @@ fn file_name(path: &Path) -> String {
 }
 
 /// An opened ONNX model.
-struct OnnxModel {
-    document: Arc<OnnxDocument>,
-    model: Model,
+pub(crate) struct OnnxModel {
+    pub(crate) document: Arc<OnnxDocument>,
+    pub(crate) model: Model,
 }
 
 impl OnnxModel {
-    fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let model = Self::from_source(SourceFile::read(path, &Limits::default())?)?;
         model.document.check_external_data()?;
         Ok(model)
@@ -158,7 +158,7 @@ fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress)
 }
 
 /// The rules for the kind of model asked for.
-fn recipe(target: &TargetOptions) -> Result<OnnxRecipe, Error> {
+pub(crate) fn recipe(target: &TargetOptions) -> Result<OnnxRecipe, Error> {
     let recipe = OnnxRecipe::new(target.form, target.activations, target.symmetric);
     let recipe = recipe.map_err(|source| Error::Target { source })?;
     Ok(if target.quantize_results { recipe.with_rounded_results() } else { recipe })

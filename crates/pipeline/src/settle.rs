@@ -84,9 +84,7 @@ pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
         let nodes = skip.iter().map(|id| (*id, skipped.clone())).collect();
         return Ok(Prepared::Untouched(Settled::untouched(imported.clone(), nodes)));
     }
-    let folded = constants_folded(job.model)?;
-    let Preparation { graph, selection, log } =
-        prepare(&folded, job.recipe, &skip).map_err(|source| Error::pass(path, source))?;
+    let (folded, Preparation { graph, selection, log }) = chosen(job.model, job.recipe, &skip)?;
     let quantized = selection.decisions.values().filter(|d| **d == Decision::Quantize).count();
     if quantized == 0 {
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
@@ -102,6 +100,21 @@ pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
     unknown.refuse(&graph, path, &|id| selection.quantizes(id))?;
     let targets = unknown.targets(&graph);
     Ok(Prepared::Ready(Ready { graph, selection, data, targets, log }))
+}
+
+/// The model's graph with constants folded, and the same prepared with what `recipe` quantizes of it but for `skip`.
+/// No data is needed.
+///
+/// # Errors
+/// If a pass fails.
+pub(crate) fn chosen(
+    model: &Model,
+    recipe: &dyn Recipe,
+    skip: &BTreeSet<NodeId>,
+) -> Result<(Graph, Preparation), Error> {
+    let folded = constants_folded(model)?;
+    let prepared = prepare(&folded, recipe, skip).map_err(|source| Error::pass(model.path(), source))?;
+    Ok((folded, prepared))
 }
 
 /// The model's graph with everything that is constant computed.

@@ -29,6 +29,11 @@ impl Unknown {
         node.inputs.iter().flatten().any(|v| self.0.contains(v))
     }
 
+    /// Whether `value` can be computed.
+    pub(crate) fn computes(&self, value: ValueId) -> bool {
+        !self.0.contains(&value)
+    }
+
     /// Outputs of `graph` that can be computed.
     pub(crate) fn computable_outputs(&self, graph: &Graph) -> Vec<ValueId> {
         graph.outputs().iter().copied().filter(|v| !self.0.contains(v)).collect()

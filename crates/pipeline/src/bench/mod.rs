@@ -9,7 +9,6 @@
 mod clock;
 mod layers;
 mod model;
-mod operations;
 mod peak;
 mod workload;
 

@@ -3,9 +3,9 @@
 use super::clock::{Clock, Lap};
 use super::layers::{LayerTime, LayerTimes};
 use super::model::BenchModel;
-use super::operations::operations;
 use crate::calibrate::{Collector, observing};
 use crate::error::Error;
+use crate::work::operations;
 use quantize_exec::{ExecError, Program, Session};
 use quantize_ir::Tensor;
 use std::collections::BTreeMap;

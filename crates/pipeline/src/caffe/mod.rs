@@ -59,13 +59,7 @@ impl Model {
 pub fn quantize_caffe(options: &QuantizeCaffeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
     refuse_conflicts(options)?;
     let caffe = CaffeModel::open(&options.model)?;
-    let recipe = XfdnnRecipe {
-        document: Arc::clone(&caffe.document),
-        bits: options.file.bits,
-        entries: options.file.entries(),
-        keeps_lone_scale: options.file.release.is_some() && options.file.entries().scale,
-        float_lrn: options.file.float_lrn,
-    };
+    let recipe = recipe(&caffe, &options.file);
     let job = Job {
         model: &caffe.model,
         recipe: &recipe,
@@ -86,6 +80,17 @@ pub fn quantize_caffe(options: &QuantizeCaffeOptions, progress: &dyn Progress) -
     let accuracy = check(&caffe, &settled, &file, options, progress)?;
     let written = write(options, &caffe, &settled, &file)?;
     Ok(summary::of(&caffe.model, &settled, &options.recipe, accuracy, written, None))
+}
+
+/// The rules of the hardware for a network and the form of its file.
+pub(crate) fn recipe(caffe: &CaffeModel, file: &FileOptions) -> XfdnnRecipe {
+    XfdnnRecipe {
+        document: Arc::clone(&caffe.document),
+        bits: file.bits,
+        entries: file.entries(),
+        keeps_lone_scale: file.release.is_some() && file.entries().scale,
+        float_lrn: file.float_lrn,
+    }
 }
 
 /// Leaves a Caffe network as ONNX: the fp32 network if `options` quantize nothing, else the int8 model that

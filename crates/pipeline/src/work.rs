@@ -1,4 +1,4 @@
-//! How many operations the nodes of a graph are, from the shapes that a run shows.
+//! Shapes of the values of a run, and how many operations the nodes of a graph are by them.
 
 use quantize_exec::{ExecError, Observer, Program, Session, View};
 use quantize_ir::op::FilterLayout;
@@ -28,7 +28,7 @@ fn needed(graph: &Graph) -> Vec<ValueId> {
 
 /// Shapes of the values of a run.
 #[derive(Debug, Default)]
-struct Shapes(BTreeMap<ValueId, Vec<usize>>);
+pub(crate) struct Shapes(BTreeMap<ValueId, Vec<usize>>);
 
 impl Observer for Shapes {
     fn observe(&mut self, value: ValueId, seen: &View<'_>) {
@@ -37,22 +37,38 @@ impl Observer for Shapes {
 }
 
 impl Shapes {
-    fn of<'a>(&'a self, graph: &'a Graph, value: Option<ValueId>) -> Option<&'a [usize]> {
-        let value = value?;
+    /// The shape of `value`, if it was seen or is that of a constant.
+    pub(crate) fn of<'a>(&'a self, graph: &'a Graph, value: ValueId) -> Option<&'a [usize]> {
         let constant = graph.value(value).constant.as_ref().map(|constant| constant.shape());
         constant.or_else(|| self.0.get(&value).map(Vec::as_slice))
     }
 
-    fn operations(&self, graph: &Graph) -> BTreeMap<String, u64> {
-        let counted = |(id, node)| Some((graph.label(id), 2 * self.of_node(graph, node)?));
-        graph.nodes().filter_map(counted).collect()
+    /// Adds a shape that was not seen.
+    pub(crate) fn assume(&mut self, value: ValueId, shape: Vec<usize>) {
+        self.0.entry(value).or_insert(shape);
     }
 
-    fn of_node(&self, graph: &Graph, node: &Node) -> Option<u64> {
-        let result = self.of(graph, node.output(0))?;
-        let (a, b) = (self.of(graph, node.input(0))?, self.of(graph, node.input(1)));
+    /// Multiply-accumulates of a node: 0 if it is neither a convolution nor a matrix product, `None` if it is one of
+    /// unknown shape.
+    pub(crate) fn multiply_accumulates(&self, graph: &Graph, node: &Node) -> Option<u64> {
+        if !is_product(&node.op) {
+            return Some(0);
+        }
+        let shape = |value: Option<ValueId>| self.of(graph, value?);
+        let (a, b, result) = (shape(node.input(0))?, shape(node.input(1)), shape(node.output(0))?);
         multiply_accumulates(&node.op, a, b, result)
     }
+
+    fn operations(&self, graph: &Graph) -> BTreeMap<String, u64> {
+        let products = graph.nodes().filter(|(_, node)| is_product(&node.op));
+        let counted = |(id, node)| Some((graph.label(id), 2 * self.multiply_accumulates(graph, node)?));
+        products.filter_map(counted).collect()
+    }
+}
+
+/// Whether an operator is a convolution or a matrix product.
+fn is_product(op: &Op) -> bool {
+    matches!(op, Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) | Op::MatMul)
 }
 
 /// Multiply-accumulates of an operator with these shapes of its first two operands and its result: those of
@@ -61,24 +77,24 @@ fn multiply_accumulates(op: &Op, a: &[usize], b: Option<&[usize]>, result: &[usi
     let (elements, each) = match op {
         Op::Conv(conv) => (result, per_channel(b?, conv.filter)?),
         Op::ConvTranspose(conv) => (a, per_channel(b?, conv.filter)?),
-        Op::Gemm(gemm) => (result, *a.get(usize::from(!gemm.trans_a))?),
-        Op::MatMul => (result, *a.last()?),
+        Op::Gemm(gemm) => (result, *a.get(usize::from(!gemm.trans_a))? as u64),
+        Op::MatMul => (result, *a.last()? as u64),
         _ => return None,
     };
-    Some(product(elements) * each as u64)
+    Some(product(elements).saturating_mul(each))
 }
 
 /// Elements of a filter for each channel of the axis that stands alone: output channels of a convolution, input
 /// channels of a transposed one.
-fn per_channel(filter: &[usize], layout: FilterLayout) -> Option<usize> {
+fn per_channel(filter: &[usize], layout: FilterLayout) -> Option<u64> {
     match layout {
-        FilterLayout::OutputFirst => filter.get(1..).map(|rest| rest.iter().product()),
-        FilterLayout::OutputLast => filter.split_last().map(|(_, rest)| rest.iter().product()),
+        FilterLayout::OutputFirst => filter.get(1..).map(product),
+        FilterLayout::OutputLast => filter.split_last().map(|(_, rest)| product(rest)),
     }
 }
 
 fn product(shape: &[usize]) -> u64 {
-    shape.iter().map(|dim| *dim as u64).product()
+    shape.iter().fold(1, |product: u64, dim| product.saturating_mul(*dim as u64))
 }
 
 #[cfg(test)]
