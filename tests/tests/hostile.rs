@@ -75,6 +75,7 @@ fn quantize(sandbox: &Sandbox, bytes: &[u8]) -> Result<(), Error> {
         target: TargetOptions::default(),
         emit_plan: Some(sandbox.path("plan.json")),
         threads: 1,
+        ..QuantizeOptions::default()
     };
     quantize_onnx(&options, &Silent).map(|_| ())
 }

@@ -17,8 +17,8 @@ fn quantized(name: &str, sandbox: &Sandbox) -> PathBuf {
         data: Some(fixtures::data()),
         recipe: RecipeOptions::default(),
         target: TargetOptions::default(),
-        emit_plan: None,
         threads: 0,
+        ..QuantizeOptions::default()
     };
     quantize_onnx(&options, &Silent).unwrap();
     output

@@ -10,7 +10,7 @@ use caffe::CaffeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
     ActivationCodes, Channels, DataOptions, Form, Granularity, InputRange, Interpolation, Layout, PRESETS,
-    PreparationOptions, PreprocessOptions, QuantizeOptions, RangeMethod, RecipeOptions, Sampling, TargetOptions,
+    PreparationOptions, PreprocessOptions, QuantizeOptions, RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions,
 };
 use std::path::PathBuf;
 use tools::{CompareArgs, CompletionsArgs, ExplainArgs, InspectArgs, ManArgs};
@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Measure how fast a model runs here, and what share of the processor's peak that is.
     Bench(BenchArgs),
+    /// Merge or describe files of calibration statistics.
+    Stats(StatsArgs),
     /// Quantize and evaluate the embedded example, a classifier of handwritten digits.
     Demo(DemoArgs),
     /// Explain a word of quantization, a method or an exit code; without a topic, list them.
@@ -65,11 +67,54 @@ pub(crate) struct OnnxArgs {
     /// Write the plan (every decision, scale and zero point) as JSON.
     #[arg(long, value_name = "FILE", help_heading = "Artefacts")]
     pub(crate) emit_plan: Option<PathBuf>,
+    /// Carry out this plan, as `--emit-plan` wrote it or edited by hand; nothing is calibrated.
+    #[arg(long, value_name = "FILE", help_heading = "Artefacts", conflicts_with_all = ["stats", "save_stats"])]
+    pub(crate) plan: Option<PathBuf>,
+    /// Write the statistics of all activations, for `--stats`.
+    #[arg(long, value_name = "FILE", help_heading = "Artefacts")]
+    pub(crate) save_stats: Option<PathBuf>,
+    /// Take statistics from this file instead of running the model; --calib is then needed for a check only.
+    #[arg(long, value_name = "FILE", help_heading = "Artefacts", conflicts_with = "save_stats")]
+    pub(crate) stats: Option<PathBuf>,
+    /// Gather the statistics of share I of N of the images, I from 1, and write nothing else.
+    #[arg(long, value_name = "I/N", help_heading = "Artefacts", requires_all = ["save_stats", "calib"],
+        conflicts_with_all = ["emit_plan", "output"], value_parser = parse_shard)]
+    pub(crate) shard: Option<Shard>,
     #[command(flatten)]
     pub(crate) run: RunArgs,
     /// Exit with code 3 if there was a warning.
     #[arg(long, help_heading = "Run")]
     pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatsArgs {
+    #[command(subcommand)]
+    pub(crate) command: StatsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StatsCommand {
+    /// Merge the statistics of shards; the result has the same bytes for every split and order.
+    Merge {
+        /// Files that `--save-stats` wrote.
+        #[arg(required = true, value_name = "FILE")]
+        inputs: Vec<PathBuf>,
+        /// Where to write the merged statistics.
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+        /// Form of the result on standard output.
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        output_format: OutputFormat,
+    },
+    /// Say what a file of statistics holds.
+    Show {
+        /// The file.
+        file: PathBuf,
+        /// Form of the result on standard output.
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        output_format: OutputFormat,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -280,6 +325,9 @@ impl OnnxArgs {
             data: self.data.options(preparation),
             recipe: self.recipe.options(),
             emit_plan: self.emit_plan.clone(),
+            plan: self.plan.clone(),
+            statistics: self.stats.clone(),
+            save_statistics: self.save_stats.clone(),
             threads: self.run.threads,
         }
     }
@@ -345,6 +393,13 @@ fn parse_named<T: std::str::FromStr<Err = quantize_pipeline::CalibError>>(text: 
         Some(hint) => format!("{e}; {hint}"),
         None => e.to_string(),
     })
+}
+
+/// `I/N`, from 1 to N.
+fn parse_shard(text: &str) -> Result<Shard, String> {
+    let numbers = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    let shard = numbers.and_then(|(number, count)| Shard::new(number, count));
+    shard.ok_or_else(|| "expected a share such as 1/8, 2/8, … 8/8".to_owned())
 }
 
 /// `N` or `WxH`, both positive.

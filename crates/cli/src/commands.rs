@@ -3,10 +3,10 @@
 use crate::args::caffe::{CaffeArgs, CaffeCommand, CaffeJob, EmulateArgs};
 use crate::args::{EvalArgs, OnnxArgs, OutputFormat, RunArgs};
 use crate::terminal::{Bar, Failure, note, result};
-use crate::{emulation, report};
+use crate::{emulation, report, statistics};
 use quantize_pipeline::{
-    DataOptions, EvaluateOptions, PreparationOptions, Summary, caffe_to_onnx, emulate_caffe, evaluate, quantize_caffe,
-    quantize_onnx,
+    DataOptions, EvaluateOptions, PreparationOptions, Summary, caffe_to_onnx, emulate_caffe, evaluate, gather_onnx,
+    quantize_caffe, quantize_onnx,
 };
 use serde_json::json;
 use std::process::ExitCode;
@@ -16,6 +16,10 @@ const STRICT_BROKEN: u8 = 3;
 
 /// `quantize onnx`
 pub(crate) fn onnx(args: &OnnxArgs) -> Result<ExitCode, Failure> {
+    if let (Some(shard), Some(output)) = (args.shard, &args.save_stats) {
+        let gathered = gather_onnx(&args.options(), shard, output, &Bar::new(args.run.quiet))?;
+        return statistics::tell(&gathered, args.run.output_format, args.run.quiet);
+    }
     let summary = quantize_onnx(&args.options(), &Bar::new(args.run.quiet))?;
     tell(&summary, &args.run, args.strict)
 }

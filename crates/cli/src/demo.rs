@@ -137,8 +137,8 @@ fn quantization(example: &Example, args: &DemoArgs) -> QuantizeOptions {
         data: Some(data(&example.calibration)),
         recipe: RecipeOptions::default(),
         target: TargetOptions::default(),
-        emit_plan: None,
         threads: args.run.threads,
+        ..QuantizeOptions::default()
     }
 }
 

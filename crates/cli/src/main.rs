@@ -15,6 +15,7 @@ mod inspection;
 mod list;
 mod report;
 mod shell;
+mod statistics;
 mod terminal;
 mod topics;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => comparison::run(&args),
         Command::Inspect(args) => inspection::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Stats(args) => statistics::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Completions(args) => shell::completions(&args),

@@ -62,19 +62,21 @@ impl Observer for Recorder<'_> {
     }
 }
 
-/// Statistics of `values` over every image of `data`; the same for any number of threads.
+/// Statistics of `values` over the samples of `data` at these positions; the same for any number of threads.
 pub(crate) fn calibrate(
     graph: &Graph,
     model: &Path,
     values: &BTreeSet<ValueId>,
     data: &Data,
+    positions: &[usize],
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Statistics, Error> {
     let program = observing(graph, model, values)?;
-    progress.begin("calibrating", data.len());
+    progress.begin("calibrating", positions.len());
     let init = || Collector::new(graph, model, &program, values);
-    let collectors = for_each(data.len(), threads, progress, init, |collector, index| {
+    let collectors = for_each(positions.len(), threads, progress, init, |collector, at| {
+        let index = positions[at];
         collector.see(index as u64, &[(data.input(), data.sample(index)?)])
     })?;
     progress.end();

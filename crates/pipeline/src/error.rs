@@ -108,6 +108,28 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// A file of statistics cannot be used.
+    #[error("{}: {cause}", .path.display())]
+    Statistics {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+        /// What to do about it.
+        cure: Option<String>,
+    },
+    /// A plan cannot be carried out.
+    #[error("{}: {place}: {cause}", .path.display())]
+    Plan {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        place: String,
+        /// Why.
+        cause: String,
+        /// What to do about it.
+        cure: Option<String>,
+    },
     /// There is no such kind of model.
     #[error("no ONNX model can be written: {source}")]
     Target {
@@ -272,6 +294,7 @@ impl Error {
             Self::Caffe(e) => e.hint(),
             Self::Document(e) => e.hint(),
             Self::Data(e) => e.hint(),
+            Self::Statistics { cure, .. } | Self::Plan { cure, .. } => cure.clone(),
             Self::Target { .. } => {
                 Some("write quantize-dequantize pairs (`--format qdq`), or 8-bit activations".into())
             }

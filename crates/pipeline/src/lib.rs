@@ -15,6 +15,7 @@ mod compare;
 mod data;
 mod error;
 mod evaluate;
+mod evidence;
 mod inspect;
 mod model;
 mod onnx;
@@ -41,14 +42,15 @@ pub use caffe::{
 pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, OutputDifference, compare};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
+pub use evidence::{MergeOptions, StatisticsSummary, describe_statistics, merge_statistics};
 pub use inspect::{
     Activation, Fate, InspectOptions, Inspection, Integers, Memory, ModelFiles, NodeDetails, Operator, ParameterType,
     Peak as MemoryPeak, Port, inspect,
 };
 pub use model::Model;
-pub use onnx::{Simulation, quantize_onnx, simulate_onnx};
+pub use onnx::{Simulation, gather_onnx, quantize_onnx, simulate_onnx};
 pub use options::{
-    DataOptions, Granularity, InputRange, PreparationOptions, PreprocessOptions, QuantizeOptions, RecipeOptions,
+    DataOptions, Granularity, InputRange, PreparationOptions, PreprocessOptions, QuantizeOptions, RecipeOptions, Shard,
     TargetOptions, TransformerOptions,
 };
 pub use progress::{Progress, Silent};

@@ -2,12 +2,14 @@
 
 use crate::accuracy::{Accuracy, compare};
 use crate::error::Error;
+use crate::evidence::{Evidence, StatisticsSummary};
 use crate::model::Model;
-use crate::options::{QuantizeOptions, TargetOptions, thread_count};
+use crate::options::{QuantizeOptions, Shard, TargetOptions, thread_count};
 use crate::progress::Progress;
-use crate::settle::{Job, Settled, settle};
+use crate::settle::{Job, Prepared, Ready, Settled, Stored, prepared, settle};
 use crate::summary::Summary;
 use crate::{plan_file, summary};
+use quantize_calib::{Fingerprint, fingerprint};
 use quantize_document::{Limits, OutputSet, Place, SourceFile, same_folder};
 use quantize_exec::{Program, Session};
 use quantize_ir::{Tensor, ValueId};
@@ -104,6 +106,13 @@ impl OnnxModel {
     }
 }
 
+impl OnnxModel {
+    /// What statistics of this model are recognized by.
+    fn fingerprint(&self) -> Fingerprint {
+        fingerprint(self.document.source().bytes())
+    }
+}
+
 impl Model {
     /// Opens and imports an ONNX model.
     ///
@@ -145,16 +154,54 @@ fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progres
     let accuracy = check(&settled, options, progress)?;
     let output = model.verified(&settled, options.target.form, &options.output)?;
     let bytes_after = output.encoded.byte_count();
-    let written = write(options, &settled, output)?;
+    let statistics = settled.evidence.as_ref().zip(options.save_statistics.as_ref());
+    let statistics = statistics.map(|(evidence, path)| {
+        let file = evidence.to_file(&settled.graph, model.fingerprint());
+        (path.clone(), file.encode())
+    });
+    let written = write(options, &settled, statistics, output)?;
     Ok(summary::of(&model.model, &settled, &options.recipe, accuracy, written, Some(bytes_after)))
 }
 
 fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Settled, Error> {
     let threads = thread_count(options.threads);
     let recipe = recipe(&options.target)?;
-    let job =
-        Job { model: &model.model, recipe: &recipe, options: &options.recipe, data: options.data.as_ref(), threads };
+    let stored = options.statistics.as_ref().map(|path| Stored { path, model: model.fingerprint() });
+    let job = Job {
+        model: &model.model,
+        recipe: &recipe,
+        options: &options.recipe,
+        data: options.data.as_ref(),
+        stored,
+        threads,
+    };
     settle(&job, progress)
+}
+
+/// Gathers the statistics of one share of the data and writes them; no model is written.
+///
+/// # Errors
+/// If the model or the data cannot be read or used, or the output cannot be written.
+pub fn gather_onnx(
+    options: &QuantizeOptions,
+    shard: Shard,
+    output: &Path,
+    progress: &dyn Progress,
+) -> Result<StatisticsSummary, Error> {
+    let opened = OnnxModel::open(&options.model)?;
+    let (model, recipe, threads) = (&opened.model, recipe(&options.target)?, thread_count(options.threads));
+    let job =
+        Job { model, recipe: &recipe, options: &options.recipe, data: options.data.as_ref(), stored: None, threads };
+    let Prepared::Ready(Ready { graph, selection, data: Some(data), .. }) = prepared(&job)? else {
+        return Err(Error::NoData { nodes: 0 });
+    };
+    let observed = selection.observed().collect();
+    let evidence = Evidence::gather(&graph, model.path(), &observed, &data, shard, threads, progress)?;
+    let file = evidence.to_file(&graph, opened.fingerprint());
+    let mut outputs = OutputSet::new();
+    outputs.add_bytes(output, file.encode());
+    outputs.commit()?;
+    Ok(StatisticsSummary::of(output, &file))
 }
 
 /// The rules for the kind of model asked for.
@@ -175,13 +222,22 @@ fn check(settled: &Settled, options: &QuantizeOptions, progress: &dyn Progress) 
     compare(&settled.graph, &options.model, &settled.targets, &reference, quantized, data, threads, progress).map(Some)
 }
 
-fn write(options: &QuantizeOptions, settled: &Settled, output: Output<'_>) -> Result<Vec<PathBuf>, Error> {
+fn write(
+    options: &QuantizeOptions,
+    settled: &Settled,
+    statistics: Option<(PathBuf, Vec<u8>)>,
+    output: Output<'_>,
+) -> Result<Vec<PathBuf>, Error> {
     let Output { encoded, data } = output;
     let encoded = &encoded;
     let mut outputs = OutputSet::new();
     if let Some(path) = &options.emit_plan {
         outputs.add_bytes(path, plan_file::bytes(settled, &options.model, &options.recipe, path)?);
     }
+    let saved = statistics.map(|(path, bytes)| {
+        outputs.add_bytes(&path, bytes);
+        path
+    });
     if let Some(Place::Free(path)) = &data {
         outputs.add_writer(path, |out| encoded.write_data_to(out));
     }
@@ -190,6 +246,7 @@ fn write(options: &QuantizeOptions, settled: &Settled, output: Output<'_>) -> Re
     let mut written = vec![options.output.clone()];
     written.extend(data.map(|place| place.path().to_owned()));
     written.extend(options.emit_plan.clone());
+    written.extend(saved);
     Ok(written)
 }
 

@@ -128,6 +128,29 @@ pub struct TargetOptions {
     pub quantize_results: bool,
 }
 
+/// One of several equal shares of the samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    index: usize,
+    count: usize,
+}
+
+impl Shard {
+    /// All samples.
+    pub const WHOLE: Self = Self { index: 0, count: 1 };
+
+    /// Share number `number` of `count`, counted from 1; `None` if there is no such share.
+    pub fn new(number: usize, count: usize) -> Option<Self> {
+        let index = number.checked_sub(1)?;
+        (index < count).then_some(Self { index, count })
+    }
+
+    /// Positions of its samples among `samples`.
+    pub fn positions(self, samples: usize) -> impl Iterator<Item = usize> {
+        (self.index..samples).step_by(self.count)
+    }
+}
+
 /// A quantization from file to file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QuantizeOptions {
@@ -143,6 +166,12 @@ pub struct QuantizeOptions {
     pub recipe: RecipeOptions,
     /// Where to write the plan, if anywhere.
     pub emit_plan: Option<PathBuf>,
+    /// The plan to carry out, instead of making one.
+    pub plan: Option<PathBuf>,
+    /// Statistics of earlier runs, instead of running the model over the data.
+    pub statistics: Option<PathBuf>,
+    /// Where to write the statistics, if anywhere.
+    pub save_statistics: Option<PathBuf>,
     /// Threads; 0 for one for each core.
     pub threads: usize,
 }

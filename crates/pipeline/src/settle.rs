@@ -1,19 +1,20 @@
 //! The steps every format shares, from an imported model to a plan: fold, select, calibrate, plan.
 
-use crate::calibrate::calibrate;
 use crate::data::Data;
 use crate::error::Error;
+use crate::evidence::Evidence;
 use crate::model::{ConstantEvaluator, Model};
-use crate::options::{DataOptions, InputRange, RecipeOptions};
+use crate::options::{DataOptions, InputRange, RecipeOptions, Shard};
 use crate::planning::{Planned, make_plan};
 use crate::progress::Progress;
 use crate::selection::matching;
 use crate::summary;
 use crate::unknown::Unknown;
-use quantize_calib::Statistics;
+use quantize_calib::Fingerprint;
 use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, QuantPlan, Recipe, ValueId};
 use quantize_passes::{Preparation, Selection, prepare};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// A model to quantize for a target.
 pub(crate) struct Job<'a> {
@@ -21,7 +22,16 @@ pub(crate) struct Job<'a> {
     pub(crate) recipe: &'a dyn Recipe,
     pub(crate) options: &'a RecipeOptions,
     pub(crate) data: Option<&'a DataOptions>,
+    /// Statistics to use instead of gathering them from the data.
+    pub(crate) stored: Option<Stored<'a>>,
     pub(crate) threads: usize,
+}
+
+/// A file of statistics, and the model it must be about.
+#[derive(Clone, Copy)]
+pub(crate) struct Stored<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) model: Fingerprint,
 }
 
 /// A model with its plan.
@@ -29,8 +39,10 @@ pub(crate) struct Settled {
     /// The graph after folding.
     pub(crate) graph: Graph,
     pub(crate) plan: QuantPlan,
-    /// The calibration data; `None` if nothing is quantized.
+    /// Samples to judge the plan by, if there are any.
     pub(crate) data: Option<Data>,
+    /// What the plan was made from; `None` if nothing was calibrated.
+    pub(crate) evidence: Option<Evidence>,
     /// Values that show what quantization costs.
     pub(crate) targets: Vec<ValueId>,
     pub(crate) warnings: Vec<String>,
@@ -41,7 +53,7 @@ impl Settled {
     /// Nothing is quantized, so nothing is folded, calibrated or changed.
     fn untouched(graph: Graph, nodes: BTreeMap<NodeId, NodePlan>) -> Self {
         let plan = QuantPlan { nodes, ..QuantPlan::default() };
-        Self { graph, plan, data: None, targets: Vec::new(), warnings: Vec::new(), log: Vec::new() }
+        Self { graph, plan, data: None, evidence: None, targets: Vec::new(), warnings: Vec::new(), log: Vec::new() }
     }
 }
 
@@ -55,7 +67,8 @@ pub(crate) enum Prepared {
 pub(crate) struct Ready {
     pub(crate) graph: Graph,
     pub(crate) selection: Selection,
-    pub(crate) data: Data,
+    /// Samples; there may be none only if there are stored statistics.
+    pub(crate) data: Option<Data>,
     /// Values that show what quantization costs.
     pub(crate) targets: Vec<ValueId>,
     pub(crate) log: Vec<String>,
@@ -95,7 +108,10 @@ pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
             Ok(Prepared::Untouched(untouched))
         };
     }
-    let data = Data::open(job.data.ok_or(Error::NoData { nodes: quantized })?, &graph, path)?;
+    let data = job.data.map(|data| Data::open(data, &graph, path)).transpose()?;
+    if data.is_none() && job.stored.is_none() {
+        return Err(Error::NoData { nodes: quantized });
+    }
     let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
     unknown.refuse(&graph, path, &|id| selection.quantizes(id))?;
     let targets = unknown.targets(&graph);
@@ -133,17 +149,21 @@ pub(crate) fn planned(job: &Job<'_>, ready: Ready, progress: &dyn Progress) -> R
     let Ready { graph, selection, data, targets, mut log } = ready;
     let path = job.model.path();
     let observed: BTreeSet<ValueId> = selection.observed().collect();
-    let statistics = calibrate(&graph, path, &observed, &data, job.threads, progress)?;
-    let possible = if job.options.input == InputRange::Possible { data.possible_range()? } else { None };
-    let input_range = possible.map(|range| (data.input(), range));
+    let evidence = match (&job.stored, &data) {
+        (Some(stored), _) => Evidence::read(stored.path, &graph, stored.model, &observed)?,
+        (None, Some(data)) => Evidence::gather(&graph, path, &observed, data, Shard::WHOLE, job.threads, progress)?,
+        (None, None) => return Err(Error::NoData { nodes: selection.decisions.len() }),
+    };
+    let statistics = &evidence.statistics;
+    let input_range = evidence.bound.filter(|_| job.options.input == InputRange::Possible);
     let Planned { plan, remarks } =
-        make_plan(&graph, path, &selection, &statistics, job.recipe, job.options, input_range)?;
+        make_plan(&graph, path, &selection, statistics, job.recipe, job.options, input_range)?;
     log.extend(absorbed(&graph, &plan));
-    log.extend(data.left_out());
-    let mut warnings: Vec<String> = data.assumed().map(str::to_owned).into_iter().collect();
-    warnings.extend(not_finite(&graph, &data, &statistics));
+    log.extend(data.as_ref().and_then(Data::left_out));
+    let mut warnings: Vec<String> = data.as_ref().and_then(Data::assumed).map(str::to_owned).into_iter().collect();
+    warnings.extend(not_finite(&graph, &evidence));
     warnings.extend(remarks);
-    Ok(Settled { graph, plan, data: Some(data), targets, warnings, log })
+    Ok(Settled { graph, plan, data, evidence: Some(evidence), targets, warnings, log })
 }
 
 /// Log entries for activations that vanish into a saturation.
@@ -157,14 +177,14 @@ fn absorbed(graph: &Graph, plan: &QuantPlan) -> Vec<String> {
     plan.nodes.iter().filter_map(entry).collect()
 }
 
-fn not_finite(graph: &Graph, data: &Data, statistics: &Statistics) -> Vec<String> {
+fn not_finite(graph: &Graph, evidence: &Evidence) -> Vec<String> {
     let message = |(value, count, image): (ValueId, u64, u64)| {
-        let (tensor, image) = (&graph.value(value).name, data.name(image));
+        let (tensor, image) = (&graph.value(value).name, evidence.name(image));
         format!(
             "activation `{tensor}`: {count} values are NaN or infinite and were left out, first with image `{image}`"
         )
     };
-    statistics.not_finite().map(message).collect()
+    evidence.statistics.not_finite().map(message).collect()
 }
 
 /// The error that nothing in a model can be quantized.

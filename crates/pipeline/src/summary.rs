@@ -1,7 +1,7 @@
 //! What a quantization did, as data: what people read is made of it by the command line.
 
 use crate::accuracy::Accuracy;
-use crate::data::Data;
+use crate::evidence::Evidence;
 use crate::model::Model;
 use crate::options::RecipeOptions;
 use crate::settle::Settled;
@@ -80,7 +80,7 @@ pub(crate) fn of(
     written: Vec<PathBuf>,
     bytes_after: Option<u64>,
 ) -> Summary {
-    let Settled { graph, plan, data, .. } = settled;
+    let Settled { graph, plan, evidence, .. } = settled;
     let absorbed = |n: &&NodePlan| matches!(n.decision, Decision::Absorbed { .. });
     let left = plan.nodes.len() - plan.nodes.values().filter(absorbed).count();
     Summary {
@@ -88,8 +88,8 @@ pub(crate) fn of(
         exported: false,
         bytes_before: model.file_bytes(),
         bytes_after,
-        images: data.as_ref().map_or(0, Data::len),
-        preprocessing: data.as_ref().map_or_else(String::new, |d| d.preparation().to_string()),
+        images: evidence.as_ref().map_or(0, Evidence::len),
+        preprocessing: evidence.as_ref().map_or_else(String::new, |e| e.preparation.clone()),
         range: recipe.range.to_string(),
         quantized: quantized(graph, plan),
         folded: model.graph().nodes().count() - left,

@@ -403,6 +403,7 @@ impl QuantizeArgs {
             target: TargetOptions::default(),
             emit_plan: self.emit_plan.clone(),
             threads: self.run.threads,
+            ..QuantizeOptions::default()
         };
         Ok(CaffeJob::Onnx(model, Box::new(options)))
     }

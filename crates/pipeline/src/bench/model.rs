@@ -90,12 +90,14 @@ impl BenchModel {
     ) -> Result<Self, Error> {
         let recipe = RecipeOptions::default();
         let threads = thread_count(options.threads);
-        let job = Job { model, recipe: &OnnxRecipe::default(), options: &recipe, data: Some(data), threads };
+        let job =
+            Job { model, recipe: &OnnxRecipe::default(), options: &recipe, data: Some(data), stored: None, threads };
         let ready = match prepared(&job)? {
             Prepared::Ready(ready) => ready,
             Prepared::Untouched(untouched) => return Err(nothing_quantized(model, &untouched.graph, &untouched.plan)),
         };
-        let fed = vec![(ready.data.input(), ready.data.sample(0)?)];
+        let samples = ready.data.as_ref().ok_or(Error::NoData { nodes: ready.selection.decisions.len() })?;
+        let fed = vec![(samples.input(), samples.sample(0)?)];
         let (graph, observed) = (ready.graph.clone(), ready.selection.observed().collect());
         let plan = options.int8.then(|| plan_of(&job, ready, progress)).transpose()?;
         Ok(Self { path: model.path().to_owned(), graph, observed, plan, fed })

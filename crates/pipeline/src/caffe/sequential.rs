@@ -9,6 +9,7 @@
 use super::options::FileOptions;
 use crate::data::Data;
 use crate::error::Error;
+use crate::evidence::Evidence;
 use crate::options::InputRange;
 use crate::parallel::for_each;
 use crate::progress::Progress;
@@ -39,6 +40,7 @@ pub(crate) fn run(
         Prepared::Untouched(settled) => return Ok((settled, QuantizationFile::default())),
     };
     let Ready { graph, selection, data, targets, log } = ready;
+    let data = data.ok_or(Error::NoData { nodes: selection.decisions.len() })?;
     let mut pass = Pass {
         graph: &graph,
         path: job.model.path(),
@@ -76,7 +78,8 @@ pub(crate) fn run(
     };
     let nodes = selection.decisions.into_iter().map(decide).collect();
     let plan = QuantPlan { nodes, ..QuantPlan::default() };
-    let settled = Settled { graph, plan, data: Some(data), targets, warnings, log };
+    let settled =
+        Settled { graph, plan, evidence: Some(Evidence::of(&data)?), data: Some(data), targets, warnings, log };
     Ok((settled, QuantizationFile { network }))
 }
 

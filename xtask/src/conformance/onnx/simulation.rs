@@ -77,8 +77,8 @@ fn options(lite0: &Lite0, output: &Path) -> QuantizeOptions {
         }),
         recipe: RecipeOptions::default(),
         target: TargetOptions::default(),
-        emit_plan: None,
         threads: 0,
+        ..QuantizeOptions::default()
     }
 }
 

@@ -1,0 +1,204 @@
+//! What calibration knows: statistics of the observed values and what they were taken from, gathered here and now, or
+//! read from a file that earlier runs filled.
+
+use crate::calibrate::calibrate;
+use crate::data::Data;
+use crate::error::Error;
+use crate::options::Shard;
+use crate::progress::Progress;
+use quantize_calib::{Fingerprint, Provenance, Record, Statistics, StatisticsError, StatisticsFile};
+use quantize_document::{Limits, SourceFile};
+use quantize_ir::{Graph, ValueId};
+use quantize_numerics::Range;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Statistics, and what they are about.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    /// Of the observed values.
+    pub(crate) statistics: Statistics,
+    /// The network input and the range that every sample stays in, where that is known.
+    pub(crate) bound: Option<(ValueId, Range)>,
+    /// How samples became model inputs, in words.
+    pub(crate) preparation: String,
+    /// Samples seen: number in the whole data set, and name.
+    seen: BTreeMap<u64, String>,
+    /// Samples of the whole data set.
+    samples: u64,
+}
+
+impl Evidence {
+    /// Runs the model over the samples of one share of the data.
+    pub(crate) fn gather(
+        graph: &Graph,
+        model: &Path,
+        observed: &BTreeSet<ValueId>,
+        data: &Data,
+        shard: Shard,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Self, Error> {
+        let numbers: Vec<usize> = shard.positions(data.len()).collect();
+        let statistics = calibrate(graph, model, observed, data, &numbers, threads, progress)?;
+        Self::seen(data, statistics, &numbers)
+    }
+
+    /// All samples of the data, without statistics of its own.
+    pub(crate) fn of(data: &Data) -> Result<Self, Error> {
+        Self::seen(data, Statistics::default(), &Shard::WHOLE.positions(data.len()).collect::<Vec<_>>())
+    }
+
+    fn seen(data: &Data, statistics: Statistics, numbers: &[usize]) -> Result<Self, Error> {
+        let named = |number: &usize| (*number as u64, data.name(*number as u64).to_owned());
+        Ok(Self {
+            statistics,
+            bound: data.possible_range()?.map(|range| (data.input(), range)),
+            preparation: data.preparation().to_string(),
+            seen: numbers.iter().map(named).collect(),
+            samples: data.len() as u64,
+        })
+    }
+
+    /// Reads the statistics of a model's values from a file.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is about another model or only a part of the data, or lacks an observed value.
+    pub(crate) fn read(
+        path: &Path,
+        graph: &Graph,
+        model: Fingerprint,
+        observed: &BTreeSet<ValueId>,
+    ) -> Result<Self, Error> {
+        let refuse =
+            |cause: String, cure: &str| Error::Statistics { path: path.to_owned(), cause, cure: Some(cure.to_owned()) };
+        let mut file = read_file(path)?;
+        if file.provenance.model != model {
+            return Err(refuse(
+                "it holds statistics of another model".into(),
+                "calibrate this model with `--calib DIR --save-stats FILE`",
+            ));
+        }
+        if file.missing() > 0 {
+            let (missing, samples) = (file.missing(), file.provenance.samples);
+            let cure = "merge it with the files of the other shards: `quantize stats merge A B … -o ALL`";
+            return Err(refuse(format!("{missing} of {samples} samples are missing"), cure));
+        }
+        let mut statistics = Statistics::default();
+        for value in observed {
+            let name = &graph.value(*value).name;
+            let record = file.tensors.remove(name).ok_or_else(|| {
+                let cure = "save statistics with the same `--skip`, `--format` and activation options";
+                refuse(format!("it has no statistics of tensor `{name}`"), cure)
+            })?;
+            statistics.insert(*value, record);
+        }
+        let bounded = |v: &&ValueId| file.bounds.contains_key(&graph.value(**v).name);
+        let input = graph.inputs().iter().find(bounded).copied();
+        let bound = input.and_then(|v| Some((v, *file.bounds.get(&graph.value(v).name)?)));
+        let Provenance { preparation, samples, .. } = file.provenance;
+        Ok(Self { statistics, bound, preparation, seen: file.seen, samples })
+    }
+
+    /// The file that holds it.
+    pub(crate) fn to_file(&self, graph: &Graph, model: Fingerprint) -> StatisticsFile {
+        let name = |value: ValueId| graph.value(value).name.clone();
+        let tensors = self.statistics.records().map(|(value, record): (_, &Record)| (name(value), record.clone()));
+        StatisticsFile {
+            provenance: Provenance { model, preparation: self.preparation.clone(), samples: self.samples },
+            seen: self.seen.clone(),
+            bounds: self.bound.iter().map(|(value, range)| (name(*value), *range)).collect(),
+            tensors: tensors.collect(),
+        }
+    }
+
+    /// Number of samples seen.
+    pub(crate) fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Name of a sample, for messages.
+    pub(crate) fn name(&self, number: u64) -> &str {
+        self.seen.get(&number).map_or("?", String::as_str)
+    }
+}
+
+/// Reads a file of statistics.
+pub(crate) fn read_file(path: &Path) -> Result<StatisticsFile, Error> {
+    let source = SourceFile::read(path, &Limits::default())?;
+    StatisticsFile::decode(source.bytes()).map_err(|source| failed(path, source))
+}
+
+/// A file that cannot be used.
+pub(crate) fn failed(path: &Path, source: StatisticsError) -> Error {
+    let cure = source.hint().map(str::to_owned);
+    Error::Statistics { path: path.to_owned(), cause: source.to_string(), cure }
+}
+
+/// Merges files of statistics into one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MergeOptions {
+    /// The files, in any order.
+    pub inputs: Vec<PathBuf>,
+    /// The file to write.
+    pub output: PathBuf,
+}
+
+/// What a file of statistics holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatisticsSummary {
+    /// The file.
+    pub path: PathBuf,
+    /// Samples seen.
+    pub seen: usize,
+    /// Samples of the whole data set.
+    pub samples: u64,
+    /// Tensors observed.
+    pub tensors: usize,
+    /// How samples became model inputs, in words.
+    pub preparation: String,
+}
+
+impl StatisticsSummary {
+    pub(crate) fn of(path: &Path, file: &StatisticsFile) -> Self {
+        Self {
+            path: path.to_owned(),
+            seen: file.seen.len(),
+            samples: file.provenance.samples,
+            tensors: file.tensors.len(),
+            preparation: file.provenance.preparation.clone(),
+        }
+    }
+}
+
+/// Merges the statistics of shards; the result has the same bytes for every split and order.
+///
+/// # Errors
+/// If a file cannot be read, or the files are not shards of one calibration.
+pub fn merge_statistics(options: &MergeOptions) -> Result<StatisticsSummary, Error> {
+    let mut merged: Option<StatisticsFile> = None;
+    for path in &options.inputs {
+        let file = read_file(path)?;
+        match &mut merged {
+            None => merged = Some(file),
+            Some(merged) => merged.merge(&file).map_err(|source| failed(path, source))?,
+        }
+    }
+    let merged = merged.ok_or_else(|| Error::Statistics {
+        path: options.output.clone(),
+        cause: "there are no files to merge".into(),
+        cure: None,
+    })?;
+    let mut outputs = quantize_document::OutputSet::new();
+    outputs.add_bytes(&options.output, merged.encode());
+    outputs.commit()?;
+    Ok(StatisticsSummary::of(&options.output, &merged))
+}
+
+/// What a file of statistics holds.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn describe_statistics(path: &Path) -> Result<StatisticsSummary, Error> {
+    Ok(StatisticsSummary::of(path, &read_file(path)?))
+}
