@@ -76,7 +76,12 @@ impl QuantType {
         matches!(self, Self::I8Narrow | Self::I8Reduced | Self::I4Narrow | Self::I16Narrow | Self::I32)
     }
 
-    const fn name(self) -> &'static str {
+    /// All types.
+    pub const ALL: [Self; 8] =
+        [Self::U8, Self::I8, Self::I8Narrow, Self::I8Reduced, Self::I4Narrow, Self::U16, Self::I16Narrow, Self::I32];
+
+    /// Its name, by which plans and messages call it.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::U8 => "uint8",
             Self::I8 => "int8",

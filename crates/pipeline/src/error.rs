@@ -108,6 +108,16 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// A plan prescribes parameters that a constant cannot have.
+    #[error("{}: {place}: {cause}", .model.display())]
+    Unfit {
+        /// The model.
+        model: PathBuf,
+        /// The constant.
+        place: String,
+        /// Why.
+        cause: String,
+    },
     /// A file of statistics cannot be used.
     #[error("{}: {cause}", .path.display())]
     Statistics {

@@ -6,7 +6,7 @@ use crate::evidence::{Evidence, StatisticsSummary};
 use crate::model::Model;
 use crate::options::{QuantizeOptions, Shard, TargetOptions, thread_count};
 use crate::progress::Progress;
-use crate::settle::{Job, Prepared, Ready, Settled, Stored, prepared, settle};
+use crate::settle::{Job, Prepared, Ready, Settled, Stored, prepared, prescribed, settle};
 use crate::summary::Summary;
 use crate::{plan_file, summary};
 use quantize_calib::{Fingerprint, fingerprint};
@@ -175,7 +175,10 @@ fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress)
         stored,
         threads,
     };
-    settle(&job, progress)
+    match &options.plan {
+        Some(plan) => prescribed(&job, plan),
+        None => settle(&job, progress),
+    }
 }
 
 /// Gathers the statistics of one share of the data and writes them; no model is written.

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::options::{Granularity, InputRange, RecipeOptions};
+use crate::plan_file::Given;
 use quantize_calib::Statistics;
 use quantize_ir::op::behaviour::result_bound;
 use quantize_ir::shape::resolve_axis;
@@ -21,34 +22,44 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Where parameters come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Parameters<'a> {
+    /// Activations from statistics, constants from their values. `input_range` holds the value samples feed and the
+    /// range that all of them stay in, which stands in for its statistics.
+    Found { statistics: &'a Statistics, input_range: Option<(ValueId, Range)> },
+    /// A plan that exists.
+    Given(&'a Given),
+}
+
 /// A plan and what was noticed while making it.
 pub(crate) struct Planned {
     pub(crate) plan: QuantPlan,
     pub(crate) remarks: Vec<String>,
 }
 
-/// Makes the plan for a selection. `input_range` holds the value images feed and the range any image can produce in
-/// it, which stands in for its statistics.
+/// Makes the plan for a selection.
 pub(crate) fn make_plan(
     graph: &Graph,
     model: &Path,
     selection: &Selection,
-    statistics: &Statistics,
+    parameters: Parameters<'_>,
     recipe: &dyn Recipe,
     options: &RecipeOptions,
-    input_range: Option<(ValueId, Range)>,
 ) -> Result<Planned, Error> {
     let mut planner = Planner {
         graph,
         model,
         selection,
-        statistics,
+        parameters,
         recipe,
         options,
-        input_range,
         planned: Planned { plan: QuantPlan::default(), remarks: Vec::new() },
     };
-    planner.activations()?;
+    match parameters {
+        Parameters::Found { statistics, input_range } => planner.activations(statistics, input_range)?,
+        Parameters::Given(given) => planner.planned.plan.activations.clone_from(&given.activations),
+    }
     planner.constants()?;
     let decisions = selection.decisions.iter();
     planner.planned.plan.nodes = decisions.map(|(id, d)| (*id, NodePlan { decision: d.clone() })).collect();
@@ -59,10 +70,9 @@ struct Planner<'a> {
     graph: &'a Graph,
     model: &'a Path,
     selection: &'a Selection,
-    statistics: &'a Statistics,
+    parameters: Parameters<'a>,
     recipe: &'a dyn Recipe,
     options: &'a RecipeOptions,
-    input_range: Option<(ValueId, Range)>,
     planned: Planned,
 }
 
@@ -71,11 +81,11 @@ impl Planner<'_> {
         self.graph.value(value).name.clone()
     }
 
-    fn activations(&mut self) -> Result<(), Error> {
+    fn activations(&mut self, statistics: &Statistics, input_range: Option<(ValueId, Range)>) -> Result<(), Error> {
         for group in &self.selection.groups {
-            let entries = group.voters.iter().map(|v| Ok((*v, self.activation(*v)?)));
+            let entries = group.voters.iter().map(|v| Ok((*v, self.activation(*v, statistics, input_range)?)));
             let entries: BTreeMap<ValueId, ActivationPlan> = entries.collect::<Result<_, Error>>()?;
-            let entries = self.united(entries)?;
+            let entries = self.united(entries, statistics)?;
             let Some(speaker) = entries.values().next().cloned() else { continue };
             for value in &group.members {
                 let entry = entries.get(value).unwrap_or(&speaker);
@@ -86,7 +96,11 @@ impl Planner<'_> {
     }
 
     /// The voters' entries with parameters that cover the ranges of all of them.
-    fn united(&self, entries: BTreeMap<ValueId, ActivationPlan>) -> Result<BTreeMap<ValueId, ActivationPlan>, Error> {
+    fn united(
+        &self,
+        entries: BTreeMap<ValueId, ActivationPlan>,
+        statistics: &Statistics,
+    ) -> Result<BTreeMap<ValueId, ActivationPlan>, Error> {
         let Some(speaker) = entries.keys().next().copied().filter(|_| entries.len() > 1) else { return Ok(entries) };
         let ranges = entries.values().filter_map(|e| e.params.range());
         let Some(range) = ranges.reduce(Range::union) else { return Ok(entries) };
@@ -96,7 +110,7 @@ impl Planner<'_> {
             .map_err(|source| Error::tensor(self.model, place(), None, source))?
             .params;
         let shared = |(value, mut entry): (ValueId, ActivationPlan)| {
-            let stats = self.statistics.get(value);
+            let stats = statistics.get(value);
             entry.sqnr_db = stats.map(|s| sqnr_db_of(s.second_moment(), quantize_numerics::expected_mse(s, &params)));
             entry.params = QuantParams::from(params).with_range(range);
             entry.shares = speaker;
@@ -105,13 +119,18 @@ impl Planner<'_> {
         Ok(entries.into_iter().map(shared).collect())
     }
 
-    fn activation(&mut self, value: ValueId) -> Result<ActivationPlan, Error> {
+    fn activation(
+        &mut self,
+        value: ValueId,
+        statistics: &Statistics,
+        input_range: Option<(ValueId, Range)>,
+    ) -> Result<ActivationPlan, Error> {
         let Grids { activation: qtype, symmetric, .. } = self.recipe.grids();
         let place = || format!("activation `{}`", self.name(value));
         let failed = |source| Error::tensor(self.model, place(), None, source);
         let empty = TensorStats::new();
-        let stats = self.statistics.get(value).unwrap_or(&empty);
-        if let Some((_, range)) = self.input_range.filter(|(input, _)| *input == value) {
+        let stats = statistics.get(value).unwrap_or(&empty);
+        if let Some((_, range)) = input_range.filter(|(input, _)| *input == value) {
             let params = params_from_range(range, qtype, symmetric).map_err(failed)?.params;
             let noise = quantize_numerics::expected_mse(stats, &params);
             let sqnr_db = Some(sqnr_db_of(stats.second_moment(), noise));
@@ -198,10 +217,15 @@ impl Planner<'_> {
         let axis = channel_axis.or_else(|| self.output_axis(node, slot, tensor.rank()));
         let layout = axis.and_then(|a| ChannelLayout::of_shape(tensor.shape(), a));
         let layout = layout.unwrap_or(ChannelLayout::new(1, values.len()));
-        let per_channel = channel_axis.filter(|_| self.options.weights == Granularity::PerChannel);
-        let scales = match per_channel {
-            Some(_) => per_channel_scales(values, layout, qtype, bias).map_err(failed)?.scales,
-            None => per_tensor_scale(values, layout, qtype, bias).map_err(failed)?.scales,
+        let given = self.given(id, slot);
+        let per_channel = match given {
+            Some(params) => params.axis(),
+            None => channel_axis.filter(|_| self.options.weights == Granularity::PerChannel),
+        };
+        let scales = match (given, per_channel) {
+            (Some(params), _) => self.fitting(params, qtype, channel_axis, layout.channels, &place)?,
+            (None, Some(_)) => per_channel_scales(values, layout, qtype, bias).map_err(failed)?.scales,
+            (None, None) => per_tensor_scale(values, layout, qtype, bias).map_err(failed)?.scales,
         };
         let codes = quantize_weights(values, layout, &scales, qtype).map_err(failed)?;
         let back = dequantize_weights(&codes, layout, &scales).map_err(failed)?;
@@ -212,6 +236,38 @@ impl Planner<'_> {
         };
         let codes = store(tensor.shape(), &codes, qtype).map_err(|e| self.broken(e.into()))?;
         Ok(WeightPlan { params: params.map_err(unfit)?, codes: Arc::new(codes), sqnr_db })
+    }
+
+    /// What an existing plan says of a constant.
+    fn given(&self, id: NodeId, slot: usize) -> Option<&'_ QuantParams> {
+        match self.parameters {
+            Parameters::Given(given) => given.constants.get(&(id, slot)),
+            Parameters::Found { .. } => None,
+        }
+    }
+
+    /// The scales that a plan gives for a weight, if they fit it.
+    fn fitting(
+        &self,
+        params: &QuantParams,
+        qtype: QuantType,
+        channel_axis: Option<usize>,
+        channels: usize,
+        place: &str,
+    ) -> Result<Vec<f32>, Error> {
+        let unfit = |cause: String| Error::Unfit { model: self.model.to_owned(), place: place.to_owned(), cause };
+        if params.qtype() != qtype {
+            return Err(unfit(format!("the plan has type {}, weights are {qtype} here", params.qtype())));
+        }
+        match params.axis() {
+            Some(axis) if channel_axis != Some(axis) => {
+                Err(unfit(format!("the plan has a scale for each channel of axis {axis}, which the runtime has not")))
+            }
+            Some(_) if params.scale().len() != channels => {
+                Err(unfit(format!("the plan has {} scales for {channels} channels", params.scale().len())))
+            }
+            _ => Ok(params.scale().to_vec()),
+        }
     }
 
     /// Axis along which the bias runs, whether or not the target takes a scale for each channel.
@@ -233,7 +289,11 @@ impl Planner<'_> {
         let (lo, hi) = values.iter().fold((0f32, 0f32), |(lo, hi), v| (lo.min(*v), hi.max(*v)));
         let range = if finite { Range::new(lo, hi) } else { Err(not_finite) }.map_err(failed)?;
         let Grids { activation: qtype, symmetric, .. } = self.recipe.grids();
-        let params = params_from_range(range, qtype, symmetric).map_err(failed)?.params;
+        let given = self.given(id, slot).filter(|p| p.qtype() == qtype).and_then(|p| p.affine(0));
+        let params = match given {
+            Some(params) => params,
+            None => params_from_range(range, qtype, symmetric).map_err(failed)?.params,
+        };
         let codes: Vec<i32> = values.iter().map(|v| params.quantize(*v)).collect();
         let back: Vec<f32> = codes.iter().map(|q| params.dequantize(*q)).collect();
         let sqnr_db = sqnr_db(values, &back).map_err(failed)?;

@@ -5,7 +5,8 @@ use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::model::{ConstantEvaluator, Model};
 use crate::options::{DataOptions, InputRange, RecipeOptions, Shard};
-use crate::planning::{Planned, make_plan};
+use crate::plan_file::Prescription;
+use crate::planning::{Parameters, Planned, make_plan};
 use crate::progress::Progress;
 use crate::selection::matching;
 use crate::summary;
@@ -154,16 +155,39 @@ pub(crate) fn planned(job: &Job<'_>, ready: Ready, progress: &dyn Progress) -> R
         (None, Some(data)) => Evidence::gather(&graph, path, &observed, data, Shard::WHOLE, job.threads, progress)?,
         (None, None) => return Err(Error::NoData { nodes: selection.decisions.len() }),
     };
-    let statistics = &evidence.statistics;
     let input_range = evidence.bound.filter(|_| job.options.input == InputRange::Possible);
-    let Planned { plan, remarks } =
-        make_plan(&graph, path, &selection, statistics, job.recipe, job.options, input_range)?;
+    let parameters = Parameters::Found { statistics: &evidence.statistics, input_range };
+    let Planned { plan, remarks } = make_plan(&graph, path, &selection, parameters, job.recipe, job.options)?;
     log.extend(absorbed(&graph, &plan));
     log.extend(data.as_ref().and_then(Data::left_out));
     let mut warnings: Vec<String> = data.as_ref().and_then(Data::assumed).map(str::to_owned).into_iter().collect();
     warnings.extend(not_finite(&graph, &evidence));
     warnings.extend(remarks);
     Ok(Settled { graph, plan, data, evidence: Some(evidence), targets, warnings, log })
+}
+
+/// Carries out a plan that exists: nothing is calibrated, data only serve a check.
+///
+/// # Errors
+/// If the plan does not fit the model, or the data cannot be used.
+pub(crate) fn prescribed(job: &Job<'_>, plan: &Path) -> Result<Settled, Error> {
+    let path = job.model.path();
+    let prescription = Prescription::read(plan)?;
+    let mut kept = prescription.kept(job.model.graph())?;
+    kept.extend(matching(job.model.graph(), &job.options.skip)?);
+    let (folded, Preparation { graph, selection, mut log }) = chosen(job.model, job.recipe, &kept)?;
+    if selection.groups.is_empty() {
+        let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
+        return Ok(Settled::untouched(folded, nodes));
+    }
+    let given = prescription.given(&graph, &selection, job.recipe.grids())?;
+    let parameters = Parameters::Given(&given);
+    let Planned { plan, remarks } = make_plan(&graph, path, &selection, parameters, job.recipe, job.options)?;
+    let data = job.data.map(|data| Data::open(data, &graph, path)).transpose()?;
+    let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
+    let targets = unknown.targets(&graph);
+    log.extend(absorbed(&graph, &plan));
+    Ok(Settled { graph, plan, data, evidence: None, targets, warnings: remarks, log })
 }
 
 /// Log entries for activations that vanish into a saturation.

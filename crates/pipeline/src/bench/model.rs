@@ -5,7 +5,7 @@ use crate::calibrate::{Collector, observing};
 use crate::error::Error;
 use crate::model::Model;
 use crate::options::{DataOptions, RecipeOptions, thread_count};
-use crate::planning::make_plan;
+use crate::planning::{Parameters, make_plan};
 use crate::progress::Progress;
 use crate::settle::{Job, Prepared, Ready, constants_folded, nothing_quantized, planned, prepared};
 use crate::synthetic::{shapes, synthetic_inputs};
@@ -135,8 +135,8 @@ fn synthetic_plan(
         collector.see(u64::from(image), &synthetic_inputs(graph, shapes, path, image)?)?;
     }
     let statistics = collector.into_statistics();
-    let plan =
-        make_plan(graph, path, selection, &statistics, &OnnxRecipe::default(), &RecipeOptions::default(), None)?.plan;
+    let parameters = Parameters::Found { statistics: &statistics, input_range: None };
+    let plan = make_plan(graph, path, selection, parameters, &OnnxRecipe::default(), &RecipeOptions::default())?.plan;
     let quantizes = graph.nodes().any(|(id, _)| selection.quantizes(id));
     if quantizes { Ok(plan) } else { Err(nothing_quantized(model, graph, &plan)) }
 }

@@ -1,0 +1,83 @@
+//! The plan as a JSON document that people read and edit.
+//!
+//! The structs here are the file format; everything else uses [`quantize_ir::QuantPlan`]. Integer codes are not part of
+//! the file: they follow from the parameters and the model. Scale and zero point decide; ranges, methods, ratios and
+//! reasons are for the reader.
+
+mod read;
+mod write;
+
+pub(crate) use read::{Given, Prescription};
+pub(crate) use write::bytes;
+
+use serde::{Deserialize, Serialize};
+
+/// What the file says it is.
+const FORMAT: &str = "quantize-plan";
+
+/// Version of the file format.
+const VERSION: u32 = 1;
+
+/// Decisions.
+const QUANTIZE: &str = "quantize";
+const ABSORBED: &str = "absorbed";
+const KEEP: &str = "keep";
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanFile {
+    format: String,
+    version: u32,
+    model: String,
+    range: String,
+    activations: Vec<ActivationEntry>,
+    constants: Vec<ConstantEntry>,
+    nodes: Vec<NodeEntry>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActivationEntry {
+    tensor: String,
+    #[serde(rename = "type")]
+    qtype: String,
+    scale: f32,
+    zero_point: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    range: Option<[f32; 2]>,
+    #[serde(default)]
+    method: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shares_with: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sqnr_db: Option<f64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConstantEntry {
+    node: String,
+    operand: usize,
+    #[serde(default)]
+    tensor: String,
+    #[serde(rename = "type")]
+    qtype: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    axis: Option<usize>,
+    scale: Vec<f32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zero_point: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sqnr_db: Option<f64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeEntry {
+    node: String,
+    #[serde(default)]
+    op: String,
+    decision: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}

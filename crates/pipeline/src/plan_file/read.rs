@@ -1,0 +1,232 @@
+//! From a plan file to the decisions and parameters it prescribes for a graph.
+
+use super::{ABSORBED, ActivationEntry, ConstantEntry, FORMAT, KEEP, PlanFile, QUANTIZE, VERSION};
+use crate::error::Error;
+use quantize_document::{Limits, SourceFile};
+use quantize_ir::{ActivationPlan, Decision, Graph, Grids, NodeId, QuantParams, QuantType, ValueId};
+use quantize_numerics::Range;
+use quantize_passes::Selection;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// A plan file, read but not yet matched with a graph.
+#[derive(Debug)]
+pub(crate) struct Prescription {
+    path: PathBuf,
+    file: PlanFile,
+}
+
+/// Parameters that a plan file prescribes for the values of a graph.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    /// Of activations.
+    pub(crate) activations: BTreeMap<ValueId, ActivationPlan>,
+    /// Of constants, by node and operand slot; biases have none of their own.
+    pub(crate) constants: BTreeMap<(NodeId, usize), QuantParams>,
+}
+
+impl Prescription {
+    /// Reads a plan file.
+    ///
+    /// # Errors
+    /// If it cannot be read or is no plan of a known version.
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let source = SourceFile::read(path, &Limits::default())?;
+        Self::parse(path, source.bytes())
+    }
+
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+        let refuse = |place: String, cause: String| Error::Plan {
+            path: path.to_owned(),
+            place,
+            cause,
+            cure: Some("write a plan with `--emit-plan FILE` and change numbers and decisions in it".into()),
+        };
+        let file: PlanFile = serde_json::from_slice(bytes)
+            .map_err(|e| refuse(format!("line {}, column {}", e.line(), e.column()), described(&e)))?;
+        if file.format != FORMAT {
+            return Err(refuse("field `format`".into(), format!("`{}` is not `{FORMAT}`", file.format)));
+        }
+        if file.version != VERSION {
+            let cause = format!("version {} is not known, only {VERSION}", file.version);
+            return Err(refuse("field `version`".into(), cause));
+        }
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    fn refuse(&self, place: String, cause: impl Into<String>, cure: &str) -> Error {
+        Error::Plan { path: self.path.clone(), place, cause: cause.into(), cure: Some(cure.to_owned()) }
+    }
+
+    /// Nodes of the imported graph that the plan keeps as they are.
+    ///
+    /// # Errors
+    /// If it says different things of nodes with the same name, or something that is no decision.
+    pub(crate) fn kept(&self, graph: &Graph) -> Result<BTreeSet<NodeId>, Error> {
+        let mut kept: BTreeMap<&str, bool> = BTreeMap::new();
+        for entry in &self.file.nodes {
+            let place = || format!("node `{}`", entry.node);
+            let keeps = match entry.decision.as_str() {
+                KEEP => true,
+                QUANTIZE | ABSORBED => false,
+                other => {
+                    let cure = "decisions are `quantize`, `absorbed` and `keep`";
+                    return Err(self.refuse(place(), format!("`{other}` is no decision"), cure));
+                }
+            };
+            if *kept.entry(&entry.node).or_insert(keeps) != keeps {
+                let cause = "several nodes have this name, with different decisions";
+                return Err(self.refuse(place(), cause, "give the nodes names of their own in the model"));
+            }
+        }
+        let is_kept = |id: &NodeId| kept.get(graph.label(*id).as_str()).copied().unwrap_or(false);
+        Ok(graph.nodes().map(|(id, _)| id).filter(is_kept).collect())
+    }
+
+    /// The parameters for `graph`, of which `selection` is quantized on these grids.
+    ///
+    /// # Errors
+    /// If the plan quantizes what cannot be quantized, lacks an entry, or has one that does not fit.
+    pub(crate) fn given(&self, graph: &Graph, selection: &Selection, grids: Grids) -> Result<Given, Error> {
+        self.check_nodes(graph, selection)?;
+        Ok(Given {
+            activations: self.activations(graph, selection, grids)?,
+            constants: self.constants(graph, selection)?,
+        })
+    }
+
+    /// Every node the plan quantizes is quantized.
+    fn check_nodes(&self, graph: &Graph, selection: &Selection) -> Result<(), Error> {
+        let labels: BTreeMap<String, NodeId> = graph.nodes().map(|(id, _)| (graph.label(id), id)).collect();
+        for entry in self.file.nodes.iter().filter(|entry| entry.decision != KEEP) {
+            let place = || format!("node `{}`", entry.node);
+            let Some(id) = labels.get(&entry.node) else {
+                let cure = "the plan was made for another model, or other options";
+                return Err(self.refuse(place(), "there is no such node after folding", cure));
+            };
+            if let Some(Decision::Keep(reason)) = selection.decisions.get(id) {
+                let cure = "set its decision to `keep`";
+                return Err(self.refuse(place(), format!("it cannot be quantized: {reason}"), cure));
+            }
+        }
+        Ok(())
+    }
+
+    fn activations(
+        &self,
+        graph: &Graph,
+        selection: &Selection,
+        grids: Grids,
+    ) -> Result<BTreeMap<ValueId, ActivationPlan>, Error> {
+        let entries: BTreeMap<&str, &ActivationEntry> =
+            self.file.activations.iter().map(|entry| (entry.tensor.as_str(), entry)).collect();
+        let named: BTreeMap<&str, ValueId> =
+            selection.activations().map(|value| (graph.value(value).name.as_str(), value)).collect();
+        let mut given = BTreeMap::new();
+        for group in &selection.groups {
+            let mut first: Option<QuantParams> = None;
+            for value in &group.members {
+                let name = graph.value(*value).name.as_str();
+                let Some(entry) = entries.get(name) else {
+                    let cure = "calibrate with --calib and `--emit-plan` to get an entry for it, or keep its nodes";
+                    return Err(self.refuse(format!("activation `{name}`"), "the plan has no entry for it", cure));
+                };
+                let params = self.activation(entry, grids)?;
+                let same =
+                    |other: &QuantParams| (other.scale(), other.zero_point()) == (params.scale(), params.zero_point());
+                if first.as_ref().is_some_and(|first| !same(first)) {
+                    let cause = "its parameters must equal those of the tensors it shares codes with";
+                    let cure = "change the entries with the same `shares_with` together";
+                    return Err(self.refuse(format!("activation `{name}`"), cause, cure));
+                }
+                let shares = entry.shares_with.as_deref().and_then(|name| named.get(name)).copied().unwrap_or(*value);
+                first.get_or_insert_with(|| params.clone());
+                let (method, sqnr_db) = (entry.method.clone(), entry.sqnr_db);
+                given.insert(*value, ActivationPlan { params, shares, method, sqnr_db });
+            }
+        }
+        Ok(given)
+    }
+
+    fn activation(&self, entry: &ActivationEntry, grids: Grids) -> Result<QuantParams, Error> {
+        let place = || format!("activation `{}`", entry.tensor);
+        if entry.qtype != grids.activation.name() {
+            let cause = format!("its type is {}, but activations are {} here", entry.qtype, grids.activation);
+            return Err(self.refuse(place(), cause, "give the `--activations` that the plan was made with"));
+        }
+        let cure = "scales are positive, zero points lie within the codes of the type";
+        let params = QuantParams::per_tensor(grids.activation, entry.scale, entry.zero_point);
+        let params = params.map_err(|e| self.refuse(place(), e.to_string(), cure))?;
+        let centre = if grids.activation.is_signed() { 0 } else { grids.activation.qmax() / 2 + 1 };
+        if grids.symmetric && entry.zero_point != centre {
+            let cause = format!("its zero point is {}, in the middle of the codes lies {centre}", entry.zero_point);
+            return Err(self.refuse(place(), cause, "leave out `--symmetric-activations`, or change the zero point"));
+        }
+        let range = entry.range.map(|[lo, hi]| Range::new(lo, hi)).transpose();
+        let range =
+            range.map_err(|e| self.refuse(place(), e.to_string(), "its range is for the reader; leave it out"))?;
+        Ok(range.map_or_else(|| params.clone(), |range| params.clone().with_range(range)))
+    }
+
+    /// Parameters of constants in the order of the nodes that have the same name.
+    fn constants(&self, graph: &Graph, selection: &Selection) -> Result<BTreeMap<(NodeId, usize), QuantParams>, Error> {
+        let labels: BTreeMap<NodeId, String> = graph.nodes().map(|(id, _)| (id, graph.label(id))).collect();
+        let mut entries: BTreeMap<(&str, usize), Vec<&ConstantEntry>> = BTreeMap::new();
+        for entry in self.file.constants.iter().rev() {
+            entries.entry((&entry.node, entry.operand)).or_default().push(entry);
+        }
+        let mut given = BTreeMap::new();
+        for (id, node) in graph.nodes().filter(|(id, _)| selection.quantizes(*id)) {
+            let Some(label) = labels.get(&id) else { continue };
+            for slot in 0..node.inputs.len() {
+                if let Some(entry) = entries.get_mut(&(label.as_str(), slot)).and_then(Vec::pop) {
+                    given.insert((id, slot), self.constant(entry)?);
+                }
+            }
+        }
+        Ok(given)
+    }
+
+    fn constant(&self, entry: &ConstantEntry) -> Result<QuantParams, Error> {
+        let place = || format!("node `{}`, operand {} (`{}`)", entry.node, entry.operand, entry.tensor);
+        let qtype = QuantType::ALL.into_iter().find(|t| t.name() == entry.qtype).ok_or_else(|| {
+            let known: Vec<&str> = QuantType::ALL.iter().map(|t| t.name()).collect();
+            self.refuse(place(), format!("`{}` is no type", entry.qtype), &format!("types are {}", known.join(", ")))
+        })?;
+        let params = match (entry.axis, entry.scale.as_slice()) {
+            (Some(axis), _) => QuantParams::per_channel(qtype, axis, entry.scale.clone()),
+            (None, [scale]) => QuantParams::per_tensor(qtype, *scale, entry.zero_point.unwrap_or(0)),
+            (None, scales) => {
+                let cause = format!("{} scales without an axis", scales.len());
+                return Err(self.refuse(place(), cause, "give `axis`, or one scale"));
+            }
+        };
+        params.map_err(|e| self.refuse(place(), e.to_string(), "scales are positive, zero points lie within the codes"))
+    }
+}
+
+/// What is wrong, without the position that stands before it.
+fn described(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let end = text.rfind(" at line ").unwrap_or(text.len());
+    text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Prescription::parse(Path::new("p.json"), text.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_no_plan_is_refused_with_its_place() {
+        assert_eq!(error("{"), "p.json: line 1, column 1: EOF while parsing an object");
+        let fields = r#""model":"m","range":"minmax","activations":[],"constants":[],"nodes":[]"#;
+        assert!(error(&format!(r#"{{"format":"x","version":1,{fields}}}"#)).contains("`x` is not `quantize-plan`"));
+        assert!(error(&format!(r#"{{"format":"quantize-plan","version":9,{fields}}}"#)).contains("version 9"));
+        let typo = format!(r#"{{"format":"quantize-plan","version":1,{fields},"node":[]}}"#);
+        assert!(error(&typo).contains("unknown field `node`"), "{}", error(&typo));
+    }
+}

@@ -1,0 +1,94 @@
+//! From a plan to its file.
+
+use super::{ABSORBED, ActivationEntry, ConstantEntry, FORMAT, KEEP, NodeEntry, PlanFile, QUANTIZE, VERSION};
+use crate::error::Error;
+use crate::options::RecipeOptions;
+use crate::settle::Settled;
+use quantize_ir::{ActivationPlan, Decision, Graph, Node, NodeId, QuantParams, QuantPlan, ValueId, WeightPlan};
+use std::path::Path;
+
+/// The content of the plan file that will be written to `path`.
+///
+/// # Errors
+/// If a number cannot be written.
+pub(crate) fn bytes(settled: &Settled, model: &Path, recipe: &RecipeOptions, path: &Path) -> Result<Vec<u8>, Error> {
+    let (model, range) = (model.display().to_string(), recipe.range.to_string());
+    let json = to_json(&settled.graph, &settled.plan, &model, &range);
+    let json = json.map_err(|e| Error::Verification { path: path.to_owned(), cause: e.to_string() })?;
+    Ok(json.into_bytes())
+}
+
+/// The plan of `graph` as JSON text, ending in a line break.
+///
+/// # Errors
+/// If a number cannot be written.
+pub(super) fn to_json(graph: &Graph, plan: &QuantPlan, model: &str, range: &str) -> Result<String, serde_json::Error> {
+    let file = PlanFile {
+        format: FORMAT.to_owned(),
+        version: VERSION,
+        model: model.to_owned(),
+        range: range.to_owned(),
+        activations: activations(graph, plan),
+        constants: constants(graph, plan),
+        nodes: nodes(graph, plan),
+    };
+    let mut text = serde_json::to_string_pretty(&file)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// JSON has no infinity: an exact tensor has no ratio.
+fn finite(db: f64) -> Option<f64> {
+    db.is_finite().then(|| (db * 100.0).round() / 100.0)
+}
+
+fn only_zero_point(params: &QuantParams) -> Option<i32> {
+    match params.zero_point() {
+        [one] if *one != 0 => Some(*one),
+        _ => None,
+    }
+}
+
+fn activations(graph: &Graph, plan: &QuantPlan) -> Vec<ActivationEntry> {
+    let entry = |(value, a): (&ValueId, &ActivationPlan)| ActivationEntry {
+        tensor: graph.value(*value).name.clone(),
+        qtype: a.params.qtype().to_string(),
+        scale: a.params.scale().first().copied().unwrap_or(1.0),
+        zero_point: a.params.zero_point().first().copied().unwrap_or(0),
+        range: a.params.range().map(|r| [r.lo(), r.hi()]),
+        method: a.method.clone(),
+        shares_with: (a.shares != *value).then(|| graph.value(a.shares).name.clone()),
+        sqnr_db: a.sqnr_db.and_then(finite),
+    };
+    plan.activations.iter().map(entry).collect()
+}
+
+fn constants(graph: &Graph, plan: &QuantPlan) -> Vec<ConstantEntry> {
+    let entry = |(&(node, slot), w): (&(NodeId, usize), &WeightPlan)| {
+        let value = graph.node(node).and_then(|n| n.input(slot));
+        ConstantEntry {
+            node: graph.label(node),
+            operand: slot,
+            tensor: value.map_or_else(String::new, |v| graph.value(v).name.clone()),
+            qtype: w.params.qtype().to_string(),
+            axis: w.params.axis(),
+            scale: w.params.scale().to_vec(),
+            zero_point: only_zero_point(&w.params),
+            sqnr_db: finite(w.sqnr_db),
+        }
+    };
+    plan.weights.iter().map(entry).collect()
+}
+
+fn nodes(graph: &Graph, plan: &QuantPlan) -> Vec<NodeEntry> {
+    let entry = |(id, node): (NodeId, &Node)| {
+        let (decision, why) = match plan.nodes.get(&id).map(|n| &n.decision) {
+            Some(Decision::Quantize) => (QUANTIZE, None),
+            Some(Decision::Absorbed { into }) => (ABSORBED, Some(format!("into `{}`", graph.label(*into)))),
+            Some(Decision::Keep(reason)) => (KEEP, Some(reason.to_string())),
+            None => (KEEP, None),
+        };
+        NodeEntry { node: graph.label(id), op: node.op.name().to_owned(), decision: decision.to_owned(), why }
+    };
+    graph.nodes().map(entry).collect()
+}
