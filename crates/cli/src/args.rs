@@ -221,8 +221,8 @@ pub(crate) struct RecipeArgs {
     /// Set of choices below.
     #[arg(long, default_value = "fast")]
     pub(crate) preset: RecipePreset,
-    /// How activation ranges follow from statistics: minmax, percentile, percentile=99.99, mse, cdf-kl, headroom
-    /// [default: of the preset].
+    /// How activation ranges follow from statistics: minmax, mean-minmax, percentile, percentile=99.99, mse,
+    /// kl, aciq, cdf-kl, headroom [default: of the preset].
     #[arg(long, value_name = "METHOD", value_parser = parse_range)]
     pub(crate) range: Option<RangeMethod>,
     /// Number of weight scales [default: of the preset].

@@ -86,7 +86,9 @@ pub enum NumericsError {
         percent: f64,
     },
     /// A range method name that is not known.
-    #[error("unknown range method `{name}`; use minmax, percentile, percentile=99.99, mse, cdf-kl or headroom")]
+    #[error(
+        "unknown range method `{name}`; use minmax, mean-minmax, percentile, percentile=99.99, mse, kl, aciq, cdf-kl or headroom"
+    )]
     UnknownRangeMethod {
         /// The name as given.
         name: String,

@@ -2,7 +2,9 @@
 //!
 //! Turning a range into scale and zero point is [`crate::affine`]'s business.
 
+mod analytic;
 mod binned;
+mod entropy;
 mod headroom;
 mod quantile;
 mod search;
@@ -28,17 +30,26 @@ const MAX_SEARCH_STEPS: i64 = 1024;
 
 /// How an activation range is chosen.
 ///
-/// Text form: `minmax`, `percentile` (99.999), `percentile=99.99`, `mse`, `cdf-kl`, `headroom`.
+/// Text form: `minmax`, `mean-minmax`, `percentile` (99.999), `percentile=99.99`, `mse`, `kl`, `aciq`, `cdf-kl`,
+/// `headroom`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum RangeMethod {
     /// Smallest and largest value.
     MinMax,
+    /// Means over images of their smallest and of their largest values.
+    MeanMinMax,
     /// The central share of the values, in percent in (0, 100]; what is cut is cut half at either end for signed
     /// tensors, all at the outer end for one-sided ones.
     Percentile(f64),
     /// Least mean squared quantization error.
     Mse,
+    /// The threshold of TensorRT's entropy criterion, both ways for values of both signs. It tends to cut off what
+    /// saturated activations carry.
+    Kl,
+    /// The threshold that is best for a Laplace distribution with the mean deviation of the values (ACIQ). Of use with
+    /// few bits.
+    Aciq,
     /// The clipping threshold t of xfDNN's Kullback–Leibler criterion on cumulative distributions
     /// ([`crate::xfdnn::threshold`]): \[−t, t\] on a symmetric grid, even where t exceeds every value, and the part of
     /// the observed range in \[−t, t\] on others. Grids of 16 bits and more get min-max.
@@ -57,6 +68,9 @@ impl fmt::Display for RangeMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MinMax => f.pad("minmax"),
+            Self::MeanMinMax => f.pad("mean-minmax"),
+            Self::Kl => f.pad("kl"),
+            Self::Aciq => f.pad("aciq"),
             Self::Percentile(Self::DEFAULT_PERCENTILE) => f.pad("percentile"),
             Self::Percentile(percent) => write!(f, "percentile={percent}"),
             Self::Mse => f.pad("mse"),
@@ -73,6 +87,9 @@ impl FromStr for RangeMethod {
         let unknown = || NumericsError::UnknownRangeMethod { name: text.to_owned() };
         match text.split_once('=') {
             None if text == "minmax" => Ok(Self::MinMax),
+            None if text == "mean-minmax" => Ok(Self::MeanMinMax),
+            None if text == "kl" => Ok(Self::Kl),
+            None if text == "aciq" => Ok(Self::Aciq),
             None if text == "percentile" => Ok(Self::Percentile(Self::DEFAULT_PERCENTILE)),
             None if text == "mse" => Ok(Self::Mse),
             None if text == "cdf-kl" => Ok(Self::CdfKl),
@@ -164,8 +181,8 @@ pub struct RangeEstimate {
 ///
 /// `bound` is the output range of a bounded producer (ReLU6, Clip, Sigmoid, Softmax, Tanh): the range is then min-max
 /// within the bound, whatever the method, because clipping a saturation spike destroys it. For other producers the
-/// same holds per end at which more than 10⁻⁴ of the values equal the exact extreme, except for
-/// [`RangeMethod::CdfKl`].
+/// same holds per end at which more than 10⁻⁴ of the values equal the exact extreme, except for the
+/// criteria on distributions ([`RangeMethod::Kl`], [`RangeMethod::Aciq`], [`RangeMethod::CdfKl`]).
 ///
 /// # Errors
 /// [`NumericsError::EmptyStats`] without finite values, [`NumericsError::InvalidPercentile`], or
@@ -256,6 +273,9 @@ impl Task<'_> {
         }
         let found = match method {
             RangeMethod::MinMax => return Ok((self.observed, method)),
+            RangeMethod::MeanMinMax => return Ok((self.mean_of_images()?, method)),
+            RangeMethod::Kl => self.entropy(),
+            RangeMethod::Aciq => self.analytic(),
             RangeMethod::Percentile(percent) => self.percentile(percent, self.pinned(notes)),
             RangeMethod::Mse => self.least_mse(self.pinned(notes))?,
             RangeMethod::CdfKl => self.cdf_kl(),
@@ -268,6 +288,34 @@ impl Task<'_> {
                 (self.observed, RangeMethod::MinMax)
             }
         })
+    }
+
+    fn mean_of_images(&self) -> Result<Range, NumericsError> {
+        let (mut lo, mut hi, mut images) = (0.0, 0.0, 0.0);
+        for (_, range) in self.stats.images() {
+            let Some(range) = range else { continue };
+            lo += f64::from(range.lo());
+            hi += f64::from(range.hi());
+            images += 1.0;
+        }
+        Range::new((lo / images) as f32, (hi / images) as f32)
+    }
+
+    /// The range that the threshold of the entropy criterion leaves, or why min-max must do. Nothing is pinned.
+    fn entropy(&self) -> Result<Range, RangeNote> {
+        let steps = self.grid.qtype.steps();
+        let one_sided = self.observed.lo() >= 0.0 || self.observed.hi() <= 0.0;
+        let levels = if one_sided && !self.grid.is_symmetric() { steps + 1 } else { steps / 2 + 1 };
+        let levels = usize::try_from(levels).unwrap_or(usize::MAX);
+        let threshold = entropy::threshold(self.stats, levels).ok_or(RangeNote::GridTooFine)? as f32;
+        let clipped = Range::new(-threshold, threshold).map_err(|_| RangeNote::CriterionUndefined)?;
+        Ok(self.observed.clamp_to(clipped))
+    }
+
+    /// The range for a Laplace distribution, or why min-max must do. Nothing is pinned.
+    fn analytic(&self) -> Result<Range, RangeNote> {
+        let bits = (self.grid.qtype.steps() as u64 + 1).next_power_of_two().trailing_zeros();
+        analytic::range(self.stats, self.observed, bits).ok_or(RangeNote::GridTooFine)
     }
 
     fn with_headroom(&self) -> Result<Range, NumericsError> {

@@ -55,12 +55,14 @@ pub(crate) fn make_plan(
         recipe,
         options,
         planned: Planned { plan: QuantPlan::default(), remarks: Vec::new() },
+        overcut: Vec::new(),
     };
     match parameters {
         Parameters::Found { statistics, input_range } => planner.activations(statistics, input_range)?,
         Parameters::Given(given) => planner.planned.plan.activations.clone_from(&given.activations),
     }
     planner.constants()?;
+    planner.warn_of_cuts();
     let decisions = selection.decisions.iter();
     planner.planned.plan.nodes = decisions.map(|(id, d)| (*id, NodePlan { decision: d.clone() })).collect();
     Ok(planner.planned)
@@ -74,7 +76,12 @@ struct Planner<'a> {
     recipe: &'a dyn Recipe,
     options: &'a RecipeOptions,
     planned: Planned,
+    /// Activations that a criterion cuts to a larger error than none would, and how many times larger.
+    overcut: Vec<(ValueId, f64)>,
 }
+
+/// Ratio of errors from which on a cut is called harmful.
+const HARMFUL: f64 = 1.5;
 
 impl Planner<'_> {
     fn name(&self, value: ValueId) -> String {
@@ -93,6 +100,18 @@ impl Planner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A criterion that cuts too much is known to; says so once.
+    fn warn_of_cuts(&mut self) {
+        let Some((worst, ratio)) = self.overcut.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)) else { return };
+        let (method, count) = (self.options.range, self.overcut.len());
+        let all = self.planned.plan.activations.len();
+        self.planned.remarks.push(format!(
+            "`--range {method}` makes the error of {count} of {all} activations larger than min-max would, {ratio:.1} \
+             times in `{}`: it cuts off what rare large values and saturation carry; `--range mse` never does",
+            self.name(worst)
+        ));
     }
 
     /// The voters' entries with parameters that cover the ranges of all of them.
@@ -140,6 +159,11 @@ impl Planner<'_> {
         let bound = self.bound(value);
         let found = estimate(stats, qtype, symmetric, self.method(value), bound).map_err(failed)?;
         let sqnr_db = Some(sqnr_db_of(stats.second_moment(), found.expected_mse));
+        if matches!(found.method_used, RangeMethod::Kl | RangeMethod::Aciq) {
+            let uncut = estimate(stats, qtype, symmetric, RangeMethod::MinMax, bound).map_err(failed)?.expected_mse;
+            let ratio = found.expected_mse / uncut.max(f64::MIN_POSITIVE);
+            self.overcut.extend((ratio > HARMFUL).then_some((value, ratio)));
+        }
         let remarkable = |n: &&RangeNote| matches!(n, RangeNote::FarFromZero | RangeNote::ConstantZero);
         for note in found.notes.iter().filter(remarkable) {
             self.planned.remarks.push(format!("activation `{}`: {note}", self.graph.value(value).name));

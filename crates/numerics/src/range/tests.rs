@@ -36,12 +36,16 @@ fn methods_have_a_text_form() {
         ("percentile", RangeMethod::Percentile(99.999)),
         ("percentile=99.99", RangeMethod::Percentile(99.99)),
         ("mse", MSE),
+        ("mean-minmax", RangeMethod::MeanMinMax),
+        ("kl", RangeMethod::Kl),
+        ("aciq", RangeMethod::Aciq),
         ("cdf-kl", RangeMethod::CdfKl),
     ] {
         assert_eq!(text.parse::<RangeMethod>().unwrap(), method);
         assert_eq!(method.to_string(), text);
     }
-    for text in ["", "kl", "percentile=", "percentile=0", "percentile=101", "percentile=nan", "mse=2", "cdf-kl=1"] {
+    for text in ["", "entropy", "percentile=", "percentile=0", "percentile=101", "percentile=nan", "mse=2", "cdf-kl=1"]
+    {
         assert!(text.parse::<RangeMethod>().is_err(), "{text}");
     }
 }
@@ -341,4 +345,30 @@ fn pooled_statistics_give_the_range_of_all_members() {
     let pooled = TensorStats::pooled([&a, &b]);
     let found = estimate(&pooled, QuantType::U8, false, RangeMethod::MinMax, None).unwrap();
     assert_eq!(bounds(&found), (-1.0, 3.0));
+}
+
+#[test]
+fn means_are_taken_over_images() {
+    let mut stats = TensorStats::new();
+    for (image, values) in [[-1.0f32, 2.0], [-3.0, 4.0], [f32::NAN, f32::NAN]].iter().enumerate() {
+        stats.observe(image as u64, None, values).unwrap();
+    }
+    let found = estimate(&stats, QuantType::U8, false, RangeMethod::MeanMinMax, None).unwrap();
+    assert_eq!((bounds(&found), found.method_used), ((-2.0, 3.0), RangeMethod::MeanMinMax));
+}
+
+#[test]
+fn criteria_stay_within_the_observed_range_and_its_sign() {
+    for method in [RangeMethod::Kl, RangeMethod::Aciq] {
+        for (draw, qtype) in [(normal as Draw, QuantType::U8), (exponential, QuantType::U8), (normal, QuantType::I8)] {
+            let found = estimated(&sample(7, 50_000, draw), qtype, false, method);
+            assert_eq!(found.method_used, method);
+            assert!(found.clip_fraction < 0.05, "{method}: {found:?}");
+        }
+        let wide = estimated(&sample(8, 5_000, normal), QuantType::U16, false, method);
+        assert_eq!(
+            (wide.method_used, wide.notes.as_slice()),
+            (RangeMethod::MinMax, [RangeNote::GridTooFine].as_slice())
+        );
+    }
 }
