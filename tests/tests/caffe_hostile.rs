@@ -3,22 +3,11 @@
 
 use quantize_caffe::import;
 use quantize_exec::{Program, Session};
+use quantize_hostile::mutate::{self, Form};
+use quantize_hostile::Draw;
 use quantize_ir::Tensor;
 use quantize_tests::caffe::{NETWORKS, parse};
 use quantize_tests::shared;
-
-/// Numbers that look random and are the same in every run.
-struct Draw(u64);
-
-impl Draw {
-    /// A number below `bound` (splitmix64).
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
-}
 
 /// Reads a network and runs it on an input of `shape`, whatever it says of its input.
 fn read_and_run(prototxt: &[u8], caffemodel: &[u8], shape: &[usize]) -> Result<(), String> {
@@ -42,35 +31,18 @@ fn nothing_panics() {
         let prototxt = std::fs::read(models.join(network.prototxt)).unwrap();
         let caffemodel = std::fs::read(models.join(network.caffemodel)).unwrap();
         read_and_run(&prototxt, &caffemodel, &shape).unwrap();
-        let mut draw = Draw(prototxt.len() as u64);
+        let mut draw = Draw::new(prototxt.len() as u64);
         let mut refused = 0;
         for turn in 0..400 {
             let (mut text, mut weights) = (prototxt.clone(), caffemodel.clone());
-            let at = match turn % 4 {
-                0 => {
-                    let at = draw.below(weights.len());
-                    weights[at] ^= 1 << draw.below(8);
-                    at
-                }
-                1 => {
-                    let length = draw.below(text.len());
-                    text.truncate(length);
-                    length
-                }
-                2 => {
-                    let digits: Vec<usize> = (0..text.len()).filter(|i| text[*i].is_ascii_digit()).collect();
-                    let at = digits[draw.below(digits.len())];
-                    text[at] = b'0' + draw.below(10) as u8;
-                    at
-                }
-                _ => {
-                    let at = draw.below(text.len());
-                    text[at] ^= 1 << draw.below(8);
-                    at
-                }
-            };
+            match turn % 4 {
+                0 => (_, weights) = mutate::flipped(&mut draw, &weights, caffemodel.len()),
+                1 => (_, text) = mutate::flipped(&mut draw, &text, prototxt.len()),
+                2 => text.truncate(draw.below(prototxt.len())),
+                _ => text = mutate::mutated(&mut draw, Form::Text, &text, &prototxt),
+            }
             let result = std::panic::catch_unwind(|| read_and_run(&text, &weights, &shape));
-            let result = result.unwrap_or_else(|_| panic!("{name} panicked: change {} at {at}", turn % 4));
+            let result = result.unwrap_or_else(|_| panic!("{name} panicked at turn {turn}"));
             refused += usize::from(result.is_err());
             tried += 1;
         }

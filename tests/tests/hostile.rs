@@ -1,6 +1,10 @@
-//! Damaged models, cut at any byte and with any bit flipped: an error or a result, never a panic.
+//! Damaged models, quantized and run: an error or a result, never a panic.
+//!
+//! Readers alone are tried far more often by `cargo xtask hostile`, with the same damage.
 #![allow(clippy::unwrap_used)]
 
+use quantize_hostile::mutate::{self, Form};
+use quantize_hostile::Draw;
 use quantize_pipeline::{
     DataOptions, Error, Model, QuantizeOptions, RecipeOptions, Silent, TargetOptions, Tensor, quantize_onnx,
 };
@@ -10,30 +14,18 @@ use quantize_tests::sandbox::{DATA, Sandbox};
 /// Bytes at the start of a fixture that hold its nodes; initializers follow.
 const NODES: usize = 2048;
 
-/// Numbers that look random and are the same in every run.
-struct Draw(u64);
-
-impl Draw {
-    /// A number below `bound` (splitmix64).
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
-}
-
 /// `count` copies of a model with one bit flipped, half of them among the nodes.
 fn flipped(model: &str, count: usize) -> impl Iterator<Item = (String, Vec<u8>)> {
     let whole = fixtures::model_bytes(model);
-    let mut draw = Draw(whole.len() as u64);
-    (0..count).map(move |turn| {
-        let mut bytes = whole.clone();
-        let reach = if turn % 2 == 0 { NODES.min(bytes.len()) } else { bytes.len() };
-        let (at, bit) = (draw.below(reach), draw.below(8));
-        bytes[at] ^= 1 << bit;
-        (format!("bit {bit} of byte {at} flipped"), bytes)
-    })
+    let mut draw = Draw::new(whole.len() as u64);
+    (0..count).map(move |turn| mutate::flipped(&mut draw, &whole, if turn % 2 == 0 { NODES } else { whole.len() }))
+}
+
+/// `count` copies of a model with fields and bytes damaged, mostly so that the rest fits around them.
+fn mutated(model: &str, count: usize) -> impl Iterator<Item = (String, Vec<u8>)> {
+    let whole = fixtures::model_bytes(model);
+    let damaged = move |seed| mutate::mutated(&mut Draw::new(seed), Form::Protobuf, &whole, &whole);
+    (0..count as u64).map(move |seed| (format!("damaged by seed {seed}"), damaged(seed)))
 }
 
 /// A model cut off at `count` places.
@@ -84,7 +76,7 @@ fn quantize(sandbox: &Sandbox, bytes: &[u8]) -> Result<(), Error> {
 fn nothing_panics() {
     for model in ["tiny_classifier", "tiny_opset9", "tiny_detector"] {
         let sandbox = Sandbox::new();
-        for (case, bytes) in cut(model, 60).chain(flipped(model, 200)) {
+        for (case, bytes) in cut(model, 60).chain(flipped(model, 200)).chain(mutated(model, 100)) {
             let result = std::panic::catch_unwind(|| quantize(&sandbox, &bytes));
             assert!(result.is_ok(), "{model} panicked: {case}");
         }
@@ -98,7 +90,7 @@ fn nothing_panics_while_running() {
     for model in fixtures::model_names() {
         let inputs = fixtures::tensors(&model, fixtures::Side::In);
         let inputs: Vec<Tensor> = inputs.into_iter().filter_map(|t| t.tensor.ok()).collect();
-        for (case, bytes) in flipped(&model, 25) {
+        for (case, bytes) in flipped(&model, 25).chain(mutated(&model, 50)) {
             sandbox.write("damaged.onnx", bytes);
             let path = sandbox.path("damaged.onnx");
             let result = std::panic::catch_unwind(|| Model::open_onnx(path).and_then(|m| m.run(&inputs)).map(|_| ()));

@@ -93,6 +93,9 @@ pub(crate) enum Error {
         /// The format.
         format: &'static str,
     },
+    /// Damaged files were not treated as they should be; each of them has been printed.
+    #[error("the run with hostile input failed")]
+    Hostile,
     /// The library under test failed.
     #[error("{path}: {source}")]
     Model {

@@ -8,11 +8,13 @@ mod bench;
 mod caffe;
 mod conformance;
 mod error;
+mod hostile;
 mod networks;
 mod random;
 mod tidy;
 mod workspace;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -30,6 +32,13 @@ enum Task {
         format: conformance::Format,
         /// Run only the checks whose name contains one of these words.
         only: Vec<String>,
+    },
+    /// Give damaged files to every reader: `cargo xtask hostile --help`.
+    #[command(disable_help_flag = true)]
+    Hostile {
+        /// What the program in `hostile/` takes.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     /// Write GoogLeNet without LRN layers in Caffe's format, with random weights: the network of the example in the
     /// xfDNN quantizer's manual.
@@ -63,6 +72,7 @@ fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Tidy => tidy::run(),
         Task::Conformance { format, only } => conformance::run(format, &only),
+        Task::Hostile { arguments } => hostile::run(&arguments),
         Task::Googlenet { out_dir, tree } => caffe::write_googlenet(&out_dir, tree).map(list),
         Task::Bench(args) => bench::run(&args),
         Task::BenchWorker(args) => bench::run_worker(&args),

@@ -139,3 +139,13 @@ fn legacy_shapes_have_ones_in_front() {
     let exact = StoredShape::Exact(vec![1, 2]);
     assert!(exact.fits(&known(&[1, 2])) && !exact.fits(&known(&[2])) && !StoredShape::Broken.fits(&[]));
 }
+
+#[test]
+fn more_layers_or_blobs_than_any_network_has_are_refused() {
+    let layers = |number: u32| encode::bytes_field(number, b"").repeat(131_073);
+    let blobs = encode::bytes_field(100, &encode::bytes_field(7, b"").repeat(131_073));
+    for (bytes, what) in [(layers(100), "layers"), (layers(2), "layers"), (blobs, "blobs")] {
+        let error = parse(bytes).unwrap_err().to_string();
+        assert!(error.contains("at byte") && error.contains(&format!("there are more than 131072 {what}")), "{error}");
+    }
+}

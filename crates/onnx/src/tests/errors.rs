@@ -180,3 +180,22 @@ fn tensors_that_cannot_be_read_are_named_when_they_are_read() {
         assert_eq!(problems, [], "{name}");
     }
 }
+
+#[test]
+fn more_nodes_or_parts_than_any_model_has_are_refused() {
+    let bytes = relu(|_, _| {}).encode_to_vec();
+    let graph = |fields: Vec<u8>| {
+        let import = bytes_field(8, &super::opset("", 13).encode_to_vec());
+        read_bytes([import, bytes_field(7, &fields)].concat()).unwrap_err().to_string()
+    };
+    let limit = "m.onnx: there are more than 131072 nodes, initializers, inputs and outputs";
+    for number in [1, 5, 11, 12, 15] {
+        assert_eq!(graph(bytes_field(number, b"").repeat(131_073)), limit);
+    }
+    let attributes = bytes_field(1, &bytes_field(5, b"").repeat(40_000));
+    let error = graph(attributes);
+    assert!(error.starts_with("m.onnx: node 0: is made of so many small parts that reading its 80000 bytes"), "{error}");
+    let functions = bytes_field(25, &bytes_field(4, b"").repeat(2_000_000));
+    let error = read_bytes([bytes, functions].concat()).unwrap_err().to_string();
+    assert!(error.starts_with("m.onnx: function: is made of so many small parts"), "{error}");
+}
