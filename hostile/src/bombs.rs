@@ -26,6 +26,16 @@ pub(crate) fn messages() -> Vec<Bomb> {
     ]
 }
 
+/// Plan files.
+pub(crate) fn plans() -> Vec<Bomb> {
+    vec![
+        refused("lists nested 100000 deep", || b"[".repeat(100_000)),
+        refused("objects nested 100000 deep", || b"{\"nodes\":".repeat(100_000)),
+        refused("a million empty lists", || [&b"["[..], &b"[],".repeat(MANY), b"[]]"].concat()),
+        refused("a number of a million digits", || [&b"{\"version\":"[..], &b"9".repeat(MANY), b"}"].concat()),
+    ]
+}
+
 /// Models.
 pub(crate) fn models() -> Vec<Bomb> {
     vec![

@@ -11,6 +11,11 @@ fn root() -> &'static Path {
     own.parent().unwrap_or(own)
 }
 
+/// A file or folder by its path relative to the root of the source tree.
+pub(crate) fn path(relative: impl AsRef<Path>) -> PathBuf {
+    root().join(relative)
+}
+
 /// Reads a file; its path is relative to the root of the source tree.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 mod caffe;
 mod npy;
 mod onnx;
+mod plan;
 mod statistics;
 mod wire;
 
@@ -52,6 +53,22 @@ pub(crate) const TARGETS: &[Target] = &[
         bombs: bombs::records,
         refuses_cut: always,
         read: statistics::read,
+    },
+    Target {
+        name: "statistics-file",
+        form: Form::Bytes,
+        seeds: statistics::files,
+        bombs: Vec::new,
+        refuses_cut: always,
+        read: statistics::read_file,
+    },
+    Target {
+        name: "plan",
+        form: Form::Text,
+        seeds: plan::files,
+        bombs: bombs::plans,
+        refuses_cut: caffe::is_cut_json,
+        read: plan::read,
     },
     Target {
         name: "npy",

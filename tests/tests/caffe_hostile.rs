@@ -3,8 +3,8 @@
 
 use quantize_caffe::import;
 use quantize_exec::{Program, Session};
-use quantize_hostile::mutate::{self, Form};
 use quantize_hostile::Draw;
+use quantize_hostile::mutate::{self, Form};
 use quantize_ir::Tensor;
 use quantize_tests::caffe::{NETWORKS, parse};
 use quantize_tests::shared;

@@ -3,8 +3,8 @@
 //! Readers alone are tried far more often by `cargo xtask hostile`, with the same damage.
 #![allow(clippy::unwrap_used)]
 
-use quantize_hostile::mutate::{self, Form};
 use quantize_hostile::Draw;
+use quantize_hostile::mutate::{self, Form};
 use quantize_pipeline::{
     DataOptions, Error, Model, QuantizeOptions, RecipeOptions, Silent, TargetOptions, Tensor, quantize_onnx,
 };

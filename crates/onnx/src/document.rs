@@ -127,15 +127,20 @@ impl OnnxDocument {
             ir_version = prost::encoding::decode_varint(&mut &*payload).unwrap_or(0) as i64;
         }
         self.ir_version = ir_version;
-        let name = |f: &FunctionProto| (normal_domain(f.domain()).to_owned(), f.name().to_owned());
-        self.functions = self.functions()?.iter().map(name).collect();
+        // One by one: collecting would hold as many pairs as there are functions, not as many as differ.
+        let mut functions = BTreeSet::new();
+        for function in self.functions() {
+            let function = function?;
+            functions.insert((normal_domain(function.domain()).to_owned(), function.name().to_owned()));
+        }
+        self.functions = functions;
         Ok(())
     }
 
-    /// The operators the model defines itself.
-    pub(crate) fn functions(&self) -> Result<Vec<FunctionProto>, OnnxError> {
+    /// The operators the model defines itself, one in memory at a time.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = Result<FunctionProto, OnnxError>> {
         let fields = self.model.with_number(MODEL_FUNCTIONS);
-        fields.map(|(_, field)| self.decode(field, || "function".into())).collect()
+        fields.map(|(_, field)| self.decode(field, || "function".into()))
     }
 
     fn read_initializers(&mut self) -> Result<(), OnnxError> {

@@ -111,7 +111,8 @@ impl OnnxDocument {
         for index in 0..self.node_count() {
             self.see_node(&self.node(index)?, see)?;
         }
-        for function in self.functions()? {
+        for function in self.functions() {
+            let function = function?;
             function.node.iter().try_for_each(|node| self.see_node(node, see))?;
         }
         Ok(())

@@ -48,7 +48,7 @@ pub use inspect::{
     Peak as MemoryPeak, Port, inspect,
 };
 pub use model::Model;
-pub use onnx::{Simulation, gather_onnx, quantize_onnx, simulate_onnx};
+pub use onnx::{Simulation, check_plan, gather_onnx, quantize_onnx, simulate_onnx};
 pub use options::{
     DataOptions, Granularity, InputRange, PreparationOptions, PreprocessOptions, QuantizeOptions, RecipeOptions, Shard,
     TargetOptions, TransformerOptions,

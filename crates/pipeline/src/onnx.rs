@@ -6,7 +6,7 @@ use crate::evidence::{Evidence, StatisticsSummary};
 use crate::model::Model;
 use crate::options::{QuantizeOptions, Shard, TargetOptions, thread_count};
 use crate::progress::Progress;
-use crate::settle::{Job, Prepared, Ready, Settled, Stored, prepared, prescribed, settle};
+use crate::settle::{Job, Prepared, Ready, Settled, Stored, fits, prepared, prescribed, settle};
 use crate::summary::Summary;
 use crate::{plan_file, summary};
 use quantize_calib::{Fingerprint, fingerprint};
@@ -129,6 +129,14 @@ impl Model {
 /// If the model or the data cannot be read or used, or the output cannot be written.
 pub fn quantize_onnx(options: &QuantizeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
     quantize(&OnnxModel::open(&options.model)?, options, progress)
+}
+
+/// Whether the content of a plan file can be carried out on an ONNX model.
+///
+/// # Errors
+/// If it is no plan, or does not fit the model; messages name the file `path`.
+pub fn check_plan(model: &Model, target: &TargetOptions, path: &Path, plan: &[u8]) -> Result<(), Error> {
+    fits(model, &recipe(target)?, path, plan)
 }
 
 /// Exports a model of another format and quantizes it as ONNX.

@@ -190,6 +190,19 @@ pub(crate) fn prescribed(job: &Job<'_>, plan: &Path) -> Result<Settled, Error> {
     Ok(Settled { graph, plan, data, evidence: None, targets, warnings: remarks, log })
 }
 
+/// Whether a plan can be carried out on a model, as far as no data are needed to say.
+///
+/// # Errors
+/// If it is no plan, or does not fit the model.
+pub(crate) fn fits(model: &Model, recipe: &dyn Recipe, path: &Path, plan: &[u8]) -> Result<(), Error> {
+    let prescription = Prescription::parse(path, plan)?;
+    let kept = prescription.kept(model.graph())?;
+    let (_, Preparation { graph, selection, .. }) = chosen(model, recipe, &kept)?;
+    let given = prescription.given(&graph, &selection, recipe.grids())?;
+    make_plan(&graph, model.path(), &selection, Parameters::Given(&given), recipe, &RecipeOptions::default())?;
+    Ok(())
+}
+
 /// Log entries for activations that vanish into a saturation.
 fn absorbed(graph: &Graph, plan: &QuantPlan) -> Vec<String> {
     let entry = |(id, node): (&NodeId, &NodePlan)| match node.decision {

@@ -194,7 +194,10 @@ fn more_nodes_or_parts_than_any_model_has_are_refused() {
     }
     let attributes = bytes_field(1, &bytes_field(5, b"").repeat(40_000));
     let error = graph(attributes);
-    assert!(error.starts_with("m.onnx: node 0: is made of so many small parts that reading its 80000 bytes"), "{error}");
+    assert!(
+        error.starts_with("m.onnx: node 0: is made of so many small parts that reading its 80000 bytes"),
+        "{error}"
+    );
     let functions = bytes_field(25, &bytes_field(4, b"").repeat(2_000_000));
     let error = read_bytes([bytes, functions].concat()).unwrap_err().to_string();
     assert!(error.starts_with("m.onnx: function: is made of so many small parts"), "{error}");

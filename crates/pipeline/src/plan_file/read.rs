@@ -35,7 +35,11 @@ impl Prescription {
         Self::parse(path, source.bytes())
     }
 
-    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+    /// Reads the bytes of the plan file `path`.
+    ///
+    /// # Errors
+    /// As [`Prescription::read`].
+    pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
         let refuse = |place: String, cause: String| Error::Plan {
             path: path.to_owned(),
             place,
