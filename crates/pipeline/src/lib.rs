@@ -14,6 +14,7 @@ mod calibrate;
 mod data;
 mod error;
 mod evaluate;
+mod memory;
 mod model;
 mod onnx;
 mod options;

@@ -2,6 +2,7 @@
 
 use crate::accuracy::{Accuracy, compare};
 use crate::error::Error;
+use crate::memory::{constants_of, threads_for};
 use crate::model::Model;
 use crate::options::{QuantizeOptions, thread_count};
 use crate::progress::Progress;
@@ -10,7 +11,7 @@ use crate::summary::Summary;
 use crate::{plan_file, summary};
 use quantize_document::{Limits, OutputSet, Place, SourceFile, same_folder};
 use quantize_exec::{Program, Session};
-use quantize_ir::{Tensor, ValueId};
+use quantize_ir::{QuantPlan, Tensor, ValueId};
 use quantize_onnx::{Encoded, OnnxDocument, Placement, QdqRecipe, encode_qdq, export, import};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -160,9 +161,10 @@ fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress)
 fn check(settled: &Settled, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Option<Accuracy>, Error> {
     let Some(data) = &settled.data else { return Ok(None) };
     let failed = |source| Error::exec(&options.model, source);
-    let reference = Program::compile(&settled.graph, &settled.targets).map_err(failed)?;
-    let simulated = Program::simulate(&settled.graph, &settled.targets, &settled.plan).map_err(failed)?;
-    let threads = thread_count(options.threads);
+    let Settled { graph, targets, .. } = settled;
+    let compiled = |plan| Program::compile_with(graph, targets, plan, constants_of(graph)).map_err(failed);
+    let (reference, simulated) = (compiled(&QuantPlan::default())?, compiled(&settled.plan)?);
+    let threads = threads_for(&[&reference, &simulated], thread_count(options.threads));
     let quantized = || Session::new(&simulated);
     compare(&settled.graph, &options.model, &settled.targets, &reference, quantized, data, threads, progress).map(Some)
 }
