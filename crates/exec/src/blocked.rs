@@ -75,7 +75,7 @@ pub(crate) fn evaluate(step: &Step, inputs: Inputs<'_, '_>, cx: &mut Context<'_>
     if step.outputs.len() != 1 {
         return Ok(None);
     }
-    match (&step.ready, &step.op) {
+    match (step.ready.as_deref(), &step.op) {
         (Some(Ready::Conv { kernel, weight_shape }), Op::Conv(attrs)) => {
             conv::conv(attrs, kernel, weight_shape, step.activation, inputs, cx).map(Some)
         }

@@ -33,7 +33,7 @@ pub(crate) fn evaluate(
     if step.outputs.len() != 1 || inputs.addend.is_some() || !(whole || step.ready.is_some()) {
         return Ok(None);
     }
-    match (&step.ready, &step.op, grid) {
+    match (step.ready.as_deref(), &step.op, grid) {
         (Some(Ready::Codes(ready)), op, _) => product(op, ready, x, cx).map(Some),
         (_, Op::Binary(Binary::Add), Some(grid)) => add(step.activation, x, inputs, grid, cx),
         (_, Op::MaxPool(attrs), Some(grid)) if grid == x.grid => max_pool(attrs, x, cx),

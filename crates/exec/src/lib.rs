@@ -18,11 +18,13 @@ mod grid;
 mod observe;
 mod operands;
 mod ops;
+mod pack;
 mod pool;
 mod program;
 mod ready;
 mod session;
 mod simulate;
+mod stream;
 mod value;
 
 #[cfg(test)]
@@ -34,3 +36,4 @@ pub use fold::{evaluate_constant, evaluate_node};
 pub use observe::{Elements, Finished, Observer, View};
 pub use program::Program;
 pub use session::Session;
+pub use stream::Constants;

@@ -1,12 +1,11 @@
 //! Compiling a graph: which nodes run, in which order, on which values, and when a value is no longer needed.
 
-use crate::error::{ExecError, OpError};
-use crate::fuse::{self, Chain, Chains};
-use crate::grid::CodeGrid;
-use crate::ready::{ChannelAffine, CodesReady, Planned, Ready};
-use crate::simulate;
-use quantize_ir::{Graph, GraphError, Node, NodeId, Op, QuantPlan, Tensor, ValueId};
-use quantize_kernels::Isa;
+use crate::error::ExecError;
+use crate::fuse::{Chain, Chains};
+use crate::pack::Packer;
+use crate::ready::Ready;
+use crate::stream::{self, Constants, Deferred, DeferredStep, Store};
+use quantize_ir::{Graph, Node, NodeId, Op, QuantPlan, Tensor, ValueId};
 use quantize_kernels::blocked::Activation;
 use quantize_numerics::AffineParams;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,18 +20,22 @@ pub struct Program {
     /// Slots of the targets, in the order asked for.
     pub(crate) targets: Vec<usize>,
     by_value: BTreeMap<ValueId, usize>,
+    /// What constants are read from while it runs, if they are.
+    pub(crate) store: Option<Store>,
 }
 
 /// One node to run, with those that follow it in the same step. Operands and results are indices into
 /// [`Program::slots`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Step {
     /// The node whose operator runs first.
     pub(crate) node: NodeId,
     pub(crate) label: String,
     pub(crate) op: Op,
     /// What was prepared of the operator and its constants; those that are packed are no operands any more.
-    pub(crate) ready: Option<Ready>,
+    pub(crate) ready: Option<Arc<Ready>>,
+    /// What is prepared when the step runs instead.
+    pub(crate) deferred: Option<DeferredStep>,
     /// What is added to the first result.
     pub(crate) addend: Option<usize>,
     /// What is applied to the sum.
@@ -69,6 +72,8 @@ enum Form {
 #[derive(Debug)]
 pub(crate) enum Source {
     Constant(Arc<Tensor>),
+    /// A constant that is read when a step needs it.
+    Deferred(Deferred),
     Fed,
     Computed,
 }
@@ -82,7 +87,20 @@ impl Program {
     /// [`ExecError::Opaque`] listing every operator without shared semantics the targets depend on;
     /// [`ExecError::Graph`] if the graph has a cycle or a constant cannot be read.
     pub fn compile(graph: &Graph, targets: &[ValueId]) -> Result<Self, ExecError> {
-        Self::with_plan(graph, targets, &QuantPlan::default(), Form::Fast)
+        Self::compile_with(graph, targets, &QuantPlan::default(), Constants::Resident)
+    }
+
+    /// Like [`Program::simulate`], with the choice of where constants are while the program runs.
+    ///
+    /// # Errors
+    /// As for [`Program::simulate`].
+    pub fn compile_with(
+        graph: &Graph,
+        targets: &[ValueId],
+        plan: &QuantPlan,
+        constants: Constants,
+    ) -> Result<Self, ExecError> {
+        Self::with_plan(graph, targets, plan, Form::Fast, constants)
     }
 
     /// Like [`Program::compile`], but each node is a step of its own that reads all its operands.
@@ -90,7 +108,7 @@ impl Program {
     /// # Errors
     /// As for [`Program::compile`].
     pub(crate) fn node_by_node(graph: &Graph, targets: &[ValueId]) -> Result<Self, ExecError> {
-        Self::with_plan(graph, targets, &QuantPlan::default(), Form::NodeByNode)
+        Self::with_plan(graph, targets, &QuantPlan::default(), Form::NodeByNode, Constants::Resident)
     }
 
     /// Like [`Program::compile`], with `plan` carried out in simulation: the planned constants are replaced by
@@ -101,7 +119,7 @@ impl Program {
     /// # Errors
     /// As for [`Program::compile`], and [`ExecError::Plan`] if an entry of the plan does not fit.
     pub fn simulate(graph: &Graph, targets: &[ValueId], plan: &QuantPlan) -> Result<Self, ExecError> {
-        Self::with_plan(graph, targets, plan, Form::Fast)
+        Self::compile_with(graph, targets, plan, Constants::Resident)
     }
 
     /// Like [`Program::compile`], but the values are only computed for an observer to see: a run returns nothing, and
@@ -110,14 +128,28 @@ impl Program {
     /// # Errors
     /// As for [`Program::compile`].
     pub fn observe(graph: &Graph, values: &[ValueId]) -> Result<Self, ExecError> {
-        let mut program = Self::compile(graph, values)?;
+        Self::observe_with(graph, values, Constants::Resident)
+    }
+
+    /// Like [`Program::observe`], with the choice of where constants are while the program runs.
+    ///
+    /// # Errors
+    /// As for [`Program::compile`].
+    pub fn observe_with(graph: &Graph, values: &[ValueId], constants: Constants) -> Result<Self, ExecError> {
+        let mut program = Self::compile_with(graph, values, &QuantPlan::default(), constants)?;
         program.targets.clear();
         program.steps.iter_mut().for_each(|step| step.release.clear());
         release_after_last_use(&mut program.steps, &program.slots, &[]);
         Ok(program)
     }
 
-    fn with_plan(graph: &Graph, targets: &[ValueId], plan: &QuantPlan, form: Form) -> Result<Self, ExecError> {
+    fn with_plan(
+        graph: &Graph,
+        targets: &[ValueId],
+        plan: &QuantPlan,
+        form: Form,
+        constants: Constants,
+    ) -> Result<Self, ExecError> {
         let needed = Needed::of(graph, targets, plan);
         needed.refuse_opaque(graph)?;
         let order: Vec<NodeId> =
@@ -126,7 +158,9 @@ impl Program {
             Form::Fast => Chains::find(graph, &order, &needed, targets, plan),
             Form::NodeByNode => Chains::default(),
         };
-        let mut builder = Builder { graph, plan, needed: &needed, form, slots: Vec::new(), by_value: BTreeMap::new() };
+        let packer = Packer { graph, plan };
+        let (slots, by_value) = (Vec::new(), BTreeMap::new());
+        let mut builder = Builder { packer, needed: &needed, targets, form, constants, slots, by_value };
         let mut steps = Vec::new();
         for id in order.into_iter().filter(|id| !chains.is_inner(*id)) {
             steps.extend(match chains.ending(id) {
@@ -138,7 +172,13 @@ impl Program {
         targets.iter().for_each(|target| builder.slots[*target].watched = true);
         let Builder { slots, by_value, .. } = builder;
         release_after_last_use(&mut steps, &slots, &targets);
-        Ok(Self { steps, slots, targets, by_value })
+        let store = (constants == Constants::Streamed).then(|| Store::new(graph, plan));
+        Ok(Self { steps, slots, targets, by_value, store })
+    }
+
+    /// Bytes of the constants that the largest step reads while the program runs; 0 if none does.
+    pub fn streamed_bytes(&self) -> u64 {
+        self.steps.iter().filter_map(|step| Some(step.deferred.as_ref()?.bytes)).max().unwrap_or(0)
     }
 
     /// Values the caller has to feed, in the order they were added to the graph.
@@ -189,17 +229,22 @@ impl Needed {
 
 /// Translates values to slots while the steps are made.
 struct Builder<'a> {
-    graph: &'a Graph,
-    plan: &'a QuantPlan,
+    packer: Packer<'a>,
     needed: &'a Needed,
+    targets: &'a [ValueId],
     form: Form,
+    constants: Constants,
     slots: Vec<Slot>,
     by_value: BTreeMap<ValueId, usize>,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn graph(&self) -> &'a Graph {
+        self.packer.graph
+    }
+
     fn node(&mut self, id: NodeId) -> Result<Option<Step>, ExecError> {
-        let Some(node) = self.graph.node(id) else { return Ok(None) };
+        let Some(node) = self.graph().node(id) else { return Ok(None) };
         let alone = Chain { first: id, last: id, norm: None, addend: None, activation: Activation::Identity };
         let step = self.step(&alone, node, node.output(0))?;
         let outputs = node.outputs.iter().map(|value| self.result(*value)).collect::<Result<_, _>>()?;
@@ -207,7 +252,7 @@ impl Builder<'_> {
     }
 
     fn chain(&mut self, chain: &Chain) -> Result<Option<Step>, ExecError> {
-        let (Some(first), Some(last)) = (self.graph.node(chain.first), self.graph.node(chain.last)) else {
+        let (Some(first), Some(last)) = (self.graph().node(chain.first), self.graph().node(chain.last)) else {
             return Ok(None);
         };
         let step = self.step(chain, first, last.output(0))?;
@@ -219,21 +264,23 @@ impl Builder<'_> {
     /// The first node of a chain as a step without results; `result` is the chain's.
     fn step(&mut self, chain: &Chain, node: &Node, result: Option<ValueId>) -> Result<Step, ExecError> {
         let id = chain.first;
-        let norm = chain.norm.map(|norm| self.norm(norm)).transpose()?;
-        let ready = match self.codes(chain, node, result)? {
-            Some(codes) => Some(Ready::Codes(Box::new(codes))),
-            None => self.ready(id, node, norm.as_ref())?,
+        let ready = match self.form {
+            Form::NodeByNode => None,
+            Form::Fast => self.packer.chain(chain, node, result)?,
         };
         // What is packed is no operand any more.
         let packed = ready.as_ref().is_some_and(Ready::replaces_operands);
         let read = if packed { 1 } else { node.inputs.len() };
         let inputs = node.inputs[..read.min(node.inputs.len())].iter().enumerate();
         let inputs = inputs.map(|(slot, value)| self.operand(id, slot, *value)).collect::<Result<_, _>>()?;
+        let bytes = stream::packed_bytes(self.graph(), chain);
+        let defers = packed && self.constants == Constants::Streamed && bytes > Constants::SMALL;
         Ok(Step {
             node: id,
-            label: self.graph.label(id),
+            label: self.graph().label(id),
             op: node.op.clone(),
-            ready,
+            ready: ready.filter(|_| !defers).map(Arc::new),
+            deferred: defers.then(|| DeferredStep { chain: chain.clone(), result, bytes }),
             addend: None,
             activation: Activation::Identity,
             inputs,
@@ -242,96 +289,22 @@ impl Builder<'_> {
         })
     }
 
-    fn ready(&self, id: NodeId, node: &Node, norm: Option<&ChannelAffine>) -> Result<Option<Ready>, ExecError> {
-        if self.form == Form::NodeByNode {
-            return Ok(None);
-        }
-        if let Some(activation) = fuse::activation(self.graph, node) {
-            return Ok(Some(Ready::Activation(activation)));
-        }
-        let constant = |slot: usize, value: ValueId| self.is_constant(id, slot, value);
-        let mut others = node.inputs.iter().enumerate().skip(1).filter_map(|(slot, value)| Some((slot, (*value)?)));
-        if !Ready::packs(&node.op) || !others.all(|(slot, value)| constant(slot, value)) {
-            return Ok(None);
-        }
-        let constants = self.constants(id, node)?;
-        let operands: Vec<Option<&Tensor>> = constants.iter().map(Option::as_deref).collect();
-        Ready::of(&node.op, &operands, norm, Isa::active()).map_err(|cause| self.failed(id, node, cause))
-    }
-
-    /// The integer arithmetic of a chain whose operand and weights are planned.
-    fn codes(&self, chain: &Chain, node: &Node, result: Option<ValueId>) -> Result<Option<CodesReady>, ExecError> {
-        let id = chain.first;
-        let (Some(x), Some(weight)) = (node.input(0), self.plan.weights.get(&(id, 1))) else { return Ok(None) };
-        let bias = self.plan.weights.get(&(id, 2));
-        let Some(x) = self.quantizer(x)?.and_then(CodeGrid::of) else { return Ok(None) };
-        if chain.addend.is_some() || chain.norm.is_some() || (node.input(2).is_some() && bias.is_none()) {
-            return Ok(None);
-        }
-        let result = result.map(|value| self.quantizer(value)).transpose()?.flatten().and_then(CodeGrid::of);
-        let planned = Planned { x, weight, bias, result, activation: chain.activation };
-        CodesReady::of(&node.op, &planned, Isa::active()).map_err(|cause| self.failed(id, node, cause))
-    }
-
-    /// What a normalization by constants comes to.
-    fn norm(&self, id: NodeId) -> Result<ChannelAffine, ExecError> {
-        let Some((node, Op::BatchNorm(norm))) = self.graph.node(id).map(|node| (node, &node.op)) else {
-            return Err(GraphError::Stale { pass: "compilation" }.into());
-        };
-        let constants = self.constants(id, node)?;
-        let operands: Vec<Option<&Tensor>> = constants.iter().map(Option::as_deref).collect();
-        let affine = ChannelAffine::of(norm, &operands).map_err(|cause| self.failed(id, node, cause))?;
-        let lengths = || OpError::shape("its parameters differ in length");
-        affine.ok_or_else(|| self.failed(id, node, lengths()))
-    }
-
-    /// The constant operands of a node by slot, the first one left out.
-    fn constants(&self, id: NodeId, node: &Node) -> Result<Vec<Option<Arc<Tensor>>>, ExecError> {
-        let constant = |(slot, value): (usize, &Option<ValueId>)| match value {
-            Some(value) if slot > 0 => self.constant(id, slot, *value),
-            _ => Ok(None),
-        };
-        node.inputs.iter().enumerate().map(constant).collect()
-    }
-
-    fn failed(&self, id: NodeId, node: &Node, cause: OpError) -> ExecError {
-        let cause = cause.naming(|slot| Some(self.graph.value(node.input(slot)?).name.clone()));
-        ExecError::Node { node: self.graph.label(id), op: node.op.name().to_owned(), cause }
-    }
-
-    fn is_constant(&self, id: NodeId, slot: usize, value: ValueId) -> bool {
-        self.graph.value(value).constant.is_some() || self.plan.weights.contains_key(&(id, slot))
-    }
-
-    /// The constant operand in `slot`, with what the plan makes of it.
-    fn constant(&self, node: NodeId, slot: usize, value: ValueId) -> Result<Option<Arc<Tensor>>, ExecError> {
-        if let Some(weight) = self.plan.weights.get(&(node, slot)) {
-            let tensor = simulate::dequantized(weight).map_err(|reason| self.plan_error(value, reason))?;
-            return Ok(Some(Arc::new(tensor)));
-        }
-        self.rounded(value)
-    }
-
-    /// The elements of a constant, rounded if the plan says so.
-    fn rounded(&self, value: ValueId) -> Result<Option<Arc<Tensor>>, ExecError> {
-        let Some(constant) = self.graph.constant(value)? else { return Ok(None) };
-        let Some(quantizer) = self.quantizer(value)? else { return Ok(Some(constant)) };
-        let rounded = simulate::fake_quantized(&constant, quantizer);
-        rounded.map(|tensor| Some(Arc::new(tensor))).map_err(|reason| self.plan_error(value, reason))
-    }
-
     fn operand(&mut self, node: NodeId, slot: usize, value: Option<ValueId>) -> Result<Option<usize>, ExecError> {
         let Some(value) = value else { return Ok(None) };
-        if !self.plan.weights.contains_key(&(node, slot)) {
+        if !self.packer.plan.weights.contains_key(&(node, slot)) {
             return self.slot(value).map(Some);
         }
         // A slot of its own: other readers of the constant may have other parameters, or none.
-        let constant = self.constant(node, slot, value)?;
+        if self.constants.streams(self.graph(), value) {
+            let deferred = Deferred { value, operand: Some((node, slot)) };
+            return Ok(Some(self.push(value, Source::Deferred(deferred), None)));
+        }
+        let constant = self.packer.constant(node, slot, value)?;
         Ok(constant.map(|constant| self.push(value, Source::Constant(constant), None)))
     }
 
     fn result(&mut self, value: Option<ValueId>) -> Result<Option<usize>, ExecError> {
-        let computed = |v: &ValueId| self.needed.values.contains(v) && self.graph.value(*v).constant.is_none();
+        let computed = |v: &ValueId| self.needed.values.contains(v) && self.graph().value(*v).constant.is_none();
         value.filter(computed).map(|v| self.slot(v)).transpose()
     }
 
@@ -339,29 +312,24 @@ impl Builder<'_> {
         if let Some(slot) = self.by_value.get(&value) {
             return Ok(*slot);
         }
-        let quantizer = self.quantizer(value)?;
-        let slot = match self.rounded(value)? {
-            Some(constant) => self.push(value, Source::Constant(constant), None),
-            None if self.graph.producer(value).is_some() => self.push(value, Source::Computed, quantizer),
-            None => self.push(value, Source::Fed, quantizer),
+        let quantizer = self.packer.quantizer(value)?;
+        let slot = if self.constants.streams(self.graph(), value) && !self.targets.contains(&value) {
+            self.push(value, Source::Deferred(Deferred { value, operand: None }), None)
+        } else {
+            match self.packer.rounded(value)? {
+                Some(constant) => self.push(value, Source::Constant(constant), None),
+                None if self.graph().producer(value).is_some() => self.push(value, Source::Computed, quantizer),
+                None => self.push(value, Source::Fed, quantizer),
+            }
         };
         self.by_value.insert(value, slot);
         Ok(slot)
     }
 
     fn push(&mut self, value: ValueId, source: Source, quantizer: Option<AffineParams>) -> usize {
-        let name = self.graph.value(value).name.clone();
+        let name = self.graph().value(value).name.clone();
         self.slots.push(Slot { value, name, source, quantizer, watched: false });
         self.slots.len() - 1
-    }
-
-    fn quantizer(&self, value: ValueId) -> Result<Option<AffineParams>, ExecError> {
-        let Some(planned) = self.plan.activations.get(&value) else { return Ok(None) };
-        simulate::activation_quantizer(&planned.params).map(Some).map_err(|reason| self.plan_error(value, reason))
-    }
-
-    fn plan_error(&self, value: ValueId, reason: String) -> ExecError {
-        ExecError::Plan { value: self.graph.value(value).name.clone(), reason }
     }
 }
 
@@ -373,7 +341,7 @@ fn release_after_last_use(steps: &mut [Step], slots: &[Slot], targets: &[usize])
         }
     }
     for (slot, last) in last_use.into_iter().enumerate() {
-        let kept = matches!(slots[slot].source, Source::Constant(_)) || targets.contains(&slot);
+        let kept = matches!(slots[slot].source, Source::Constant(_) | Source::Deferred(_)) || targets.contains(&slot);
         if let Some(step) = last.filter(|_| !kept) {
             steps[step].release.push(slot);
         }

@@ -88,6 +88,8 @@ impl<'p> Session<'p> {
         values: &mut [Option<Value<'_>>],
         observer: &mut dyn Observer,
     ) -> Result<(), ExecError> {
+        let loaded = self.load(step, values)?;
+        let step = loaded.step.as_ref();
         let name = |slot: usize| step.inputs.get(slot)?.map(|at| self.program.slots[at].name.clone());
         let failed = |cause: OpError| ExecError::Node {
             node: step.label.clone(),
@@ -115,7 +117,23 @@ impl<'p> Session<'p> {
                 value.release(&mut self.pool);
             }
         }
+        // Not to the pool: what was streamed is not kept.
+        loaded.operands.iter().for_each(|slot| values[*slot] = None);
         Ok(())
+    }
+
+    /// The step with what it streams, in `values` where that is an operand.
+    fn load<'s>(&self, step: &'s Step, values: &mut [Option<Value<'_>>]) -> Result<Loaded<'s>, ExecError> {
+        let mut loaded = Loaded { step: Cow::Borrowed(step), operands: Vec::new() };
+        let Some(store) = &self.program.store else { return Ok(loaded) };
+        loaded.step = store.loaded(step)?;
+        for at in step.inputs.iter().chain([&step.addend]).flatten() {
+            if let Some(tensor) = store.tensor(&self.program.slots[*at].source)? {
+                values[*at] = Some(Value::Plain(tensor));
+                loaded.operands.push(*at);
+            }
+        }
+        Ok(loaded)
     }
 
     /// The value rounded to its grid, if it has one: as codes, if they have 8 bits and an axis of channels.
@@ -156,6 +174,13 @@ impl<'p> Session<'p> {
         let failed = |cause| ExecError::Node { node: name.to_owned(), op: "result".to_owned(), cause };
         plain.map(Cow::into_owned).map_err(failed)
     }
+}
+
+/// A step with what it reads while the program runs.
+struct Loaded<'s> {
+    step: Cow<'s, Step>,
+    /// Slots that were filled for it.
+    operands: Vec<usize>,
 }
 
 /// The results of a step, the first one on `grid` if the plan says so, and what it did.
@@ -262,7 +287,7 @@ fn complete_on_planes(
 fn constant<'a>(slot: &'a Slot) -> Option<Value<'a>> {
     match &slot.source {
         Source::Constant(tensor) => Some(Value::Shared(tensor)),
-        Source::Fed | Source::Computed => None,
+        Source::Deferred(_) | Source::Fed | Source::Computed => None,
     }
 }
 

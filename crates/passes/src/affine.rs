@@ -8,7 +8,7 @@
 use crate::PassError;
 use quantize_ir::op::{Binary, FilterLayout, Layout};
 use quantize_ir::shape::resolve_axis;
-use quantize_ir::{Graph, GraphError, Node, NodeId, Op, Operand, Patch, PatchEdit, Tensor, ValueId};
+use quantize_ir::{Constant, Graph, GraphError, Node, NodeId, Op, Operand, Patch, PatchEdit, Tensor, ValueId};
 use std::sync::Arc;
 
 /// `y = factor[c] * x + offset[c]`.
@@ -65,7 +65,8 @@ pub fn fold_followers(
 struct Linear {
     op: Op,
     x: ValueId,
-    weight: Arc<Tensor>,
+    /// Read only if something folds into it.
+    weight: Constant,
     weight_name: String,
     bias: Option<(Arc<Tensor>, String)>,
     label: String,
@@ -88,8 +89,8 @@ impl Linear {
         let (Some(x), Some(w), Some(result)) = (node.input(0), node.input(1), node.output(0)) else {
             return Ok(None);
         };
-        let Some(weight) = graph.constant(w)? else { return Ok(None) };
-        let Ok(axis) = resolve_axis(axis, weight.rank()) else { return Ok(None) };
+        let Some(weight) = graph.value(w).constant.clone() else { return Ok(None) };
+        let Ok(axis) = resolve_axis(axis, weight.shape().len()) else { return Ok(None) };
         let channels = weight.shape()[axis];
         let bias = match node.input(2) {
             None => None,
@@ -172,7 +173,7 @@ impl Linear {
             return Ok(None);
         }
         let values = to_f64(&tensor)?;
-        if values.len() == 1 && tensor.rank() <= self.weight.rank() {
+        if values.len() == 1 && tensor.rank() <= self.weight.shape().len() {
             return Ok(Some(vec![values[0]; self.channels]));
         }
         Ok((self.lies_along_channels(tensor.shape())).then_some(values))
@@ -180,14 +181,15 @@ impl Linear {
 
     /// Whether a constant of this shape, broadcast to the result, varies along the channel axis only.
     fn lies_along_channels(&self, shape: &[usize]) -> bool {
-        let rank = self.weight.rank();
+        let rank = self.weight.shape().len();
         let from_end = if self.trailing { 0 } else { rank.saturating_sub(2) };
         let expected = |i: usize| if i == from_end { self.channels } else { 1 };
         shape.len() > from_end && shape.len() <= rank && shape.iter().rev().enumerate().all(|(i, d)| *d == expected(i))
     }
 
     fn scaled_operands(&self, affine: &Affine) -> Result<Vec<Operand>, PassError> {
-        let weight = self.weight.as_slice::<f32>().map_err(GraphError::from)?;
+        let weight = self.weight.tensor()?;
+        let weight = weight.as_slice::<f32>().map_err(GraphError::from)?;
         let inner: usize = self.weight.shape()[self.axis + 1..].iter().product();
         let channel = |i: usize| (i / inner.max(1)) % self.channels;
         let scaled =

@@ -13,7 +13,7 @@ pub fn fold_factors(graph: &Graph, id: NodeId) -> Result<Option<Patch>, PassErro
     let Some(node) = graph.node(id) else { return Ok(None) };
     let Op::Gemm(gemm) = node.op else { return Ok(None) };
     let (Some(x), Some(w)) = (node.input(0), node.input(1)) else { return Ok(None) };
-    let Some(weight) = graph.constant(w)? else { return Ok(None) };
+    let Some(weight) = &graph.value(w).constant else { return Ok(None) };
     let Some(columns) = weight.shape().get(if gemm.trans_b { 0 } else { 1 }).copied() else { return Ok(None) };
     let bias = node.input(2).map(|b| graph.constant(b)).transpose()?.flatten();
     if node.input(2).is_some() && bias.is_none() {
@@ -26,7 +26,7 @@ pub fn fold_factors(graph: &Graph, id: NodeId) -> Result<Option<Patch>, PassErro
     let weight_operand = if gemm.alpha == 1.0 {
         Operand::Value(w)
     } else {
-        Operand::Constant { name: graph.value(w).name.clone(), tensor: scaled(&weight, gemm.alpha)? }
+        Operand::Constant { name: graph.value(w).name.clone(), tensor: scaled(&*weight.tensor()?, gemm.alpha)? }
     };
     let bias_operand = match (&bias, node.input(2)) {
         (Some(tensor), Some(b)) => {

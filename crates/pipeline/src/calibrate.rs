@@ -2,6 +2,7 @@
 
 use crate::data::Data;
 use crate::error::Error;
+use crate::memory::{constants_of, threads_for};
 use crate::parallel::for_each;
 use crate::progress::Progress;
 use quantize_calib::Statistics;
@@ -74,6 +75,7 @@ pub(crate) fn calibrate(
 ) -> Result<Statistics, Error> {
     let program = observing(graph, model, values)?;
     progress.begin("calibrating", positions.len());
+    let threads = threads_for(&[&program], threads);
     let init = || Collector::new(graph, model, &program, values);
     let collectors = for_each(positions.len(), threads, progress, init, |collector, at| {
         let index = positions[at];
@@ -91,5 +93,5 @@ pub(crate) fn calibrate(
 /// The program that computes `values` for a [`Collector`] to see.
 pub(crate) fn observing(graph: &Graph, model: &Path, values: &BTreeSet<ValueId>) -> Result<Program, Error> {
     let targets: Vec<ValueId> = values.iter().copied().collect();
-    Program::observe(graph, &targets).map_err(|source| Error::exec(model, source))
+    Program::observe_with(graph, &targets, constants_of(graph)).map_err(|source| Error::exec(model, source))
 }

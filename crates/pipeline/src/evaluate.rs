@@ -3,6 +3,7 @@
 use crate::accuracy::class_count;
 use crate::data::Data;
 use crate::error::Error;
+use crate::memory::threads_for;
 use crate::model::Model;
 use crate::options::{DataOptions, thread_count};
 use crate::parallel::for_each;
@@ -53,7 +54,7 @@ pub fn evaluate(options: &EvaluateOptions, progress: &dyn Progress) -> Result<Ev
     let program = model.compile(targets)?;
     progress.begin("evaluating", data.len());
     let init = || (Session::new(&program), Evaluation::default());
-    let threads = thread_count(options.threads);
+    let threads = threads_for(&[&program], thread_count(options.threads));
     let states = for_each(data.len(), threads, progress, init, |(session, evaluation), index| {
         let scores = scores(&model, targets, session, &data, index, &options.model)?;
         let place = place_of(&scores.output, &scores.values, labels[index], data.name(index as u64))?;

@@ -17,6 +17,7 @@ mod error;
 mod evaluate;
 mod evidence;
 mod inspect;
+mod memory;
 mod model;
 mod onnx;
 mod options;

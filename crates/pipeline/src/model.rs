@@ -1,8 +1,9 @@
 //! A model as it stands in its file: opened, imported and runnable, whatever its format.
 
 use crate::error::Error;
+use crate::memory::constants_of;
 use quantize_exec::{Program, Session, evaluate_constant};
-use quantize_ir::{Graph, NodeId, Tensor, ValueId};
+use quantize_ir::{Graph, NodeId, QuantPlan, Tensor, ValueId};
 use quantize_passes::Evaluator;
 use std::path::{Path, PathBuf};
 
@@ -62,7 +63,9 @@ impl Model {
     }
 
     pub(crate) fn compile(&self, targets: &[ValueId]) -> Result<Program, Error> {
-        Program::compile(&self.graph, targets).map_err(|source| self.failed(source))
+        let constants = constants_of(&self.graph);
+        let program = Program::compile_with(&self.graph, targets, &QuantPlan::default(), constants);
+        program.map_err(|source| self.failed(source))
     }
 
     fn failed(&self, source: quantize_exec::ExecError) -> Error {

@@ -3,6 +3,7 @@
 use crate::accuracy::{Accuracy, compare};
 use crate::error::Error;
 use crate::evidence::{Evidence, StatisticsSummary};
+use crate::memory::{constants_of, threads_for};
 use crate::model::Model;
 use crate::options::{QuantizeOptions, Shard, TargetOptions, thread_count};
 use crate::progress::Progress;
@@ -12,7 +13,7 @@ use crate::{plan_file, summary};
 use quantize_calib::{Fingerprint, fingerprint};
 use quantize_document::{Limits, OutputSet, Place, SourceFile, same_folder};
 use quantize_exec::{Program, Session};
-use quantize_ir::{Tensor, ValueId};
+use quantize_ir::{QuantPlan, Tensor, ValueId};
 use quantize_onnx::{Encoded, Form, OnnxDocument, OnnxRecipe, Placement, encode, export, import};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -226,9 +227,10 @@ pub(crate) fn recipe(target: &TargetOptions) -> Result<OnnxRecipe, Error> {
 fn check(settled: &Settled, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Option<Accuracy>, Error> {
     let Some(data) = &settled.data else { return Ok(None) };
     let failed = |source| Error::exec(&options.model, source);
-    let reference = Program::compile(&settled.graph, &settled.targets).map_err(failed)?;
-    let simulated = Program::simulate(&settled.graph, &settled.targets, &settled.plan).map_err(failed)?;
-    let threads = thread_count(options.threads);
+    let Settled { graph, targets, .. } = settled;
+    let compiled = |plan| Program::compile_with(graph, targets, plan, constants_of(graph)).map_err(failed);
+    let (reference, simulated) = (compiled(&QuantPlan::default())?, compiled(&settled.plan)?);
+    let threads = threads_for(&[&reference, &simulated], thread_count(options.threads));
     let quantized = || Session::new(&simulated);
     compare(&settled.graph, &options.model, &settled.targets, &reference, quantized, data, threads, progress).map(Some)
 }

@@ -211,7 +211,7 @@ fn feed<'a>(program: &'a Program, inputs: &'a [(ValueId, Tensor)]) -> Result<Val
     for slot in &program.slots {
         values.push(match &slot.source {
             Source::Constant(tensor) => real(tensor),
-            Source::Computed => None,
+            Source::Computed | Source::Deferred(_) => None,
             Source::Fed => match inputs.iter().rfind(|(value, _)| *value == slot.value) {
                 Some((_, tensor)) => real(tensor),
                 None => return Err(ExecError::NotFed { name: slot.name.clone() }),
