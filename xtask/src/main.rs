@@ -62,6 +62,14 @@ enum Task {
         /// The folder that the files go to; it is made if it is not there.
         out_dir: PathBuf,
     },
+    /// Write a model whose weights stand in a file beside it and do not fit into memory.
+    BigModel {
+        /// The folder that the files go to; it is made if it is not there.
+        out_dir: PathBuf,
+        /// GiB of weights, at least.
+        #[arg(long, default_value_t = 3)]
+        gigabytes: usize,
+    },
     /// Make the example of `quantize demo` in Caffe's format from digits.onnx.
     DemoCaffe,
     /// Make the Caffe networks among the fixtures of the test suites.
@@ -77,6 +85,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::BenchWorker(args) => bench::run_worker(&args),
         Task::BenchModels { out_dir } => networks::write(&out_dir).map(list),
+        Task::BigModel { out_dir, gigabytes } => networks::big::write(&out_dir, gigabytes).map(list),
         Task::DemoCaffe => caffe::write_digits().map(list),
         Task::CaffeFixtures => caffe::write_fixtures().map(list),
     };

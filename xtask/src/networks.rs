@@ -4,6 +4,7 @@
 //! Layers and sizes are the published ones. What a network consists of lives here; how operators become nodes is in
 //! [`builder`], how a model becomes bytes in [`mod@file`].
 
+pub(crate) mod big;
 mod builder;
 mod file;
 mod mobilenet;
