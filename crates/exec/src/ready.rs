@@ -135,8 +135,10 @@ impl Ready {
     fn gemm(gemm: &Gemm, b: &Tensor, c: Option<&Tensor>, isa: Isa) -> Result<Option<Self>, OpError> {
         let &[rows, columns] = b.shape() else { return Ok(None) };
         let (depth, columns) = if gemm.trans_b { (columns, rows) } else { (rows, columns) };
-        let weight = if gemm.trans_b { b.as_slice::<f32>()?.to_vec() } else { transposed(b)? };
-        let weight: Vec<f32> = weight.iter().map(|w| w * gemm.alpha).collect();
+        let mut weight = if gemm.trans_b { b.as_slice::<f32>()?.to_vec() } else { transposed(b)? };
+        if gemm.alpha != 1.0 {
+            weight.iter_mut().for_each(|w| *w *= gemm.alpha);
+        }
         let Some(c) = c.filter(|_| gemm.beta != 0.0) else {
             return Self::product(depth, columns, &weight, None, isa);
         };
@@ -312,5 +314,7 @@ fn plane(numbers: &[usize]) -> Option<[usize; 2]> {
 fn transposed<T: Element + Copy>(matrix: &Tensor) -> Result<Vec<T>, OpError> {
     let &[rows, columns] = matrix.shape() else { return Err(OpError::shape("a matrix has two axes")) };
     let values = matrix.as_slice::<T>()?;
-    Ok((0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect())
+    let mut turned = Vec::with_capacity(values.len());
+    (0..columns).for_each(|c| turned.extend((0..rows).map(|r| values[r * columns + c])));
+    Ok(turned)
 }

@@ -111,7 +111,8 @@ pub(crate) fn dequantized(plan: &WeightPlan) -> Result<Tensor, String> {
         return Err(format!("{} scales for {channels} channels", quantizers.len()));
     }
     let runs = codes.chunks(inner.max(1)).zip(quantizers.iter().cycle());
-    let values: Vec<f32> = runs.flat_map(|(run, q)| run.iter().map(|code| q.dequantize(*code))).collect();
+    let mut values = Vec::with_capacity(codes.len());
+    runs.for_each(|(run, q)| values.extend(run.iter().map(|code| q.dequantize(*code))));
     Tensor::new(shape, values).map_err(|e| e.to_string())
 }
 

@@ -3,6 +3,7 @@
 //! Weights are quantized symmetrically; which axis carries the channels is the caller's knowledge.
 
 use crate::affine::{MIN_SCALE, check_len};
+use crate::measure::SqnrAccumulator;
 use crate::{AffineParams, ChannelLayout, NumericsError, QuantType};
 
 /// Largest magnitude of a bias code: leaves one bit of an int32 accumulator to the products.
@@ -177,12 +178,38 @@ pub fn quantize_weights(
 pub fn dequantize_weights(codes: &[i32], layout: ChannelLayout, scales: &[f32]) -> Result<Vec<f32>, NumericsError> {
     layout.check(codes.len())?;
     let grids = grids(layout, scales, QuantType::I8)?;
-    let runs = layout.runs(codes);
-    Ok(runs
-        .flat_map(|(channel, run)| run.iter().map(move |&q| (channel, q)))
-        .map(|(c, q)| grids[c].dequantize(q))
-        .collect())
+    let mut values = Vec::with_capacity(codes.len());
+    layout.runs(codes).for_each(|(channel, run)| values.extend(run.iter().map(|&q| grids[channel].dequantize(q))));
+    Ok(values)
 }
+
+/// Signal-to-quantization-noise ratio of weights and their codes, in dB, as [`crate::measure::sqnr_db`] of the weights
+/// and of [`dequantize_weights`]; the reals of the codes are never held all at once.
+///
+/// # Errors
+/// As [`dequantize_weights`].
+pub fn weights_sqnr_db(
+    weights: &[f32],
+    codes: &[i32],
+    layout: ChannelLayout,
+    scales: &[f32],
+) -> Result<f64, NumericsError> {
+    layout.check(weights.len())?;
+    check_len("codes", weights.len(), codes.len())?;
+    let grids = grids(layout, scales, QuantType::I8)?;
+    let (mut sums, mut reals) = (SqnrAccumulator::new(), Vec::new());
+    for ((channel, run), (_, codes)) in layout.runs(weights).zip(layout.runs(codes)) {
+        for (run, codes) in run.chunks(SQNR_CHUNK).zip(codes.chunks(SQNR_CHUNK)) {
+            reals.clear();
+            reals.extend(codes.iter().map(|&q| grids[channel].dequantize(q)));
+            sums.add(run, &reals)?;
+        }
+    }
+    Ok(sums.db())
+}
+
+/// Reals of codes that are held at a time.
+const SQNR_CHUNK: usize = 1024;
 
 /// Replaces every weight by its quantized value, bit-equal to [`dequantize_weights`] of [`quantize_weights`].
 ///
@@ -227,6 +254,18 @@ mod tests {
     use super::*;
 
     const NARROW: QuantType = QuantType::I8Narrow;
+
+    #[test]
+    fn the_ratio_is_that_of_the_reals() {
+        let weights: Vec<f32> = (0..6 * 3000).map(|i| (i as f32 * 0.37).sin() * (1 + i % 7) as f32).collect();
+        for layout in [ChannelLayout::new(6, 3000), ChannelLayout::of_shape(&[3000, 6], 1).unwrap()] {
+            let scales = per_channel_scales(&weights, layout, NARROW, None).unwrap().scales;
+            let codes = quantize_weights(&weights, layout, &scales, NARROW).unwrap();
+            let reals = dequantize_weights(&codes, layout, &scales).unwrap();
+            let found = weights_sqnr_db(&weights, &codes, layout, &scales).unwrap();
+            assert_eq!(found, crate::measure::sqnr_db(&weights, &reals).unwrap());
+        }
+    }
 
     fn scales(weights: &[f32], channels: usize, bias: Option<(&[f32], f32)>) -> WeightScales {
         let layout = ChannelLayout::new(channels, weights.len() / channels);

@@ -12,7 +12,7 @@ use quantize_ir::{
 };
 use quantize_numerics::measure::{sqnr_db, sqnr_db_of};
 use quantize_numerics::weights::{
-    BiasConstraint, dequantize_weights, per_channel_scales, per_tensor_scale, quantize_bias, quantize_weights,
+    BiasConstraint, per_channel_scales, per_tensor_scale, quantize_bias, quantize_weights, weights_sqnr_db,
 };
 use quantize_numerics::{
     ChannelLayout, NumericsError, Range, RangeMethod, RangeNote, TensorStats, estimate, params_from_range,
@@ -252,8 +252,7 @@ impl Planner<'_> {
             (None, None) => per_tensor_scale(values, layout, qtype, bias).map_err(failed)?.scales,
         };
         let codes = quantize_weights(values, layout, &scales, qtype).map_err(failed)?;
-        let back = dequantize_weights(&codes, layout, &scales).map_err(failed)?;
-        let sqnr_db = sqnr_db(values, &back).map_err(failed)?;
+        let sqnr_db = weights_sqnr_db(values, &codes, layout, &scales).map_err(failed)?;
         let params = match per_channel {
             Some(axis) => QuantParams::per_channel(qtype, axis, scales),
             None => QuantParams::per_tensor(qtype, scales[0], 0),
