@@ -13,6 +13,7 @@ use quantize_ir::{DType, Element, Op, Tensor, WeightPlan};
 use quantize_kernels::blocked::{Activation, Filter, PackedConv, PackedDepthwise};
 use quantize_kernels::codes::{Dequantize, PackedCodesConv, PackedCodesDepthwise, Requantize, Rounding};
 use quantize_kernels::{Buffer, Isa};
+use std::borrow::Cow;
 
 /// What a step needs no operand for.
 #[derive(Debug)]
@@ -98,7 +99,7 @@ impl Ready {
             (Op::Conv(conv), Some(weight)) => Self::conv(conv, weight, constant(2), norm, isa),
             (Op::Gemm(gemm), Some(b)) if !gemm.trans_a => Self::gemm(gemm, b, constant(2), isa),
             (Op::MatMul, Some(b)) => match *b.shape() {
-                [depth, columns] => Self::product(depth, columns, &transposed(b)?, None, isa),
+                [depth, columns] => Self::matrix(depth, columns, b.as_slice()?, None, isa),
                 _ => Ok(None),
             },
             (Op::BatchNorm(norm), _) if norm.axis == 1 => Ok(ChannelAffine::of(norm, constants)?.map(Self::Affine)),
@@ -135,12 +136,13 @@ impl Ready {
     fn gemm(gemm: &Gemm, b: &Tensor, c: Option<&Tensor>, isa: Isa) -> Result<Option<Self>, OpError> {
         let &[rows, columns] = b.shape() else { return Ok(None) };
         let (depth, columns) = if gemm.trans_b { (columns, rows) } else { (rows, columns) };
-        let mut weight = if gemm.trans_b { b.as_slice::<f32>()?.to_vec() } else { transposed(b)? };
+        let product = if gemm.trans_b { Self::product } else { Self::matrix };
+        let mut weight = Cow::Borrowed(b.as_slice::<f32>()?);
         if gemm.alpha != 1.0 {
-            weight.iter_mut().for_each(|w| *w *= gemm.alpha);
+            weight.to_mut().iter_mut().for_each(|w| *w *= gemm.alpha);
         }
         let Some(c) = c.filter(|_| gemm.beta != 0.0) else {
-            return Self::product(depth, columns, &weight, None, isa);
+            return product(depth, columns, &weight, None, isa);
         };
         let values = c.as_slice::<f32>()?;
         let bias: Vec<f32> = match (c.shape(), values) {
@@ -148,10 +150,11 @@ impl Ready {
             ([n] | [1, n], values) if *n == columns => values.iter().map(|v| v * gemm.beta).collect(),
             _ => return Ok(None),
         };
-        Self::product(depth, columns, &weight, Some(&bias), isa)
+        product(depth, columns, &weight, Some(&bias), isa)
     }
 
     /// `weight` is `[columns, depth]`.
+    /// The product with `weight`, `[columns, depth]`.
     fn product(
         depth: usize,
         columns: usize,
@@ -161,6 +164,18 @@ impl Ready {
     ) -> Result<Option<Self>, OpError> {
         let filter = pointwise(depth, columns);
         let packed = PackedConv::new(isa, &filter, weight, bias)?;
+        Ok(packed.map(|kernel| Self::Product { kernel: Box::new(kernel), depth, columns }))
+    }
+
+    /// The product with `weight`, `[depth, columns]`.
+    fn matrix(
+        depth: usize,
+        columns: usize,
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        isa: Isa,
+    ) -> Result<Option<Self>, OpError> {
+        let packed = PackedConv::of_matrix(isa, [depth, columns], weight, bias)?;
         Ok(packed.map(|kernel| Self::Product { kernel: Box::new(kernel), depth, columns }))
     }
 }

@@ -56,8 +56,37 @@ impl PackedConv {
         let units = filter.units(lanes).filter(|_| filter.in_channels > 0 && !depthwise);
         let Some(units) = units else { return Ok(None) };
         let weights = Weights::new(filter, &units, isa, weight, bias);
+        Ok(Some(Self::packed(isa, filter, units, weights)))
+    }
+
+    /// The matrix product with `weight`, `[depth, columns]`, as convolution of one pixel: packed as it stands, without a
+    /// copy in the order of a convolution's weights. `None` without a depth or columns.
+    ///
+    /// # Errors
+    /// If the lengths do not fit.
+    pub fn of_matrix(
+        isa: Isa,
+        [depth, columns]: [usize; 2],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+    ) -> Result<Option<Self>, KernelError> {
+        let filter = Filter {
+            out_channels: columns,
+            in_channels: depth,
+            group: 1,
+            kernel: [1; 2],
+            stride: [1; 2],
+            dilation: [1; 2],
+        };
+        filter.check(weight.len(), bias.map(<[f32]>::len))?;
+        let Some(units) = filter.units(isa.lanes()).filter(|_| depth > 0) else { return Ok(None) };
+        let weights = Weights::of_matrix(&filter, &units, isa, weight, bias);
+        Ok(Some(Self::packed(isa, &filter, units, weights)))
+    }
+
+    fn packed(isa: Isa, filter: &Filter, units: Units, weights: Weights) -> Self {
         let winograd = Winograd::suits(filter).then(OnceLock::new);
-        Ok(Some(Self { isa, filter: *filter, units, weights, winograd }))
+        Self { isa, filter: *filter, units, weights, winograd }
     }
 
     /// The same convolution by sums of products alone, for comparisons that must be tight.

@@ -41,6 +41,38 @@ pub(super) struct Group<'a> {
 impl Weights {
     /// Packs weights whose lengths have been checked.
     pub(super) fn new(filter: &Filter, units: &Units, isa: Isa, weight: &[f32], bias: Option<&[f32]>) -> Self {
+        let mut packed = Self::empty(filter, units, isa, bias);
+        let (group_in, group_out) = (filter.in_channels / filter.group, filter.out_channels / filter.group);
+        let taps = filter.taps();
+        for (channel, weights) in weight.chunks_exact((group_in * taps).max(1)).enumerate() {
+            let (unit, output) = (channel / units.out_channels, channel % units.out_channels);
+            // Where the group's input channels start in the unit.
+            let first = output / group_out * group_in;
+            for (i, weights) in weights.chunks_exact(taps).enumerate() {
+                for (tap, value) in weights.iter().enumerate() {
+                    let at = packed.place(unit, output, first + i, tap);
+                    packed.weight[at] = *value;
+                }
+            }
+        }
+        packed
+    }
+
+    /// Packs a matrix `[in_channels, out_channels]` for a filter of one tap and one group, whose lengths have been
+    /// checked.
+    pub(super) fn of_matrix(filter: &Filter, units: &Units, isa: Isa, matrix: &[f32], bias: Option<&[f32]>) -> Self {
+        let mut packed = Self::empty(filter, units, isa, bias);
+        for (input, row) in matrix.chunks_exact(filter.out_channels.max(1)).enumerate() {
+            for (channel, value) in row.iter().enumerate() {
+                let at = packed.place(channel / units.out_channels, channel % units.out_channels, input, 0);
+                packed.weight[at] = *value;
+            }
+        }
+        packed
+    }
+
+    /// Zeros, and the start values of sums.
+    fn empty(filter: &Filter, units: &Units, isa: Isa, bias: Option<&[f32]>) -> Self {
         let (taps, lanes) = (filter.taps(), isa.lanes());
         let blocks = units.out_channels.div_ceil(lanes);
         let left = units.out_channels % lanes;
@@ -55,18 +87,6 @@ impl Weights {
             bias: Buffer::new(units.count * blocks * lanes),
         };
         packed.weight = Buffer::new(units.count * packed.columns() * packed.depth());
-        let (group_in, group_out) = (filter.in_channels / filter.group, filter.out_channels / filter.group);
-        for (channel, weights) in weight.chunks_exact((group_in * taps).max(1)).enumerate() {
-            let (unit, output) = (channel / units.out_channels, channel % units.out_channels);
-            // Where the group's input channels start in the unit.
-            let first = output / group_out * group_in;
-            for (i, weights) in weights.chunks_exact(taps).enumerate() {
-                for (tap, value) in weights.iter().enumerate() {
-                    let at = packed.place(unit, output, first + i, tap);
-                    packed.weight[at] = *value;
-                }
-            }
-        }
         for (channel, value) in bias.unwrap_or_default().iter().enumerate() {
             let (unit, output) = (channel / units.out_channels, channel % units.out_channels);
             packed.bias[unit * blocks * lanes + output] = *value;

@@ -332,3 +332,31 @@ proptest! {
         Case { narrow, residual, ..case }.check(seed, false);
     }
 }
+
+#[test]
+fn a_matrix_packs_as_its_transposition_does() {
+    for isa in Isa::all() {
+        for (depth, columns) in [(1, 1), (3, 40), (17, 16), (33, 24), (40, 100)] {
+            let filter = Filter {
+                in_channels: depth,
+                out_channels: columns,
+                group: 1,
+                kernel: [1; 2],
+                stride: [1; 2],
+                dilation: [1; 2],
+            };
+            let (matrix, bias) = (noise(1, depth * columns), noise(2, columns));
+            let turned: Vec<f32> = (0..columns)
+                .flat_map(|c| (0..depth).map(move |d| (d, c)))
+                .map(|(d, c)| matrix[d * columns + c])
+                .collect();
+            let packed = PackedConv::of_matrix(isa, [depth, columns], &matrix, Some(&bias)).unwrap().unwrap();
+            let expected = PackedConv::new(isa, &filter, &turned, Some(&bias)).unwrap().unwrap();
+            let mut weights = [packed.weights, expected.weights];
+            let [packed, expected] = weights.each_mut().map(|w| (w.bias(0).to_vec(), w.elements_mut().to_vec()));
+            assert!(packed == expected, "{} {depth} x {columns}", isa.name());
+        }
+        assert!(PackedConv::of_matrix(isa, [2, 3], &[0.0; 5], None).is_err());
+        assert!(PackedConv::of_matrix(isa, [0, 3], &[], None).is_ok_and(|packed| packed.is_none()));
+    }
+}
