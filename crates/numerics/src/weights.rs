@@ -159,17 +159,41 @@ pub fn quantize_weights(
     scales: &[f32],
     qtype: QuantType,
 ) -> Result<Vec<i32>, NumericsError> {
+    quantize_weights_as(weights, layout, scales, qtype, |code| code).map(|(codes, _)| codes)
+}
+
+/// Weight codes as `narrow` stores them, and the signal-to-quantization-noise ratio of the weights in dB, as
+/// [`crate::measure::sqnr_db`] finds it; neither wider codes nor their reals are ever held all at once.
+///
+/// # Errors
+/// As [`quantize_weights`].
+pub fn quantize_weights_as<T>(
+    weights: &[f32],
+    layout: ChannelLayout,
+    scales: &[f32],
+    qtype: QuantType,
+    narrow: impl Fn(i32) -> T,
+) -> Result<(Vec<T>, f64), NumericsError> {
     layout.check(weights.len())?;
     let grids = grids(layout, scales, qtype)?;
-    let mut codes = Vec::with_capacity(weights.len());
+    let (mut codes, mut sums, mut reals) = (Vec::with_capacity(weights.len()), SqnrAccumulator::new(), Vec::new());
     for (channel, run) in layout.runs(weights) {
         if !run.iter().all(|w| w.is_finite()) {
             return Err(NumericsError::NonFiniteWeight { channel });
         }
-        codes.extend(run.iter().map(|&w| grids[channel].quantize(w)));
+        let grid = &grids[channel];
+        for run in run.chunks(SQNR_CHUNK) {
+            let wide = run.iter().map(|&w| grid.quantize(w));
+            reals.clear();
+            codes.extend(wide.inspect(|&code| reals.push(grid.dequantize(code))).map(&narrow));
+            sums.add(run, &reals)?;
+        }
     }
-    Ok(codes)
+    Ok((codes, sums.db()))
 }
+
+/// Reals of codes that are held at a time.
+const SQNR_CHUNK: usize = 1024;
 
 /// Reals of weight codes: q · s_c.
 ///
@@ -182,34 +206,6 @@ pub fn dequantize_weights(codes: &[i32], layout: ChannelLayout, scales: &[f32]) 
     layout.runs(codes).for_each(|(channel, run)| values.extend(run.iter().map(|&q| grids[channel].dequantize(q))));
     Ok(values)
 }
-
-/// Signal-to-quantization-noise ratio of weights and their codes, in dB, as [`crate::measure::sqnr_db`] of the weights
-/// and of [`dequantize_weights`]; the reals of the codes are never held all at once.
-///
-/// # Errors
-/// As [`dequantize_weights`].
-pub fn weights_sqnr_db(
-    weights: &[f32],
-    codes: &[i32],
-    layout: ChannelLayout,
-    scales: &[f32],
-) -> Result<f64, NumericsError> {
-    layout.check(weights.len())?;
-    check_len("codes", weights.len(), codes.len())?;
-    let grids = grids(layout, scales, QuantType::I8)?;
-    let (mut sums, mut reals) = (SqnrAccumulator::new(), Vec::new());
-    for ((channel, run), (_, codes)) in layout.runs(weights).zip(layout.runs(codes)) {
-        for (run, codes) in run.chunks(SQNR_CHUNK).zip(codes.chunks(SQNR_CHUNK)) {
-            reals.clear();
-            reals.extend(codes.iter().map(|&q| grids[channel].dequantize(q)));
-            sums.add(run, &reals)?;
-        }
-    }
-    Ok(sums.db())
-}
-
-/// Reals of codes that are held at a time.
-const SQNR_CHUNK: usize = 1024;
 
 /// Replaces every weight by its quantized value, bit-equal to [`dequantize_weights`] of [`quantize_weights`].
 ///
@@ -262,8 +258,9 @@ mod tests {
             let scales = per_channel_scales(&weights, layout, NARROW, None).unwrap().scales;
             let codes = quantize_weights(&weights, layout, &scales, NARROW).unwrap();
             let reals = dequantize_weights(&codes, layout, &scales).unwrap();
-            let found = weights_sqnr_db(&weights, &codes, layout, &scales).unwrap();
+            let (narrow, found) = quantize_weights_as(&weights, layout, &scales, NARROW, |code| code as i8).unwrap();
             assert_eq!(found, crate::measure::sqnr_db(&weights, &reals).unwrap());
+            assert!(narrow.iter().zip(&codes).all(|(narrow, code)| i32::from(*narrow) == *code));
         }
     }
 

@@ -12,7 +12,7 @@ use quantize_ir::{
 };
 use quantize_numerics::measure::{sqnr_db, sqnr_db_of};
 use quantize_numerics::weights::{
-    BiasConstraint, per_channel_scales, per_tensor_scale, quantize_bias, quantize_weights, weights_sqnr_db,
+    BiasConstraint, per_channel_scales, per_tensor_scale, quantize_bias, quantize_weights_as,
 };
 use quantize_numerics::{
     ChannelLayout, NumericsError, Range, RangeMethod, RangeNote, TensorStats, estimate, params_from_range,
@@ -251,13 +251,23 @@ impl Planner<'_> {
             (None, Some(_)) => per_channel_scales(values, layout, qtype, bias).map_err(failed)?.scales,
             (None, None) => per_tensor_scale(values, layout, qtype, bias).map_err(failed)?.scales,
         };
-        let codes = quantize_weights(values, layout, &scales, qtype).map_err(failed)?;
-        let sqnr_db = weights_sqnr_db(values, &codes, layout, &scales).map_err(failed)?;
+        let shape = tensor.shape();
+        let (codes, sqnr_db) = match quantize_ir::quant::storage(qtype) {
+            DType::I8 => {
+                let found = quantize_weights_as(values, layout, &scales, qtype, |code| code as i8);
+                found.map(|(codes, sqnr_db)| (Tensor::new(shape, codes), sqnr_db))
+            }
+            _ => {
+                let found = quantize_weights_as(values, layout, &scales, qtype, |code| code);
+                found.map(|(codes, sqnr_db)| (store(shape, &codes, qtype), sqnr_db))
+            }
+        }
+        .map_err(failed)?;
         let params = match per_channel {
             Some(axis) => QuantParams::per_channel(qtype, axis, scales),
             None => QuantParams::per_tensor(qtype, scales[0], 0),
         };
-        let codes = store(tensor.shape(), &codes, qtype).map_err(|e| self.broken(e.into()))?;
+        let codes = codes.map_err(|e| self.broken(e.into()))?;
         Ok(WeightPlan { params: params.map_err(unfit)?, codes: Arc::new(codes), sqnr_db })
     }
 

@@ -149,10 +149,14 @@ impl StatisticsFile {
         }
         reader.bytes = content;
         let file = reader.file()?;
-        match reader.offset == content.len() {
-            true => Ok(file),
-            false => Err(reader.damaged("there are bytes behind the last record")),
+        if reader.offset != content.len() {
+            return Err(reader.damaged("there are bytes behind the last record"));
         }
+        // Another spelling of the same numbers, such as -0.0, would make equal statistics differ in their bytes.
+        if file.encode() != bytes {
+            return Err(reader.damaged("its numbers are not written as they should be"));
+        }
+        Ok(file)
     }
 }
 
