@@ -5,10 +5,11 @@ use crate::error::Error;
 use crate::evidence::{Evidence, StatisticsSummary};
 use crate::memory::{constants_of, threads_for};
 use crate::model::Model;
-use crate::options::{QuantizeOptions, Shard, TargetOptions, thread_count};
+use crate::options::{QuantizeOptions, RecipeOptions, Shard, TargetOptions, thread_count};
+use crate::plan_file::Prescription;
 use crate::progress::Progress;
 use crate::settle::{
-    Job, Prepared, Settled, Stored, fits, nothing_quantized, prepared, prescribed, recalled, settle,
+    Job, Prepared, Settled, Stored, nothing_quantized, prepared, prescribed, recalled, settle,
 };
 use crate::summary::Summary;
 use crate::{plan_file, summary};
@@ -139,7 +140,10 @@ pub fn quantize_onnx(options: &QuantizeOptions, progress: &dyn Progress) -> Resu
 /// # Errors
 /// If it is no plan, or does not fit the model; messages name the file `path`.
 pub fn check_plan(model: &Model, target: &TargetOptions, path: &Path, plan: &[u8]) -> Result<(), Error> {
-    fits(model, &recipe(target)?, path, plan)
+    let prescription = Prescription::parse(path, plan)?;
+    let (recipe, options) = (recipe(target)?, RecipeOptions::default());
+    let job = Job { model, recipe: &recipe, options: &options, data: None, threads: 1 };
+    prescribed(&job, &prescription).map(drop)
 }
 
 /// Exports a model of another format and quantizes it as ONNX.
@@ -185,7 +189,7 @@ fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress)
         threads,
     };
     match (&options.plan, &options.statistics) {
-        (Some(plan), _) => prescribed(&job, plan),
+        (Some(plan), _) => prescribed(&job, &Prescription::read(plan)?),
         (None, Some(path)) => recalled(&job, Stored { path, model: model.fingerprint() }),
         (None, None) => settle(&job, progress),
     }

@@ -200,9 +200,8 @@ fn planned(job: &Job<'_>, ready: Ready, evidence: Evidence, data: Option<Data>) 
 ///
 /// # Errors
 /// If the plan does not fit the model, or the data cannot be used.
-pub(crate) fn prescribed(job: &Job<'_>, plan: &Path) -> Result<Settled, Error> {
+pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<Settled, Error> {
     let path = job.model.path();
-    let prescription = Prescription::read(plan)?;
     let mut kept = prescription.kept(job.model.graph())?;
     kept.extend(matching(job.model.graph(), &job.options.skip)?);
     let (folded, Preparation { graph, selection, mut log }) = chosen(job.model, job.recipe, &kept)?;
@@ -218,19 +217,6 @@ pub(crate) fn prescribed(job: &Job<'_>, plan: &Path) -> Result<Settled, Error> {
     let targets = unknown.targets(&graph);
     log.extend(absorbed(&graph, &plan));
     Ok(Settled { graph, plan, data, evidence: None, targets, warnings: remarks, log })
-}
-
-/// Whether a plan can be carried out on a model, as far as no data are needed to say.
-///
-/// # Errors
-/// If it is no plan, or does not fit the model.
-pub(crate) fn fits(model: &Model, recipe: &dyn Recipe, path: &Path, plan: &[u8]) -> Result<(), Error> {
-    let prescription = Prescription::parse(path, plan)?;
-    let kept = prescription.kept(model.graph())?;
-    let (_, Preparation { graph, selection, .. }) = chosen(model, recipe, &kept)?;
-    let given = prescription.given(&graph, &selection, recipe.grids())?;
-    make_plan(&graph, model.path(), &selection, Parameters::Given(&given), recipe, &RecipeOptions::default())?;
-    Ok(())
 }
 
 /// Log entries for activations that vanish into a saturation.
