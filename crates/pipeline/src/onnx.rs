@@ -8,9 +8,7 @@ use crate::model::Model;
 use crate::options::{QuantizeOptions, RecipeOptions, Shard, TargetOptions, thread_count};
 use crate::plan_file::Prescription;
 use crate::progress::Progress;
-use crate::settle::{
-    Job, Prepared, Settled, Stored, nothing_quantized, prepared, prescribed, recalled, settle,
-};
+use crate::settle::{Job, Prepared, Settled, Stored, nothing_quantized, prepared, prescribed, recalled, settle};
 use crate::summary::Summary;
 use crate::{plan_file, summary};
 use quantize_calib::{Fingerprint, fingerprint};
@@ -181,13 +179,8 @@ fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progres
 fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Settled, Error> {
     let threads = thread_count(options.threads);
     let recipe = recipe(&options.target)?;
-    let job = Job {
-        model: &model.model,
-        recipe: &recipe,
-        options: &options.recipe,
-        data: options.data.as_ref(),
-        threads,
-    };
+    let job =
+        Job { model: &model.model, recipe: &recipe, options: &options.recipe, data: options.data.as_ref(), threads };
     match (&options.plan, &options.statistics) {
         (Some(plan), _) => prescribed(&job, &Prescription::read(plan)?),
         (None, Some(path)) => recalled(&job, Stored { path, model: model.fingerprint() }),

@@ -65,8 +65,8 @@ impl Settled {
 
 /// A model ready for calibration, or one of which nothing is quantized.
 pub(crate) enum Prepared {
-    Ready(Ready),
-    Untouched(Settled),
+    Ready(Box<Ready>),
+    Untouched(Box<Settled>),
 }
 
 /// A model ready for calibration.
@@ -97,9 +97,9 @@ pub(crate) fn settle(job: &Job<'_>, progress: &dyn Progress) -> Result<Settled, 
     match prepared(job)? {
         Prepared::Ready(ready) => {
             let data = ready.samples(job)?;
-            calibrated(job, ready, data, progress)
+            calibrated(job, *ready, data, progress)
         }
-        Prepared::Untouched(settled) => Ok(settled),
+        Prepared::Untouched(settled) => Ok(*settled),
     }
 }
 
@@ -113,9 +113,9 @@ pub(crate) fn recalled(job: &Job<'_>, stored: Stored<'_>) -> Result<Settled, Err
             let data = job.open_data(&ready.graph)?;
             let observed = ready.selection.observed().collect();
             let evidence = Evidence::read(stored.path, &ready.graph, stored.model, &observed)?;
-            planned(job, ready, evidence, data)
+            planned(job, *ready, evidence, data)
         }
-        Prepared::Untouched(settled) => Ok(settled),
+        Prepared::Untouched(settled) => Ok(*settled),
     }
 }
 
@@ -129,7 +129,7 @@ pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
     if skip.len() == imported.nodes().count() && !job.options.skip.is_empty() {
         let skipped = NodePlan { decision: Decision::Keep(KeepReason::Skipped) };
         let nodes = skip.iter().map(|id| (*id, skipped.clone())).collect();
-        return Ok(Prepared::Untouched(Settled::untouched(imported.clone(), nodes)));
+        return Ok(Prepared::Untouched(Box::new(Settled::untouched(imported.clone(), nodes))));
     }
     let (folded, Preparation { graph, selection, log }) = chosen(job.model, job.recipe, &skip)?;
     if !selection.decisions.values().any(|d| *d == Decision::Quantize) {
@@ -138,13 +138,13 @@ pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
         return if skip.is_empty() {
             Err(nothing_quantized(job.model, &untouched.graph, &untouched.plan))
         } else {
-            Ok(Prepared::Untouched(untouched))
+            Ok(Prepared::Untouched(Box::new(untouched)))
         };
     }
     let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
     unknown.refuse(&graph, path, &|id| selection.quantizes(id))?;
     let targets = unknown.targets(&graph);
-    Ok(Prepared::Ready(Ready { graph, selection, targets, log }))
+    Ok(Prepared::Ready(Box::new(Ready { graph, selection, targets, log })))
 }
 
 /// The model's graph with constants folded, and the same prepared with what `recipe` quantizes of it but for `skip`.

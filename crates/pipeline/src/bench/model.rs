@@ -98,7 +98,7 @@ impl BenchModel {
         let samples = ready.samples(&job)?;
         let fed = vec![(samples.input(), samples.sample(0)?)];
         let (graph, observed) = (ready.graph.clone(), ready.selection.observed().collect());
-        let plan = options.int8.then(|| calibrated(&job, ready, samples, progress)).transpose()?;
+        let plan = options.int8.then(|| calibrated(&job, *ready, samples, progress)).transpose()?;
         let plan = plan.map(|settled| settled.plan);
         Ok(Self { path: model.path().to_owned(), graph, observed, plan, fed })
     }
