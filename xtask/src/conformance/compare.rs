@@ -14,22 +14,30 @@ pub(super) fn absolute_difference(ours: &Tensor, theirs: &Tensor) -> f64 {
     if ours.shape() != theirs.shape() {
         return f64::INFINITY;
     }
-    match (ours.as_slice::<f32>(), theirs.as_slice::<f32>()) {
-        (Ok(ours), Ok(theirs)) => largest_difference(ours, theirs),
+    match (reals(ours), reals(theirs)) {
+        (Some(a), Some(b)) if ours.dtype() == theirs.dtype() => largest_difference(&a, &b),
         _ if ours == theirs => 0.0,
         _ => f64::INFINITY,
     }
 }
 
-fn largest_difference(ours: &[f32], theirs: &[f32]) -> f64 {
-    let differences = ours.iter().zip(theirs).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
+/// The elements of a tensor of real numbers.
+fn reals(tensor: &Tensor) -> Option<Vec<f64>> {
+    match (tensor.as_slice::<f32>(), tensor.as_slice::<f64>()) {
+        (Ok(values), _) => Some(values.iter().copied().map(f64::from).collect()),
+        (_, Ok(values)) => Some(values.to_vec()),
+        _ => None,
+    }
+}
+
+fn largest_difference(ours: &[f64], theirs: &[f64]) -> f64 {
+    let differences = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
     differences.fold(0.0, |largest, d| if d.is_nan() { f64::INFINITY } else { f64::max(largest, d) })
 }
 
-/// The largest magnitude; 0 of what is not float32.
+/// The largest magnitude; 0 of what are no real numbers.
 fn magnitude(tensor: &Tensor) -> f64 {
-    let values = tensor.as_slice::<f32>().unwrap_or_default();
-    values.iter().map(|value| f64::from(value.abs())).fold(0.0, f64::max)
+    reals(tensor).unwrap_or_default().iter().map(|value| value.abs()).fold(0.0, f64::max)
 }
 
 #[cfg(test)]
@@ -45,6 +53,8 @@ mod tests {
             ("another shape", vector(&[1.0]), vector(&[1.0, 1.0]), (f64::INFINITY, f64::INFINITY)),
             ("not a number", vector(&[f32::NAN]), vector(&[1.0]), (f64::INFINITY, f64::INFINITY)),
             ("beside zeros", vector(&[1.0]), vector(&[0.0]), (f64::INFINITY, 1.0)),
+            ("double precision", Tensor::vector(vec![2.0f64, -1.5]), Tensor::vector(vec![2.0f64, -1.0]), (0.25, 0.5)),
+            ("another precision", Tensor::vector(vec![2.0f64]), vector(&[2.0]), (f64::INFINITY, f64::INFINITY)),
             ("equal integers", Tensor::vector(vec![3i64]), Tensor::vector(vec![3i64]), (0.0, 0.0)),
             ("other integers", Tensor::vector(vec![3i64]), Tensor::vector(vec![4i64]), (f64::INFINITY, f64::INFINITY)),
             ("another type", Tensor::vector(vec![3i64]), vector(&[3.0]), (f64::INFINITY, f64::INFINITY)),
