@@ -2,14 +2,14 @@
 
 use quantize_pipeline::Tensor;
 
-/// The largest difference as a part of the largest magnitude of `theirs`; infinite if shapes, types or integers
-/// differ or a number is NaN.
+/// The largest difference as a part of the largest finite magnitude of `theirs`; infinite if shapes, types or integers
+/// differ, or only one of two numbers is NaN or infinite.
 pub(super) fn relative_difference(ours: &Tensor, theirs: &Tensor) -> f64 {
     let largest = absolute_difference(ours, theirs);
     if largest == 0.0 { 0.0 } else { largest / magnitude(theirs) }
 }
 
-/// The largest difference; infinite if shapes, types or integers differ or a number is NaN.
+/// The largest difference; infinite if shapes, types or integers differ, or only one of two numbers is NaN or infinite.
 pub(super) fn absolute_difference(ours: &Tensor, theirs: &Tensor) -> f64 {
     if ours.shape() != theirs.shape() {
         return f64::INFINITY;
@@ -31,13 +31,18 @@ fn reals(tensor: &Tensor) -> Option<Vec<f64>> {
 }
 
 fn largest_difference(ours: &[f64], theirs: &[f64]) -> f64 {
-    let differences = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
-    differences.fold(0.0, |largest, d| if d.is_nan() { f64::INFINITY } else { f64::max(largest, d) })
+    let difference = |(a, b): (&f64, &f64)| match a - b {
+        _ if a == b || (a.is_nan() && b.is_nan()) => 0.0,
+        d if d.is_nan() => f64::INFINITY,
+        d => d.abs(),
+    };
+    ours.iter().zip(theirs).map(difference).fold(0.0, f64::max)
 }
 
-/// The largest magnitude; 0 of what are no real numbers.
+/// The largest finite magnitude; 0 of what are no real numbers.
 fn magnitude(tensor: &Tensor) -> f64 {
-    reals(tensor).unwrap_or_default().iter().map(|value| value.abs()).fold(0.0, f64::max)
+    let values = reals(tensor).unwrap_or_default();
+    values.iter().map(|value| value.abs()).filter(|value| value.is_finite()).fold(0.0, f64::max)
 }
 
 #[cfg(test)]
@@ -52,6 +57,10 @@ mod tests {
             ("a part of the scale", vector(&[1.0, -4.0]), vector(&[2.0, -4.0]), (0.25, 1.0)),
             ("another shape", vector(&[1.0]), vector(&[1.0, 1.0]), (f64::INFINITY, f64::INFINITY)),
             ("not a number", vector(&[f32::NAN]), vector(&[1.0]), (f64::INFINITY, f64::INFINITY)),
+            ("not a number either", vector(&[1.0]), vector(&[f32::NAN]), (f64::INFINITY, f64::INFINITY)),
+            ("both not a number", vector(&[f32::NAN, 1.0]), vector(&[f32::NAN, 2.0]), (0.5, 1.0)),
+            ("both infinite", vector(&[f32::INFINITY, 1.0]), vector(&[f32::INFINITY, 2.0]), (0.5, 1.0)),
+            ("infinities apart", vector(&[f32::INFINITY]), vector(&[-f32::INFINITY]), (f64::INFINITY, f64::INFINITY)),
             ("beside zeros", vector(&[1.0]), vector(&[0.0]), (f64::INFINITY, 1.0)),
             ("double precision", Tensor::vector(vec![2.0f64, -1.5]), Tensor::vector(vec![2.0f64, -1.0]), (0.25, 0.5)),
             ("another precision", Tensor::vector(vec![2.0f64]), vector(&[2.0]), (f64::INFINITY, f64::INFINITY)),

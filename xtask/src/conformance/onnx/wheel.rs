@@ -79,9 +79,15 @@ fn cases(models: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
 
 /// Runs the model of a case on each of its sets of inputs.
 fn run(case: &Path) -> Result<Outcome> {
-    let model = match Model::open_onnx(&case.join("model.onnx")) {
+    let path = case.join("model.onnx");
+    let not_run = |error: quantize_pipeline::Error| {
+        let text = error.to_string();
+        let reason = text.strip_prefix(&format!("{}: ", path.display()));
+        Ok(Outcome::NotRun(reason.unwrap_or(&text).to_owned()))
+    };
+    let model = match Model::open_onnx(&path) {
         Ok(model) => model,
-        Err(error) => return Ok(Outcome::NotRun(error.to_string())),
+        Err(error) => return not_run(error),
     };
     let mut worst = 0.0f64;
     for set in sets(case)? {
@@ -90,7 +96,7 @@ fn run(case: &Path) -> Result<Outcome> {
         };
         let outputs = match model.run(&inputs) {
             Ok(outputs) => outputs,
-            Err(error) => return Ok(Outcome::NotRun(error.to_string())),
+            Err(error) => return not_run(error),
         };
         if outputs.len() != recorded.len() {
             return Ok(Outcome::Differs(format!("{} outputs instead of {}", outputs.len(), recorded.len())));
