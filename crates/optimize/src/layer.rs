@@ -2,7 +2,7 @@
 
 use crate::error::OptimizeError;
 use quantize_ir::op::{FilterLayout, Layout};
-use quantize_ir::{DType, Graph, NodeId, Op, OperandRole, QuantPlan, ValueId};
+use quantize_ir::{DType, Graph, NodeId, Op, Operand, OperandRole, Patch, PatchEdit, QuantPlan, Tensor, ValueId};
 
 /// A linear operator whose weights are codes.
 #[derive(Clone, Debug)]
@@ -72,6 +72,35 @@ impl Layer {
         let (label, op) = (graph.label(id), node.op.clone());
         Ok(Some(Self { node: id, label, op, input, weight, bias, result, channels, channel_axis, bent }))
     }
+}
+
+/// Gives `node`, a layer, a bias of its own: a constant of one element for each output channel.
+///
+/// # Errors
+/// If it takes no bias, or another number of elements.
+pub fn set_bias(graph: &mut Graph, id: NodeId, bias: Vec<f32>) -> Result<(), OptimizeError> {
+    let label = graph.label(id);
+    let node = graph.node(id).cloned().filter(|n| n.op.operand_role(BIAS) == OperandRole::Bias);
+    let node = node.ok_or_else(|| OptimizeError::layer(&label, "it takes no bias"))?;
+    let weight = node.input(WEIGHT).and_then(|v| graph.value(v).constant.as_ref());
+    let channels = weight.and_then(|w| output_channels(&node.op, w.shape())).map(|(channels, _)| channels);
+    if channels != Some(bias.len()) {
+        let expected = channels.map_or_else(|| "no".to_owned(), |n| n.to_string());
+        return Err(OptimizeError::layer(
+            &label,
+            format!("a bias of {} elements, it has {expected} channels", bias.len()),
+        ));
+    }
+    let name = match node.input(BIAS) {
+        Some(value) => graph.value(value).name.clone(),
+        None => format!("{label}_bias"),
+    };
+    let mut inputs: Vec<Operand> = node.inputs.iter().map(|v| v.map_or(Operand::Absent, Operand::Value)).collect();
+    inputs.resize(inputs.len().max(BIAS + 1), Operand::Absent);
+    inputs[BIAS] = Operand::Constant { name, tensor: Tensor::vector(bias) };
+    let edit = PatchEdit::Rewire { node: id, op: node.op, inputs, outputs: node.outputs };
+    let because = format!("`{label}` answers what rounding does to its mean");
+    Ok(graph.apply(Patch { pass: "correct-bias", because, edits: vec![edit] })?)
 }
 
 /// Number of output channels of an operator with weights of `shape`, and where they stand in its result.

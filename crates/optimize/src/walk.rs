@@ -9,16 +9,14 @@ use crate::assembled::bias_plan;
 use crate::columns::{Geometry, fits};
 use crate::correction::{GainRule, gains, shifts};
 use crate::error::OptimizeError;
-use crate::layer::{BIAS, Bias, Layer, WEIGHT};
+use crate::layer::{BIAS, Bias, Layer, WEIGHT, set_bias};
 use crate::live::{Held, Image, element_bytes};
 use crate::moments::Moments;
 use crate::rounding::{Task, round};
 use crate::route::{Stage, stages};
 use quantize_exec::{Program, Session, View};
 use quantize_ir::quant::storage;
-use quantize_ir::{
-    ActivationPlan, DType, Graph, Operand, Patch, PatchEdit, QuantParams, QuantPlan, Tensor, ValueId, WeightPlan,
-};
+use quantize_ir::{ActivationPlan, DType, Graph, QuantParams, QuantPlan, Tensor, ValueId, WeightPlan};
 use quantize_numerics::ChannelLayout;
 use quantize_numerics::measure::sqnr_db;
 use quantize_numerics::weights::{MAX_BIAS_CODE, dequantize_weights};
@@ -412,7 +410,7 @@ impl<S: Samples> Walker<'_, S> {
         let bias: Vec<f32> = biases.iter().zip(shifts).map(|(b, d)| (b + d) as f32).collect();
         let moved = shifts.iter().any(|d| *d != 0.0);
         if moved {
-            self.rewire(layer, Tensor::vector(bias.clone()))?;
+            set_bias(&mut self.walked.graph, layer.node, bias.clone())?;
         }
         if let Some(scale) = input_scale.filter(|_| moved || matches!(layer.bias, Bias::Given(_))) {
             let entry =
@@ -420,21 +418,6 @@ impl<S: Samples> Walker<'_, S> {
             self.walked.plan.weights.insert((layer.node, BIAS), entry);
         }
         Ok(())
-    }
-
-    /// Gives a layer another bias.
-    fn rewire(&mut self, layer: &Layer, tensor: Tensor) -> Result<(), OptimizeError> {
-        let Some(node) = self.walked.graph.node(layer.node).cloned() else { return Ok(()) };
-        let mut inputs: Vec<Operand> = node.inputs.iter().map(|v| v.map_or(Operand::Absent, Operand::Value)).collect();
-        inputs.resize(inputs.len().max(BIAS + 1), Operand::Absent);
-        let name = match layer.bias {
-            Bias::Given(value) => self.walked.graph.value(value).name.clone(),
-            Bias::Absent | Bias::None => format!("{}_bias", layer.label),
-        };
-        inputs[BIAS] = Operand::Constant { name, tensor };
-        let edit = PatchEdit::Rewire { node: layer.node, op: node.op, inputs, outputs: node.outputs };
-        let because = format!("`{}` answers what rounding does to its mean", layer.label);
-        Ok(self.walked.graph.apply(Patch { pass: "correct-bias", because, edits: vec![edit] })?)
     }
 
     /// Takes the quantized branch through a stage.
