@@ -9,8 +9,8 @@ use bench::BenchArgs;
 use caffe::CaffeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
-    ActivationCodes, BiasCorrection, Channels, Correction, DataOptions, Form, Granularity, InputRange, Interpolation,
-    Layout, PRESETS, PreparationOptions, PreprocessOptions, QuantizeOptions, RangeMethod, RecipeOptions, Sampling,
+    ActivationCodes, BiasCorrection, Channels, Correction, DataOptions, Form, Granularity, Interpolation, Layout,
+    PRESETS, PreparationOptions, PreprocessOptions, Preset, QuantizeOptions, RangeMethod, RecipeOptions, Sampling,
     Shard, TargetOptions, WeightRounding,
 };
 use std::path::PathBuf;
@@ -282,15 +282,12 @@ pub(crate) enum RoundingArg {
 }
 
 impl RecipePreset {
-    /// Ranges and correction.
-    fn choices(self) -> (RangeMethod, Correction) {
-        let correction =
-            |rounding, images| Correction { rounding, gain: true, bias: BiasCorrection::Sequential, images };
-        match self {
-            Self::Fast => (RangeMethod::MinMax, correction(WeightRounding::Nearest, 8)),
-            Self::Balanced => (RangeMethod::Mse, correction(WeightRounding::Result, 64)),
-            Self::Best => (RangeMethod::Mse, correction(WeightRounding::Result, 128)),
-        }
+    fn options(self) -> RecipeOptions {
+        RecipeOptions::of(match self {
+            Self::Fast => Preset::Fast,
+            Self::Balanced => Preset::Balanced,
+            Self::Best => Preset::Best,
+        })
     }
 }
 
@@ -385,13 +382,12 @@ fn sampling(size: Option<usize>, seed: Option<u32>, indices: Option<&List<usize>
 
 impl RecipeArgs {
     fn options(&self) -> RecipeOptions {
-        let (range, mut correction) = self.preset.choices();
+        let preset = self.preset.options();
+        let mut correction = preset.correction;
         match self.bias_correction {
             None => {}
-            Some(BiasCorrectionArg::None) => {
-                // Codes that keep a result but for its mean need the mean corrected.
-                correction = Correction { bias: BiasCorrection::None, rounding: WeightRounding::Nearest, ..correction };
-            }
+            // Codes that keep a result but for its mean need the mean corrected.
+            Some(BiasCorrectionArg::None) => correction = Correction::default(),
             Some(BiasCorrectionArg::Analytic) => correction.bias = BiasCorrection::Analytic,
             Some(BiasCorrectionArg::Sequential) => correction.bias = BiasCorrection::Sequential,
         }
@@ -400,17 +396,16 @@ impl RecipeArgs {
             Some(RoundingArg::Nearest) => correction.rounding = WeightRounding::Nearest,
             Some(RoundingArg::Result) => correction.rounding = WeightRounding::Result,
         }
-        correction.images = self.correction_images.unwrap_or(correction.images);
+        correction.images = self.correction_images.unwrap_or(preset.correction.images);
         RecipeOptions {
-            range: self.range.unwrap_or(range),
-            input: InputRange::Possible,
-            result_headroom: true,
+            range: self.range.unwrap_or(preset.range),
             weights: match self.weights.unwrap_or(WeightScales::PerChannel) {
                 WeightScales::PerChannel => Granularity::PerChannel,
                 WeightScales::PerTensor => Granularity::PerTensor,
             },
             correction,
             skip: self.skip.clone(),
+            ..preset
         }
     }
 }

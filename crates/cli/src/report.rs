@@ -30,7 +30,10 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
     }
     summary.bytes_after.map(|after| size_line(summary.bytes_before, after)).into_iter().for_each(&mut line);
     if summary.images > 0 {
-        line(format!("data: {} images, {}; ranges {}", summary.images, summary.preprocessing, summary.range));
+        let held_back = summary.improvement.as_ref().filter(|i| i.held_back);
+        let held_back = held_back.map_or_else(String::new, |i| format!(" and {} held back", i.judges));
+        let Summary { images, preprocessing, range, .. } = summary;
+        line(format!("data: {images} images{held_back}, {preprocessing}; ranges {range}"));
     }
     if let Some(improvement) = &summary.improvement {
         improvement_lines(improvement).into_iter().for_each(&mut line);

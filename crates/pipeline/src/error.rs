@@ -57,7 +57,7 @@ pub enum Error {
         /// The model.
         model: PathBuf,
         /// What is wrong.
-        source: OptimizeError,
+        source: Box<OptimizeError>,
     },
     /// Operators that cannot be executed stand before nodes that would be quantized.
     #[error("{}: cannot execute {}, before nodes that would be quantized", .model.display(), .unknown.join(", "))]

@@ -241,7 +241,7 @@ impl Samples for Walkers<'_> {
     }
 
     fn failed(&self, source: OptimizeError) -> Error {
-        Error::Improve { model: self.model.to_owned(), source }
+        Error::Improve { model: self.model.to_owned(), source: Box::new(source) }
     }
 }
 

@@ -87,6 +87,33 @@ pub struct RecipeOptions {
     pub skip: Vec<String>,
 }
 
+/// A set of choices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// Min-max ranges, corrected with the fewest samples that show something.
+    Fast,
+    /// Ranges of least error, weights rounded for the layer's result, corrected.
+    Balanced,
+    /// As balanced, with more samples.
+    Best,
+}
+
+impl RecipeOptions {
+    /// The choices of a preset.
+    pub fn of(preset: Preset) -> Self {
+        let corrected = |range, rounding, images| Self {
+            range,
+            correction: Correction { rounding, gain: true, bias: BiasCorrection::Sequential, images },
+            ..Self::default()
+        };
+        match preset {
+            Preset::Fast => corrected(RangeMethod::MinMax, WeightRounding::Nearest, 8),
+            Preset::Balanced => corrected(RangeMethod::Mse, WeightRounding::Result, 64),
+            Preset::Best => corrected(RangeMethod::Mse, WeightRounding::Result, 128),
+        }
+    }
+}
+
 impl Default for RecipeOptions {
     fn default() -> Self {
         Self {
