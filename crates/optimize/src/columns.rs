@@ -105,7 +105,7 @@ pub(crate) struct Reader {
     /// Elements from one sample of the batch to the next; for a matrix, from one row to the next.
     batch: usize,
     /// Elements from one channel to the next.
-    channel: usize,
+    pub(crate) channel: usize,
     space: Space,
 }
 
@@ -119,24 +119,28 @@ struct Space {
 }
 
 impl Space {
-    /// Where each tap reads at position `position` of the result; `None` in the padding.
-    fn taps(&self, position: usize, taps: &mut Vec<Option<usize>>) {
-        taps.clear();
-        taps.push(Some(0));
+    /// Where each tap reads at position `position` of the result; [`PADDING`] outside the input.
+    fn taps(&self, position: usize, taps: &mut Vec<usize>) {
+        let first = taps.len();
+        taps.push(0);
+        let mut size_before = 1;
         let mut rest = position;
-        let mut starts = vec![0; self.axes.len()];
-        for (start, axis) in starts.iter_mut().zip(&self.axes).rev() {
-            *start = rest % axis.output * axis.stride;
+        // From the last axis, which runs fastest, to the first, whose taps come first.
+        for (axis, size) in self.axes.iter().zip(&self.size).rev() {
+            let start = rest % axis.output * axis.stride;
             rest /= axis.output;
+            let inner = taps.len() - first;
+            for tap in 0..axis.kernel {
+                let at = (start + tap * axis.dilation).checked_sub(axis.pad_begin).filter(|i| i < size);
+                for i in 0..inner {
+                    let before = taps[first + i];
+                    let known = at.filter(|_| before != PADDING);
+                    taps.push(known.map_or(PADDING, |at| at * size_before * self.stride + before));
+                }
+            }
+            taps.drain(first..first + inner);
+            size_before *= size;
         }
-        for ((axis, size), start) in self.axes.iter().zip(&self.size).zip(starts) {
-            let at = |tap: usize| (start + tap * axis.dilation).checked_sub(axis.pad_begin).filter(|i| i < size);
-            let wider = taps
-                .iter()
-                .flat_map(|before| (0..axis.kernel).map(move |tap| Some(before.as_ref()? * size + at(tap)?)));
-            *taps = wider.collect();
-        }
-        taps.iter_mut().flatten().for_each(|i| *i *= self.stride);
     }
 
     fn positions(&self) -> usize {
@@ -144,37 +148,54 @@ impl Space {
     }
 }
 
-/// Writes columns of one input.
-#[derive(Debug)]
-pub(crate) struct Gatherer<'a> {
-    reader: &'a Reader,
-    input: &'a Held,
-    taps: Vec<Option<usize>>,
+/// Outside the input: beyond the end of any tensor.
+const PADDING: usize = usize::MAX;
+
+/// Where some columns of several inputs are.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    /// For each column its input, and the first element of its sample of the batch there.
+    starts: Vec<(usize, usize)>,
+    /// For each column an entry for each tap.
+    taps: Vec<usize>,
+    taps_of_column: usize,
 }
 
-impl<'a> Gatherer<'a> {
-    pub(crate) fn new(reader: &'a Reader, input: &'a Held) -> Self {
-        Self { reader, input, taps: Vec::new() }
+impl Places {
+    /// Adds column `row` of input number `input`.
+    pub(crate) fn add(&mut self, input: usize, reader: &Reader, row: usize) {
+        let positions = reader.space.positions();
+        self.starts.push((input, row / positions * reader.batch));
+        reader.space.taps(row % positions, &mut self.taps);
+        self.taps_of_column = self.taps.len() / self.starts.len();
     }
 
-    /// Writes what is read of `channels` for row `row`, channel by channel, each tap by tap. Codes are counted from the
-    /// one that stands for zero.
-    pub(crate) fn gather(&mut self, row: usize, channels: Range<usize>, column: &mut [f32]) {
-        let positions = self.reader.space.positions();
-        let start = row / positions * self.reader.batch;
-        self.reader.space.taps(row % positions, &mut self.taps);
-        let (taps, stride) = (&self.taps, self.reader.channel);
-        let places = channels.flat_map(|c| taps.iter().map(move |tap| tap.map(|tap| start + c * stride + tap)));
-        match self.input {
+    pub(crate) fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// Writes what column `index` holds of `channels`, channel by channel, each tap by tap. Codes are counted from the one
+    /// that stands for zero.
+    pub(crate) fn gather(&self, inputs: &[(&Held, usize)], index: usize, channels: Range<usize>, column: &mut [f32]) {
+        let (input, start) = self.starts[index];
+        let (held, stride) = inputs[input];
+        let taps = &self.taps[index * self.taps_of_column..][..self.taps_of_column];
+        let columns = column.chunks_exact_mut(taps.len().max(1)).zip(channels);
+        match held {
             Held::Codes(codes) => {
                 let zero = f32::from(codes.zero());
-                let value = |at: usize| codes.bytes.get(at).map_or(0.0, |b| f32::from(*b) - zero);
-                column.iter_mut().zip(places).for_each(|(x, at)| *x = at.map_or(0.0, value));
+                for (column, channel) in columns {
+                    let plane = codes.bytes.get(start + channel * stride..).unwrap_or_default();
+                    let value = |tap: &usize| plane.get(*tap).map_or(0.0, |b| f32::from(*b) - zero);
+                    column.iter_mut().zip(taps).for_each(|(x, tap)| *x = value(tap));
+                }
             }
             Held::Reals(tensor) => {
                 let reals = tensor.as_slice::<f32>().unwrap_or_default();
-                let value = |at: usize| reals.get(at).copied().unwrap_or(0.0);
-                column.iter_mut().zip(places).for_each(|(x, at)| *x = at.map_or(0.0, value));
+                for (column, channel) in columns {
+                    let plane = reals.get(start + channel * stride..).unwrap_or_default();
+                    column.iter_mut().zip(taps).for_each(|(x, tap)| *x = plane.get(*tap).copied().unwrap_or(0.0));
+                }
             }
         }
     }
@@ -210,13 +231,14 @@ mod tests {
         let geometry = Geometry::of(op, w.shape()).unwrap();
         let reader = geometry.reader(x.shape()).unwrap();
         let held = Held::Reals(x.clone());
-        let mut gatherer = Gatherer::new(&reader, &held);
+        let mut places_read = Places::default();
+        (0..reader.rows).for_each(|row| places_read.add(0, &reader, row));
         let k = geometry.inputs * geometry.taps;
         let (mut column, mut sums) = (vec![0f32; k], Vec::new());
         for row in 0..reader.rows {
             for group in 0..geometry.groups {
                 let channels = group * geometry.inputs..(group + 1) * geometry.inputs;
-                gatherer.gather(row, channels, &mut column);
+                places_read.gather(&[(&held, reader.channel)], row, channels, &mut column);
                 for output in 0..geometry.outputs {
                     let weights = w.as_slice::<f32>().unwrap();
                     let places = places(&geometry, group, output, 0..geometry.inputs);

@@ -35,8 +35,9 @@ impl Held {
         let grid = plan.activations.get(&value).and_then(|entry| entry.params.affine(0));
         let grid = grid.filter(|g| matches!(g.qtype(), QuantType::U8 | QuantType::I8 | QuantType::I8Narrow));
         let (Some(grid), Ok(values)) = (grid, tensor.as_slice::<f32>()) else { return Self::Reals(tensor) };
-        let first = grid.qtype().qmin();
-        let bytes = values.iter().map(|x| (grid.quantize(*x) - first) as u8).collect();
+        // They are multiples of the scale already: the nearest integer is not far.
+        let (inverse, zero) = (grid.scale().recip(), (grid.zero_point() - grid.qtype().qmin()) as f32);
+        let bytes = values.iter().map(|x| (x * inverse + zero + 0.5) as u8).collect();
         Self::Codes(Codes { shape: tensor.shape().to_vec(), bytes, grid })
     }
 
@@ -51,8 +52,8 @@ impl Held {
         match self {
             Self::Reals(tensor) => Ok(tensor.clone()),
             Self::Codes(Codes { shape, bytes, grid }) => {
-                let first = grid.qtype().qmin();
-                let values: Vec<f32> = bytes.iter().map(|b| grid.dequantize(i32::from(*b) + first)).collect();
+                let (scale, zero) = (grid.scale(), (grid.zero_point() - grid.qtype().qmin()) as f32);
+                let values: Vec<f32> = bytes.iter().map(|b| (f32::from(*b) - zero) * scale).collect();
                 Ok(Tensor::new(shape.clone(), values)?)
             }
         }

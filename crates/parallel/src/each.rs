@@ -36,10 +36,15 @@ pub fn for_each<S: Send, E: Send>(
         }
         Ok(state)
     };
-    let outcomes: Vec<_> = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.clamp(1, count.max(1))).map(|_| scope.spawn(run)).collect();
-        workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
+    let workers = threads.clamp(1, count.max(1));
+    let outcomes: Vec<_> = if workers == 1 {
+        vec![run()]
+    } else {
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..workers).map(|_| scope.spawn(run)).collect();
+            workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        })
+    };
     let mut states = Vec::with_capacity(outcomes.len());
     let mut first: Option<(usize, E)> = None;
     for outcome in outcomes {

@@ -70,50 +70,64 @@ impl Runner for Emulator<'_> {
     }
 }
 
-/// Compares what computes `targets` in fp32, which is `reference`, with the simulation of a graph and its plan.
+/// Compares what computes `targets` in fp32, which is `reference`, with the simulations of graphs and their plans.
 pub(crate) fn simulated(
     reference: &Graph,
     model: &Path,
     targets: &[ValueId],
-    (graph, plan): (&Graph, &QuantPlan),
+    quantized: &[(&Graph, &QuantPlan)],
     (data, judges): (&Data, &Judges),
     threads: usize,
     progress: &dyn Progress,
-) -> Result<Accuracy, Error> {
+) -> Result<Vec<Accuracy>, Error> {
     let failed = |source| Error::exec(model, source);
     let compiled = |graph, plan| Program::compile_with(graph, targets, plan, constants_of(graph)).map_err(failed);
-    let (fp32, simulated) = (compiled(reference, &QuantPlan::default())?, compiled(graph, plan)?);
-    let threads = threads_for(&[&fp32, &simulated], threads);
-    compare(graph, model, targets, &fp32, || Session::new(&simulated), (data, judges), threads, progress)
+    let nothing = QuantPlan::default();
+    let fp32 = compiled(reference, &nothing)?;
+    let simulated: Vec<Program> =
+        quantized.iter().map(|(graph, plan)| compiled(graph, plan)).collect::<Result<_, _>>()?;
+    let programs: Vec<&Program> = simulated.iter().chain([&fp32]).collect();
+    let threads = threads_for(&programs, threads);
+    let sessions = || simulated.iter().map(Session::new).collect();
+    compare(reference, model, targets, &fp32, sessions, (data, judges), threads, progress)
 }
 
-/// Compares what computes `targets` in fp32 with what computes them quantized, on these samples.
+/// Compares what computes `targets` in fp32 with whatever computes them quantized, on these samples.
 pub(crate) fn compare<R: Runner + Send>(
     graph: &Graph,
     model: &Path,
     targets: &[ValueId],
     reference: &Program,
-    quantized: impl Fn() -> R + Sync,
+    quantized: impl Fn() -> Vec<R> + Sync,
     (data, judges): (&Data, &Judges),
     threads: usize,
     progress: &dyn Progress,
-) -> Result<Accuracy, Error> {
+) -> Result<Vec<Accuracy>, Error> {
     let failed = |source| Error::exec(model, source);
     let count = judges.positions.len();
     progress.begin("checking accuracy", count);
     let init = || (Session::new(reference), quantized(), Vec::new());
-    let states = for_each(count, threads, progress, init, |(fp32, int8, rows), index| {
+    let states = for_each(count, threads, progress, init, |(fp32, quantized, rows), index| {
         let inputs = [(data.input(), data.sample(judges.positions[index])?)];
         let expected = fp32.run(&inputs, &mut ()).map_err(failed)?;
-        let found = int8.run(&inputs).map_err(failed)?;
-        rows.push((index, expected.iter().zip(&found).map(|(e, f)| agreement(e, f)).collect::<Vec<_>>()));
+        let mut row = Vec::with_capacity(quantized.len());
+        for runner in quantized {
+            let found = runner.run(&inputs).map_err(failed)?;
+            row.push(expected.iter().zip(&found).map(|(e, f)| agreement(e, f)).collect::<Vec<_>>());
+        }
+        rows.push((index, row));
         Ok::<(), Error>(())
     })?;
     progress.end();
-    let mut rows: Vec<_> = states.into_iter().flat_map(|(_, _, rows)| rows).collect();
+    let mut rows: Vec<(usize, Vec<Vec<Row>>)> = states.into_iter().flat_map(|(_, _, rows)| rows).collect();
     rows.sort_by_key(|(index, _)| *index);
-    let outputs = targets.iter().enumerate().filter_map(|(i, v)| summarize(graph, *v, &rows, i)).collect();
-    Ok(Accuracy { samples: count, held_back: judges.held_back, outputs })
+    let runners = rows.first().map_or(0, |(_, row)| row.len());
+    let accuracy = |runner: usize| {
+        let rows: Vec<&Vec<Row>> = rows.iter().filter_map(|(_, row)| row.get(runner)).collect();
+        let outputs = targets.iter().enumerate().filter_map(|(i, v)| summarize(graph, *v, &rows, i)).collect();
+        Accuracy { samples: count, held_back: judges.held_back, outputs }
+    };
+    Ok((0..runners).map(accuracy).collect())
 }
 
 /// Ratio and agreement of one output on one sample.
@@ -128,8 +142,8 @@ fn agreement(expected: &Tensor, found: &Tensor) -> Row {
     Some((ratio, class_count(expected.shape()).map(|_| top1(e) == top1(f))))
 }
 
-fn summarize(graph: &Graph, value: ValueId, rows: &[(usize, Vec<Row>)], output: usize) -> Option<OutputAccuracy> {
-    let cells: Vec<(f64, Option<bool>)> = rows.iter().filter_map(|(_, row)| *row.get(output)?).collect();
+fn summarize(graph: &Graph, value: ValueId, rows: &[&Vec<Row>], output: usize) -> Option<OutputAccuracy> {
+    let cells: Vec<(f64, Option<bool>)> = rows.iter().filter_map(|row| *row.get(output)?).collect();
     if cells.is_empty() {
         return None;
     }

@@ -1,11 +1,12 @@
 //! Improving a plan by running the network: which samples are walked with, which are held back to judge, and which steps
 //! are worth keeping.
 
-use crate::accuracy::{Judges, simulated};
+use crate::accuracy::{Accuracy, Judges, simulated};
 use crate::data::Data;
 use crate::error::Error;
 use crate::options::{BiasCorrection, Correction, WeightRounding};
-use quantize_ir::{Graph, Op, QuantPlan, Tensor, ValueId};
+use crate::unknown::before_softmax;
+use quantize_ir::{Graph, QuantPlan, Tensor, ValueId};
 use quantize_optimize::{LayerInputs, OptimizeError, Samples, Step, Steps, WalkOptions, Walked, walk};
 use quantize_parallel::Progress;
 use std::path::Path;
@@ -98,6 +99,7 @@ pub(crate) struct Improved {
     pub(crate) graph: Graph,
     pub(crate) plan: QuantPlan,
     pub(crate) report: Improvement,
+    pub(crate) accuracy: Accuracy,
     pub(crate) log: Vec<String>,
 }
 
@@ -133,55 +135,72 @@ impl Workshop<'_> {
         };
         let walked = walk(graph, plan, self.targets, &samples, &options, progress)?;
         let judges = self.split.judges().unwrap_or(Judges { positions: chosen.clone(), held_back: false });
-        let judge = |changed: &Graph, plan: &QuantPlan| self.judge(graph, (changed, plan), &judges, progress);
-        let before_db = judge(graph, plan)?;
-        let mut best = (judge(&walked.graph, &walked.plan)?, walked.graph.clone(), walked.plan.clone());
-        let mut worths = Vec::new();
-        for (step, words) in taken(options.steps) {
-            let failed = |e| samples.failed(e);
-            let (changed, plan) = walked.without(step, graph, plan).map_err(failed)?;
-            let without_db = judge(&changed, &plan)?;
-            let kept = without_db < best.0 + WORTH_DB;
-            worths.push(StepWorth { step: words, without_db, kept });
-            if !kept {
-                best = (without_db, changed, plan);
-            }
-        }
+        let steps = taken(options.steps);
+        let without = |(step, _): &(Step, _)| walked.without(*step, graph, plan).map_err(|e| samples.failed(e));
+        let lacking: Vec<(Graph, QuantPlan)> = steps.iter().map(without).collect::<Result<_, _>>()?;
+        let (before, all) = ((graph, plan), (&walked.graph, &walked.plan));
+        let candidates: Vec<(&Graph, &QuantPlan)> =
+            [before, all].into_iter().chain(lacking.iter().map(|(graph, plan)| (graph, plan))).collect();
+        let judged = self.judge(graph, &candidates, &judges, progress)?;
+        let best = best(&judged);
         let report = Improvement {
             layers: walked.changes.len(),
             images: walked.changes.last().map_or(0, |change| change.images),
             judges: judges.positions.len(),
             held_back: judges.held_back,
-            before_db,
-            after_db: best.0,
-            steps: worths,
+            before_db: judged[BEFORE].0,
+            after_db: judged[best].0,
+            steps: steps
+                .iter()
+                .zip(&judged[FIRST_WITHOUT..])
+                .enumerate()
+                .map(|(i, ((_, step), (without_db, _)))| StepWorth {
+                    step,
+                    without_db: *without_db,
+                    kept: best != BEFORE && best != FIRST_WITHOUT + i,
+                })
+                .collect(),
         };
-        let log = log(&walked);
-        if best.0 < before_db {
-            // Nothing that was done made it better: leave it.
-            let report = Improvement { after_db: before_db, ..report };
-            return Ok(Improved { graph: graph.clone(), plan: plan.clone(), report, log });
-        }
-        Ok(Improved { graph: best.1, plan: best.2, report, log })
+        let (log, (graph, plan)) = (log(&walked), candidates[best]);
+        let accuracy = judged[best].1.clone();
+        Ok(Improved { graph: graph.clone(), plan: plan.clone(), report, accuracy, log })
     }
 
+    /// The signal to noise of candidates, before a softmax if one follows, and their accuracy.
     fn judge(
         &self,
         reference: &Graph,
-        changed: (&Graph, &QuantPlan),
+        candidates: &[(&Graph, &QuantPlan)],
         judges: &Judges,
         progress: &dyn Progress,
-    ) -> Result<f64, Error> {
-        let scores: Vec<ValueId> = self.targets.iter().map(|v| before_softmax(reference, *v)).collect();
-        let accuracy = simulated(reference, self.model, &scores, changed, (self.data, judges), self.threads, progress)?;
-        Ok(accuracy.outputs.first().map_or(0.0, |output| output.sqnr_db))
+    ) -> Result<Vec<(f64, Accuracy)>, Error> {
+        let scores = before_softmax(reference, self.targets);
+        let hidden = scores.iter().filter(|v| !self.targets.contains(v));
+        let values: Vec<ValueId> = self.targets.iter().chain(hidden).copied().collect();
+        let judged = (self.data, judges);
+        let found = simulated(reference, self.model, &values, candidates, judged, self.threads, progress)?;
+        let score = scores.first().map(|v| reference.value(*v).name.as_str());
+        let shown: Vec<&str> = self.targets.iter().map(|v| reference.value(*v).name.as_str()).collect();
+        let split = |mut accuracy: Accuracy| {
+            let ratio = accuracy.outputs.iter().find(|o| Some(o.name.as_str()) == score).map(|o| o.sqnr_db);
+            accuracy.outputs.retain(|o| shown.contains(&o.name.as_str()));
+            (ratio.unwrap_or(0.0), accuracy)
+        };
+        Ok(found.into_iter().map(split).collect())
     }
 }
 
-/// What a softmax turns into `value`; the value itself if none does.
-fn before_softmax(graph: &Graph, value: ValueId) -> ValueId {
-    let softmax = graph.producer(value).filter(|(_, node)| matches!(node.op, Op::Softmax(_)));
-    softmax.and_then(|(_, node)| node.input(0)).unwrap_or(value)
+/// Places among the candidates: the plan as it came, that after the walk, and that without one of the steps, for each.
+const BEFORE: usize = 0;
+const ALL_STEPS: usize = 1;
+const FIRST_WITHOUT: usize = 2;
+
+/// The candidate to take: the one with all steps, unless the model is clearly better without one, or no better at all.
+fn best(judged: &[(f64, Accuracy)]) -> usize {
+    let ratio = |i: usize| judged[i].0;
+    let lacking = (FIRST_WITHOUT..judged.len()).max_by(|a, b| ratio(*a).total_cmp(&ratio(*b)));
+    let taken = lacking.filter(|i| ratio(*i) > ratio(ALL_STEPS) + WORTH_DB).unwrap_or(ALL_STEPS);
+    if ratio(taken) < ratio(BEFORE) { BEFORE } else { taken }
 }
 
 /// The steps a correction asks for; few samples are not enough for all of them.

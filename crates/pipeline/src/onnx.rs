@@ -226,11 +226,16 @@ pub(crate) fn recipe(target: &TargetOptions) -> Result<OnnxRecipe, Error> {
 /// The simulated int8 model against fp32 on a few images, held back ones if there are any.
 fn check(settled: &Settled, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Option<Accuracy>, Error> {
     let Some(data) = &settled.data else { return Ok(None) };
+    if let Some(accuracy) = &settled.accuracy {
+        return Ok(Some(accuracy.clone()));
+    }
     let judges = settled.judges.clone().unwrap_or_else(|| Judges::first_of(data));
     let threads = thread_count(options.threads);
     let Settled { reference, graph, targets, plan, .. } = settled;
     let reference = reference.as_ref().unwrap_or(graph);
-    simulated(reference, &options.model, targets, (graph, plan), (data, &judges), threads, progress).map(Some)
+    let judged = (data, &judges);
+    let mut found = simulated(reference, &options.model, targets, &[(graph, plan)], judged, threads, progress)?;
+    Ok(found.pop())
 }
 
 fn write(

@@ -1,6 +1,6 @@
 //! The steps every format shares, from an imported model to a plan: fold, select, calibrate, plan.
 
-use crate::accuracy::Judges;
+use crate::accuracy::{Accuracy, Judges};
 use crate::data::Data;
 use crate::error::Error;
 use crate::evidence::Evidence;
@@ -59,6 +59,8 @@ pub(crate) struct Settled {
     pub(crate) judges: Option<Judges>,
     /// What running the network made better.
     pub(crate) improvement: Option<Improvement>,
+    /// The plan judged, if it was already.
+    pub(crate) accuracy: Option<Accuracy>,
     pub(crate) warnings: Vec<String>,
     pub(crate) log: Vec<String>,
 }
@@ -76,6 +78,7 @@ impl Settled {
             targets: Vec::new(),
             judges: None,
             improvement: None,
+            accuracy: None,
             warnings: Vec::new(),
             log: Vec::new(),
         }
@@ -95,6 +98,7 @@ impl Settled {
         let improved = workshop.improve(&self.graph, &self.plan, &job.options.correction, progress)?;
         self.reference = Some(std::mem::replace(&mut self.graph, improved.graph));
         (self.plan, self.improvement) = (improved.plan, Some(improved.report));
+        self.accuracy = Some(improved.accuracy);
         self.log.extend(improved.log);
         Ok(())
     }
@@ -248,6 +252,7 @@ fn planned(
         targets,
         judges: split.as_ref().and_then(Split::judges),
         improvement: None,
+        accuracy: None,
         warnings,
         log,
     };
@@ -284,8 +289,19 @@ pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<S
     let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
     let targets = unknown.targets(&graph);
     log.extend(absorbed(&graph, &plan));
-    let (judges, improvement) = (None, None);
-    Ok(Settled { graph, reference, plan, data, evidence: None, targets, judges, improvement, warnings: remarks, log })
+    Ok(Settled {
+        graph,
+        reference,
+        plan,
+        data,
+        evidence: None,
+        targets,
+        judges: None,
+        improvement: None,
+        accuracy: None,
+        warnings: remarks,
+        log,
+    })
 }
 
 /// Log entries for activations that vanish into a saturation.

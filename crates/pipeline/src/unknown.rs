@@ -90,6 +90,15 @@ impl Unknown {
     }
 }
 
+/// The values that show what quantization costs: logits rather than the probabilities a softmax makes of them.
+pub(crate) fn before_softmax(graph: &Graph, outputs: &[ValueId]) -> Vec<ValueId> {
+    let logits = |value: &ValueId| match graph.producer(*value) {
+        Some((_, node)) if matches!(node.op, Op::Softmax(_)) => node.input(0).unwrap_or(*value),
+        _ => *value,
+    };
+    outputs.iter().map(logits).collect()
+}
+
 fn is_unknown(node: &Node) -> bool {
     matches!(node.op, Op::Opaque(_))
 }

@@ -1,7 +1,6 @@
 //! The covariance of a layer's columns.
 
 use super::Sample;
-use crate::columns::Gatherer;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 use quantize_parallel::{Silent, for_each};
@@ -38,17 +37,17 @@ pub(super) fn covariance(
         products: Mat::zeros(length, length),
         elements: vec![0.0; length],
         columns: vec![0.0; length * BLOCK],
-        block: if length > SHORT { Mat::zeros(length, length) } else { Mat::new() },
+        block: Mat::zeros(length, length),
     };
     let work = |sums: &mut Sums, index: usize| {
-        let rows = index * BLOCK..((index + 1) * BLOCK).min(sample.count);
+        let rows = index * BLOCK..((index + 1) * BLOCK).min(sample.places.len());
         let count = rows.len();
         sample.gather(rows, channels.clone(), length, &mut sums.columns);
         sums.add(length, count);
         Ok::<(), Infallible>(())
     };
-    let Ok(all) = for_each(sample.count.div_ceil(BLOCK), if exact { threads } else { 1 }, &Silent, init, work);
-    finished(all, length, sample.count as f64)
+    let Ok(all) = for_each(sample.places.len().div_ceil(BLOCK), if exact { threads } else { 1 }, &Silent, init, work);
+    finished(all, length, sample.places.len() as f64)
 }
 
 impl Sums {
@@ -58,19 +57,25 @@ impl Sums {
             self.elements.iter_mut().zip(column).for_each(|(sum, x)| *sum += f64::from(*x));
         }
         if length <= SHORT {
+            self.block.fill(0.0);
             for column in columns.chunks_exact(length) {
                 for (j, y) in column.iter().enumerate() {
-                    let sums = &mut self.products.col_as_slice_mut(j)[j..];
-                    sums.iter_mut().zip(&column[j..]).for_each(|(sum, x)| *sum += f64::from(*x) * f64::from(*y));
+                    let sums = &mut self.block.col_as_slice_mut(j)[j..];
+                    sums.iter_mut().zip(&column[j..]).for_each(|(sum, x)| *sum += x * y);
                 }
             }
-            return;
+            return self.take_block(length);
         }
         let matrix = MatRef::from_column_major_slice(columns, length, count);
         let lower = BlockStructure::TriangularLower;
         let full = BlockStructure::Rectangular;
         let block: MatMut<'_, f32> = self.block.as_mut();
         matmul(block, lower, Accum::Replace, matrix, full, matrix.transpose(), full, 1.0, Par::Seq);
+        self.take_block(length);
+    }
+
+    /// Adds the sums of a block to those of all.
+    fn take_block(&mut self, length: usize) {
         for j in 0..length {
             let sums = &mut self.products.col_as_slice_mut(j)[j..];
             sums.iter_mut().zip(&self.block.col_as_slice(j)[j..]).for_each(|(sum, x)| *sum += f64::from(*x));
@@ -92,18 +97,10 @@ fn finished(all: Vec<Sums>, length: usize, count: f64) -> Mat<f64> {
 }
 
 impl Sample<'_> {
-    /// Writes the sampled columns of these numbers, one after the other.
+    /// Writes the columns of these numbers, one after the other.
     fn gather(&self, rows: Range<usize>, channels: Range<usize>, length: usize, columns: &mut [f32]) {
-        let mut gatherer: Option<(usize, Gatherer<'_>)> = None;
         for (index, column) in rows.zip(columns.chunks_exact_mut(length)) {
-            let row = self.first + index * self.step;
-            let source = self.sources.partition_point(|(_, _, before)| *before <= row).saturating_sub(1);
-            let (reader, held, before) = &self.sources[source];
-            let (_, gatherer) = match &mut gatherer {
-                Some(current) if current.0 == source => current,
-                other => other.insert((source, Gatherer::new(reader, held))),
-            };
-            gatherer.gather(row - before, channels.clone(), column);
+            self.places.gather(&self.inputs, index, channels.clone(), column);
         }
     }
 }
@@ -111,7 +108,7 @@ impl Sample<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::columns::Geometry;
+    use crate::columns::{Geometry, Places};
     use crate::live::Held;
     use quantize_ir::{Op, Tensor};
 
@@ -120,7 +117,9 @@ mod tests {
         let geometry = Geometry::of(&Op::MatMul, &[inputs, 1]).unwrap();
         let held = Held::Reals(Tensor::new([rows, inputs], values.clone()).unwrap());
         let reader = geometry.reader(&[rows, inputs]).unwrap();
-        let sample = Sample { sources: vec![(reader, &held, 0)], first: 0, step: 1, count: rows };
+        let mut places = Places::default();
+        (0..rows).for_each(|row| places.add(0, &reader, row));
+        let sample = Sample { inputs: vec![(&held, reader.channel)], places };
         let columns = values.chunks(inputs).map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect();
         (covariance(&sample, 0, 0..inputs, inputs, true, threads), columns)
     }

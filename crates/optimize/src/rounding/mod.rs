@@ -10,7 +10,7 @@ mod covariance;
 mod descent;
 mod greedy;
 
-use crate::columns::{Geometry, Reader, places};
+use crate::columns::{Geometry, Places, Reader, places};
 use crate::layer::Layer;
 use crate::live::Held;
 use covariance::covariance;
@@ -27,7 +27,7 @@ const LONGEST: usize = 1152;
 
 /// Columns looked at for each of their elements, and at least.
 const COLUMNS_PER_ELEMENT: usize = 8;
-const FEWEST_COLUMNS: usize = 4096;
+const FEWEST_COLUMNS: usize = 1024;
 
 /// With fewer columns for each element the covariance is more chance than structure.
 const COLUMNS_NEEDED: usize = 2;
@@ -48,34 +48,36 @@ pub(crate) struct Task<'a> {
     pub(crate) threads: usize,
 }
 
-/// Columns of several samples, and which of them are looked at.
+/// The columns of several samples that are looked at.
 struct Sample<'a> {
-    /// Where each sample's columns are, the sample, and how many came before.
-    sources: Vec<(Reader, &'a Held, usize)>,
-    first: usize,
-    step: usize,
-    count: usize,
+    /// The samples, and elements from one of their channels to the next.
+    inputs: Vec<(&'a Held, usize)>,
+    places: Places,
 }
 
 impl<'a> Sample<'a> {
     /// Evenly spread columns of `images` for a layer; `None` if an input does not fit.
     fn of(layer: &Layer, geometry: &Geometry, images: &[&'a Held], wanted: usize) -> Option<Self> {
-        let (mut sources, mut rows) = (Vec::with_capacity(images.len()), 0);
-        for image in images {
-            let reader = geometry.reader(image.shape())?;
-            let before = rows;
-            rows += reader.rows;
-            sources.push((reader, *image, before));
-        }
+        let readers: Vec<Reader> = images.iter().map(|image| geometry.reader(image.shape())).collect::<Option<_>>()?;
+        let rows: usize = readers.iter().map(|reader| reader.rows).sum();
         let step = rows.div_ceil(wanted.max(1)).max(1);
         // Which ones is left to the name, so that neighbouring layers do not look at the same pixels.
         let first = layer.label.bytes().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(b))) % step;
-        Some(Self { sources, first, step, count: rows.saturating_sub(first).div_ceil(step) })
+        let (mut places, mut next) = (Places::default(), first);
+        for (input, reader) in readers.iter().enumerate() {
+            while next < reader.rows {
+                places.add(input, reader, next);
+                next += step;
+            }
+            next -= reader.rows;
+        }
+        let inputs = images.iter().zip(&readers).map(|(image, reader)| (*image, reader.channel)).collect();
+        Some(Self { inputs, places })
     }
 
     /// Whether sums of products of columns are exact, in any order.
     fn is_exact(&self) -> bool {
-        self.sources.iter().all(|(_, held, _)| matches!(held, Held::Codes(_)))
+        self.inputs.iter().all(|(held, _)| matches!(held, Held::Codes(_)))
     }
 }
 
@@ -85,7 +87,7 @@ pub(crate) fn round(layer: &Layer, task: &Task<'_>, images: &[&Held]) -> Option<
     let part = (LONGEST / taps).clamp(1, inputs);
     let length = part * taps;
     let sample = Sample::of(layer, task.geometry, images, FEWEST_COLUMNS.max(COLUMNS_PER_ELEMENT * length))?;
-    if sample.count < COLUMNS_NEEDED * length {
+    if sample.places.len() < COLUMNS_NEEDED * length {
         return None;
     }
     let parts: Vec<(usize, Range<usize>)> =

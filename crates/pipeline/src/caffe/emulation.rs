@@ -1,12 +1,13 @@
 //! `emulate`: the integer runtime against fp32, sample by sample, at the outputs and layer by layer.
 
-use super::{CaffeModel, EmulateOptions, before_softmax};
+use super::{CaffeModel, EmulateOptions};
 use crate::accuracy::class_count;
 use crate::data::Data;
 use crate::error::Error;
 use crate::evaluate::{Evaluation, place_of};
 use crate::options::thread_count;
 use crate::unknown::Unknown;
+use crate::unknown::before_softmax;
 use quantize_caffe::xfdnn::{EntryKinds, FileRecipe, QuantizationFile, XfdnnRecipe, in_layer_order, integer_plan};
 use quantize_calib::Labels;
 use quantize_document::{Limits, SourceFile};

@@ -14,12 +14,12 @@ use crate::onnx;
 use crate::options::{QuantizeOptions, thread_count};
 use crate::settle::{Job, Settled, settle};
 use crate::summary::Summary;
+use crate::unknown::before_softmax;
 use crate::{plan_file, summary};
 use quantize_caffe::xfdnn::{QuantizationFile, XfdnnRecipe, integer_plan, quantization_file};
 use quantize_caffe::{CaffeDocument, import};
 use quantize_document::{Limits, OutputSet, SourceFile};
 use quantize_exec::{Emulation, Emulator, Program};
-use quantize_ir::{Graph, Op, ValueId};
 use quantize_parallel::Progress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,18 +138,10 @@ fn check(
     let reference = Program::compile(&settled.graph, &targets).map_err(failed)?;
     let emulation = Emulation::compile(&settled.graph, &targets, &integers).map_err(failed)?;
     let threads = thread_count(options.threads);
-    let quantized = || Emulator::new(&emulation);
-    compare(&settled.graph, path, &targets, &reference, quantized, (data, &Judges::first_of(data)), threads, progress)
-        .map(Some)
-}
-
-/// The values that show what quantization costs: logits rather than the probabilities a softmax makes of them.
-pub(crate) fn before_softmax(graph: &Graph, outputs: &[ValueId]) -> Vec<ValueId> {
-    let logits = |value: &ValueId| match graph.producer(*value) {
-        Some((_, node)) if matches!(node.op, Op::Softmax(_)) => node.input(0).unwrap_or(*value),
-        _ => *value,
-    };
-    outputs.iter().map(logits).collect()
+    let quantized = || vec![Emulator::new(&emulation)];
+    let judged = (data, &Judges::first_of(data));
+    let mut found = compare(&settled.graph, path, &targets, &reference, quantized, judged, threads, progress)?;
+    Ok(found.pop())
 }
 
 fn write(

@@ -86,6 +86,7 @@ pub(crate) fn run(
         targets,
         judges: None,
         improvement: None,
+        accuracy: None,
         warnings,
         log,
     };
