@@ -10,8 +10,8 @@ use caffe::CaffeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
     ActivationCodes, BiasCorrection, Channels, Correction, DataOptions, Form, Granularity, Interpolation, Layout,
-    PRESETS, PreparationOptions, PreprocessOptions, Preset, QuantizeOptions, RangeMethod, RecipeOptions, Sampling,
-    Shard, TargetOptions, WeightRounding,
+    PRESETS, PreparationOptions, PreprocessOptions, Preset, Processor, QuantizeOptions, RangeMethod, RecipeOptions,
+    Sampling, Shard, TargetOptions, WeightRounding,
 };
 use std::path::PathBuf;
 use tools::{CompareArgs, CompletionsArgs, ExplainArgs, InspectArgs, ManArgs};
@@ -173,6 +173,9 @@ pub(crate) struct TargetArgs {
     /// Zero points of activations in the middle of their codes.
     #[arg(long)]
     symmetric_activations: bool,
+    /// Instruction set of the processors that will run the model; what has no VNNI gets weights of 7 bits.
+    #[arg(long, value_name = "ISA", default_value = "any")]
+    isa: IsaArg,
     /// Round results of the network to codes like every other value.
     #[arg(long)]
     quantize_outputs: bool,
@@ -198,6 +201,15 @@ enum CodesArg {
     S16,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum IsaArg {
+    /// Whatever adds products without saturation: x86 with VNNI, Arm
+    Any,
+    /// x86 without VNNI, whose kernels saturate on pairs of large weights
+    #[value(name = "generic-x86")]
+    GenericX86,
+}
+
 impl TargetArgs {
     fn options(&self) -> TargetOptions {
         TargetOptions {
@@ -213,6 +225,10 @@ impl TargetArgs {
             },
             symmetric: self.symmetric_activations,
             quantize_results: self.quantize_outputs,
+            processor: match self.isa {
+                IsaArg::Any => Processor::Exact,
+                IsaArg::GenericX86 => Processor::GenericX86,
+            },
         }
     }
 }

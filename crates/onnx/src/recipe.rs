@@ -69,6 +69,7 @@ pub struct OnnxRecipe {
     codes: ActivationCodes,
     symmetric: bool,
     rounded_results: bool,
+    reduced_weights: bool,
 }
 
 impl OnnxRecipe {
@@ -81,7 +82,14 @@ impl OnnxRecipe {
         if form == Form::QOperator && bits != 8 {
             return Err(NoSuchOperators { bits });
         }
-        Ok(Self { form, codes, symmetric: symmetric || codes == ActivationCodes::I16, rounded_results: false })
+        let symmetric = symmetric || codes == ActivationCodes::I16;
+        Ok(Self { form, codes, symmetric, ..Self::default() })
+    }
+
+    /// The same, with weights of 7 bits, -64 to 64, which no kernel that adds products in pairs of 16 bits saturates on.
+    #[must_use]
+    pub fn with_reduced_weights(self) -> Self {
+        Self { reduced_weights: true, ..self }
     }
 
     /// The same, with results of the network rounded to codes like every other value.
@@ -209,7 +217,8 @@ impl Recipe for OnnxRecipe {
 
     fn grids(&self) -> Grids {
         let (activation, symmetric) = (self.codes.qtype(), self.symmetric);
-        Grids { activation, symmetric, weight: QuantType::I8Narrow, coded_bias: true }
+        let weight = if self.reduced_weights { QuantType::I8Reduced } else { QuantType::I8Narrow };
+        Grids { activation, symmetric, weight, coded_bias: true }
     }
 }
 

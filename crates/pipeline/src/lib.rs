@@ -52,7 +52,7 @@ pub use model::Model;
 pub use onnx::{Simulation, check_plan, gather_onnx, quantize_onnx, simulate_onnx};
 pub use options::{
     BiasCorrection, Correction, DataOptions, Granularity, InputRange, PreparationOptions, PreprocessOptions, Preset,
-    QuantizeOptions, RecipeOptions, Shard, TargetOptions, TransformerOptions, WeightRounding,
+    Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions, TransformerOptions, WeightRounding,
 };
 pub use summary::{Kept, Summary, WorstTensor};
 

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::evidence::{Evidence, StatisticsSummary};
 use crate::improve::Split;
 use crate::model::Model;
-use crate::options::{QuantizeOptions, RecipeOptions, Shard, TargetOptions, thread_count};
+use crate::options::{Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions, thread_count};
 use crate::plan_file::Prescription;
 use crate::settle::{Job, Prepared, Settled, Stored, nothing_quantized, prepared, prescribed, recalled, settle};
 use crate::summary::Summary;
@@ -220,7 +220,11 @@ pub fn gather_onnx(
 pub(crate) fn recipe(target: &TargetOptions) -> Result<OnnxRecipe, Error> {
     let recipe = OnnxRecipe::new(target.form, target.activations, target.symmetric);
     let recipe = recipe.map_err(|source| Error::Target { source })?;
-    Ok(if target.quantize_results { recipe.with_rounded_results() } else { recipe })
+    let recipe = if target.quantize_results { recipe.with_rounded_results() } else { recipe };
+    Ok(match target.processor {
+        Processor::Exact => recipe,
+        Processor::GenericX86 => recipe.with_reduced_weights(),
+    })
 }
 
 /// The simulated int8 model against fp32 on a few images, held back ones if there are any.

@@ -187,6 +187,16 @@ pub struct DataOptions {
     pub preparation: PreparationOptions,
 }
 
+/// What processors an integer model is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Processor {
+    /// Those that add products of codes without saturation: x86 with VNNI, Arm, and kernels that widen first.
+    #[default]
+    Exact,
+    /// x86 without VNNI, whose kernels add products in pairs of 16 bits, which two large weights saturate.
+    GenericX86,
+}
+
 /// What kind of ONNX model is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TargetOptions {
@@ -198,6 +208,8 @@ pub struct TargetOptions {
     pub symmetric: bool,
     /// Whether results of the network are rounded to codes like every other value.
     pub quantize_results: bool,
+    /// What processors it is for.
+    pub processor: Processor,
 }
 
 /// One of several equal shares of the samples.
