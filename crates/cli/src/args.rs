@@ -9,9 +9,9 @@ use bench::BenchArgs;
 use caffe::CaffeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
-    ActivationCodes, BiasCorrection, Channels, Correction, DataOptions, Form, Granularity, Interpolation, Layout,
-    PRESETS, PreparationOptions, PreprocessOptions, Preset, Processor, QuantizeOptions, RangeMethod, RecipeOptions,
-    Sampling, Shard, TargetOptions, WeightRounding,
+    AccuracyTarget, ActivationCodes, BiasCorrection, Channels, Correction, DataOptions, Form, Granularity,
+    Interpolation, Layout, PRESETS, PreparationOptions, PreprocessOptions, Preset, Processor, QuantizeOptions,
+    RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions, WeightRounding,
 };
 use std::path::PathBuf;
 use tools::{CompareArgs, CompletionsArgs, ExplainArgs, InspectArgs, ManArgs};
@@ -255,6 +255,13 @@ pub(crate) struct RecipeArgs {
     /// Images that corrections are measured with, at most [default: of the preset].
     #[arg(long, value_name = "N", value_parser = parse_positive)]
     pub(crate) correction_images: Option<usize>,
+    /// Leave layers in fp32, as few as will do, until the logits reach this signal to noise, in dB, on images held back;
+    /// exit with code 3 if that cannot be.
+    #[arg(long, value_name = "DB")]
+    pub(crate) target_sqnr: Option<f64>,
+    /// The same for the percentage of images with the fp32 model's class.
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) target_agreement: Option<f64>,
     /// Leave nodes in fp32: a node name or a pattern with `*` and `?`; may be repeated. `*` keeps everything.
     #[arg(long, value_name = "NAME")]
     pub(crate) skip: Vec<String>,
@@ -420,9 +427,17 @@ impl RecipeArgs {
                 WeightScales::PerTensor => Granularity::PerTensor,
             },
             correction,
+            target: self.target(),
             skip: self.skip.clone(),
             ..preset
         }
+    }
+}
+
+impl RecipeArgs {
+    fn target(&self) -> Option<AccuracyTarget> {
+        let target = AccuracyTarget { sqnr_db: self.target_sqnr, agreement: self.target_agreement };
+        (target != AccuracyTarget::default()).then_some(target)
     }
 }
 

@@ -11,8 +11,8 @@ use quantize_pipeline::{
 use serde_json::json;
 use std::process::ExitCode;
 
-/// Written, but a condition of `--strict` broke.
-const STRICT_BROKEN: u8 = 3;
+/// Written, but a condition of `--strict` broke, or a target was missed.
+const CONDITION_BROKEN: u8 = 3;
 
 /// `quantize onnx`
 pub(crate) fn onnx(args: &OnnxArgs) -> Result<ExitCode, Failure> {
@@ -68,7 +68,8 @@ fn tell(summary: &Summary, run: &RunArgs, strict: bool) -> Result<ExitCode, Fail
     if broken && run.quiet {
         summary.warnings.iter().for_each(|w| note(&format!("warning: {w}")));
     }
-    Ok(if broken { ExitCode::from(STRICT_BROKEN) } else { ExitCode::SUCCESS })
+    let missed = summary.target.as_ref().is_some_and(|target| !target.met);
+    Ok(if broken || missed { ExitCode::from(CONDITION_BROKEN) } else { ExitCode::SUCCESS })
 }
 
 /// `quantize eval`

@@ -1,6 +1,6 @@
 //! The summary of a quantization as text and as JSON.
 
-use quantize_pipeline::{Accuracy, Evaluation, Improvement, Kept, Summary};
+use quantize_pipeline::{Accuracy, Evaluation, Improvement, Kept, Summary, TargetOutcome};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -37,6 +37,9 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
     }
     if let Some(improvement) = &summary.improvement {
         improvement_lines(improvement).into_iter().for_each(&mut line);
+    }
+    if let Some(outcome) = &summary.target {
+        target_lines(outcome).into_iter().for_each(&mut line);
     }
     if let Some(accuracy) = &summary.accuracy {
         accuracy_lines(accuracy).into_iter().for_each(&mut line);
@@ -106,6 +109,27 @@ fn improvement_lines(improvement: &Improvement) -> Vec<String> {
     lines
 }
 
+/// What came of a target, and what to try if it was missed.
+fn target_lines(outcome: &TargetOutcome) -> Vec<String> {
+    let wanted = [
+        outcome.target.sqnr_db.map(|db| format!("{db} dB")),
+        outcome.target.agreement.map(|percent| format!("{percent} % agreement")),
+    ];
+    let wanted = wanted.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+    let said = if outcome.met { "met" } else { "missed; the best model found is written" };
+    let mut lines = vec![format!("target: {wanted} {said}")];
+    if !outcome.fallback.is_empty() {
+        let names: Vec<String> = outcome.fallback.iter().map(|n| format!("`{n}`")).collect();
+        let percent = 100.0 * outcome.integers;
+        let (count, names) = (names.len(), names.join(", "));
+        lines.push(format!("  {count} layers back in fp32, {percent:.1} % of the work on integers: {names}"));
+    }
+    if !outcome.met {
+        lines.push("  try: more calibration images, `--preset best`, or a lower target".into());
+    }
+    lines
+}
+
 fn accuracy_lines(accuracy: &Accuracy) -> Vec<String> {
     let describe = |o: &quantize_pipeline::OutputAccuracy| {
         let mut text = format!("accuracy: `{}` {:.1} dB signal to noise", o.name, o.sqnr_db);
@@ -160,6 +184,10 @@ pub(crate) fn json(summary: &Summary) -> Value {
             "before_db": finite(i.before_db), "after_db": finite(i.after_db),
             "steps": i.steps.iter()
                 .map(|s| json!({"step": s.step, "without_db": finite(s.without_db), "kept": s.kept})).collect::<Vec<_>>(),
+        })),
+        "target": summary.target.as_ref().map(|t| json!({
+            "sqnr_db": t.target.sqnr_db, "agreement": t.target.agreement, "met": t.met, "fallback": t.fallback,
+            "integers": t.integers,
         })),
         "accuracy": summary.accuracy.as_ref().map(|a| json!({"samples": a.samples, "outputs": outputs(a)})),
         "warnings": summary.warnings,

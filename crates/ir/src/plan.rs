@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub enum KeepReason {
     /// The caller asked for it.
     Skipped,
+    /// The model misses its target of accuracy with it.
+    Sensitive,
     /// The operator has no shared semantics.
     Unknown,
     /// The target's runtime has no integer kernel for it.
@@ -42,6 +44,7 @@ impl fmt::Display for KeepReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Skipped => f.write_str("skipped on request"),
+            Self::Sensitive => f.write_str("costs more accuracy than the target allows"),
             Self::Unknown => f.write_str("unknown operator, carried as it is"),
             Self::NoIntegerKernel => f.write_str("the runtime has no integer kernel for it"),
             Self::RealOperands => f.write_str("no operand comes from a quantized node"),

@@ -103,6 +103,18 @@ pub fn set_bias(graph: &mut Graph, id: NodeId, bias: Vec<f32>) -> Result<(), Opt
     Ok(graph.apply(Patch { pass: "correct-bias", because, edits: vec![edit] })?)
 }
 
+/// The bias of `node`, a layer: zeros where it has none so far; `None` if it takes none of one element for each channel.
+pub fn layer_bias(graph: &Graph, id: NodeId) -> Option<Vec<f32>> {
+    let node = graph.node(id)?;
+    let weight = graph.value(node.input(WEIGHT)?).constant.as_ref()?;
+    let (channels, _) = output_channels(&node.op, weight.shape())?;
+    match bias_of(graph, id, channels).ok()? {
+        Bias::None => None,
+        Bias::Absent => Some(vec![0.0; channels]),
+        Bias::Given(value) => Some(graph.constant(value).ok()??.as_slice().ok()?.to_vec()),
+    }
+}
+
 /// Number of output channels of an operator with weights of `shape`, and where they stand in its result.
 fn output_channels(op: &Op, shape: &[usize]) -> Option<(usize, ChannelAxis)> {
     let axis_of = |layout| match layout {

@@ -25,5 +25,5 @@ mod testing;
 pub use ablation::Step;
 pub use assembled::{AssembleError, bias_plan};
 pub use error::OptimizeError;
-pub use layer::set_bias;
+pub use layer::{layer_bias, set_bias};
 pub use walk::{LayerChange, LayerInputs, Samples, Steps, WalkOptions, Walked, walk};

@@ -4,7 +4,7 @@
 use crate::accuracy::{Accuracy, Judges, simulated};
 use crate::data::Data;
 use crate::error::Error;
-use crate::options::{BiasCorrection, Correction, WeightRounding};
+use crate::options::{BiasCorrection, Correction, RecipeOptions, WeightRounding};
 use crate::unknown::before_softmax;
 use quantize_ir::{Graph, QuantPlan, Tensor, ValueId};
 use quantize_optimize::{LayerInputs, OptimizeError, Samples, Step, Steps, WalkOptions, Walked, walk};
@@ -37,9 +37,10 @@ impl Split {
         Self { calibrated: (0..samples).collect(), held_back: Vec::new() }
     }
 
-    /// What a correction needs: without one, all samples are calibrated with.
-    pub(crate) fn for_correction(samples: usize, correction: &Correction) -> Self {
-        if correction.is_none() { Self::whole(samples) } else { Self::of(samples) }
+    /// What a recipe needs: one that neither corrects nor has a target calibrates with all samples.
+    pub(crate) fn for_recipe(samples: usize, options: &RecipeOptions) -> Self {
+        let judges = !options.correction.is_none() || options.target.is_some();
+        if judges { Self::of(samples) } else { Self::whole(samples) }
     }
 
     /// The samples that judge: those held back, or else the first few of the others.

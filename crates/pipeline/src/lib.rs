@@ -24,6 +24,7 @@ mod onnx;
 mod options;
 mod plan_file;
 mod planning;
+mod search;
 mod selection;
 mod settle;
 mod summary;
@@ -51,9 +52,11 @@ pub use inspect::{
 pub use model::Model;
 pub use onnx::{Simulation, check_plan, gather_onnx, quantize_onnx, simulate_onnx};
 pub use options::{
-    BiasCorrection, Correction, DataOptions, Granularity, InputRange, PreparationOptions, PreprocessOptions, Preset,
-    Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions, TransformerOptions, WeightRounding,
+    AccuracyTarget, BiasCorrection, Correction, DataOptions, Granularity, InputRange, PreparationOptions,
+    PreprocessOptions, Preset, Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions, TransformerOptions,
+    WeightRounding,
 };
+pub use search::TargetOutcome;
 pub use summary::{Kept, Summary, WorstTensor};
 
 pub use quantize_caffe::ReadOptions;

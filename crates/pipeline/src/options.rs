@@ -69,6 +69,15 @@ impl Correction {
     }
 }
 
+/// What a quantized model has to reach on the samples that judge it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct AccuracyTarget {
+    /// Mean signal to noise of the first output, before a softmax, in dB.
+    pub sqnr_db: Option<f64>,
+    /// Percent of samples with the fp32 model's class.
+    pub agreement: Option<f64>,
+}
+
 /// Which parameters are chosen, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecipeOptions {
@@ -83,6 +92,8 @@ pub struct RecipeOptions {
     pub weights: Granularity,
     /// What is changed by running the network.
     pub correction: Correction,
+    /// What the quantized model has to reach; layers go back to fp32 until it does.
+    pub target: Option<AccuracyTarget>,
     /// Names or glob patterns of nodes that stay as they are; each must match a node, except `*`.
     pub skip: Vec<String>,
 }
@@ -122,6 +133,7 @@ impl Default for RecipeOptions {
             result_headroom: true,
             weights: Granularity::PerChannel,
             correction: Correction::default(),
+            target: None,
             skip: Vec::new(),
         }
     }

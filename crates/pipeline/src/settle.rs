@@ -9,6 +9,7 @@ use crate::model::{ConstantEvaluator, Model};
 use crate::options::{DataOptions, InputRange, RecipeOptions, Shard};
 use crate::plan_file::Prescription;
 use crate::planning::{Parameters, Planned, make_plan};
+use crate::search::{self, TargetOutcome};
 use crate::selection::matching;
 use crate::summary;
 use crate::unknown::Unknown;
@@ -57,6 +58,8 @@ pub(crate) struct Settled {
     pub(crate) targets: Vec<ValueId>,
     /// Samples held back to judge the plan by.
     pub(crate) judges: Option<Judges>,
+    /// What came of a target of accuracy.
+    pub(crate) outcome: Option<TargetOutcome>,
     /// What running the network made better.
     pub(crate) improvement: Option<Improvement>,
     /// The plan judged, if it was already.
@@ -77,6 +80,7 @@ impl Settled {
             evidence: None,
             targets: Vec::new(),
             judges: None,
+            outcome: None,
             improvement: None,
             accuracy: None,
             warnings: Vec::new(),
@@ -152,9 +156,9 @@ pub(crate) fn recalled(job: &Job<'_>, stored: Stored<'_>, progress: &dyn Progres
     match prepared(job)? {
         Prepared::Ready(ready) => {
             let data = job.open_data(&ready.graph)?;
-            let observed = ready.selection.observed().collect();
+            let observed = observed(job, &ready.selection);
             let evidence = Evidence::read(stored.path, &ready.graph, stored.model, &observed)?;
-            planned(job, *ready, evidence, data, progress)
+            search::meet(job, planned(job, *ready, evidence, data, progress)?, progress)
         }
         Prepared::Untouched(settled) => Ok(*settled),
     }
@@ -165,8 +169,17 @@ pub(crate) fn recalled(job: &Job<'_>, stored: Stored<'_>, progress: &dyn Progres
 /// # Errors
 /// As [`settle`].
 pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
+    prepared_without(job, &BTreeSet::new())
+}
+
+/// Everything before calibration, with more nodes left in fp32 than the options say.
+///
+/// # Errors
+/// As [`settle`].
+pub(crate) fn prepared_without(job: &Job<'_>, more: &BTreeSet<NodeId>) -> Result<Prepared, Error> {
     let (path, imported) = (job.model.path(), job.model.graph());
-    let skip = matching(imported, &job.options.skip)?;
+    let mut skip = matching(imported, &job.options.skip)?;
+    skip.extend(more);
     if skip.len() == imported.nodes().count() && !job.options.skip.is_empty() {
         let skipped = NodePlan { decision: Decision::Keep(KeepReason::Skipped) };
         let nodes = skip.iter().map(|id| (*id, skipped.clone())).collect();
@@ -216,15 +229,24 @@ pub(crate) fn constants_folded(model: &Model) -> Result<Graph, Error> {
 /// # Errors
 /// As [`settle`].
 pub(crate) fn calibrated(job: &Job<'_>, ready: Ready, data: Data, progress: &dyn Progress) -> Result<Settled, Error> {
-    let observed: BTreeSet<ValueId> = ready.selection.observed().collect();
+    let observed = observed(job, &ready.selection);
     let path = job.model.path();
-    let split = Split::for_correction(data.len(), &job.options.correction);
+    let split = Split::for_recipe(data.len(), job.options);
     let evidence = Evidence::gather(&ready.graph, path, &observed, &data, &split, Shard::WHOLE, job.threads, progress)?;
-    planned(job, ready, evidence, Some(data), progress)
+    search::meet(job, planned(job, ready, evidence, Some(data), progress)?, progress)
+}
+
+/// Values that statistics are needed of: with a target, of all that may get parameters of their own if another layer
+/// goes back to fp32.
+fn observed(job: &Job<'_>, selection: &Selection) -> BTreeSet<ValueId> {
+    match job.options.target {
+        None => selection.observed().collect(),
+        Some(_) => selection.activations().collect(),
+    }
 }
 
 /// The plan that follows from what is known.
-fn planned(
+pub(crate) fn planned(
     job: &Job<'_>,
     ready: Ready,
     evidence: Evidence,
@@ -234,7 +256,7 @@ fn planned(
     let Ready { graph, selection, targets, mut log } = ready;
     let path = job.model.path();
     let correction = &job.options.correction;
-    let split = data.as_ref().map(|data| Split::for_correction(data.len(), correction));
+    let split = data.as_ref().map(|data| Split::for_recipe(data.len(), job.options));
     let input_range = evidence.bound.filter(|_| job.options.input == InputRange::Possible);
     let parameters = Parameters::Found { statistics: &evidence.statistics, input_range };
     let Planned { plan, remarks } = make_plan(&graph, path, &selection, parameters, job.recipe, job.options)?;
@@ -251,6 +273,7 @@ fn planned(
         evidence: Some(evidence),
         targets,
         judges: split.as_ref().and_then(Split::judges),
+        outcome: None,
         improvement: None,
         accuracy: None,
         warnings,
@@ -297,6 +320,7 @@ pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<S
         evidence: None,
         targets,
         judges: None,
+        outcome: None,
         improvement: None,
         accuracy: None,
         warnings: remarks,

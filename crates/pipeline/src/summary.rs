@@ -5,6 +5,7 @@ use crate::evidence::Evidence;
 use crate::improve::Improvement;
 use crate::model::Model;
 use crate::options::RecipeOptions;
+use crate::search::TargetOutcome;
 use crate::settle::Settled;
 use quantize_ir::{Decision, Graph, KeepReason, NodePlan, QuantPlan};
 use std::collections::BTreeMap;
@@ -38,6 +39,8 @@ pub struct Summary {
     pub kept: Vec<Kept>,
     /// Tensors that lose most by themselves, worst first.
     pub worst: Vec<WorstTensor>,
+    /// What came of a target of accuracy.
+    pub target: Option<TargetOutcome>,
     /// What running the network made better.
     pub improvement: Option<Improvement>,
     /// The simulated int8 model against fp32; `None` if nothing was quantized.
@@ -98,6 +101,7 @@ pub(crate) fn of(
         folded: model.graph().nodes().count() - left,
         kept: kept(graph, plan),
         worst: worst(graph, plan),
+        target: settled.outcome.clone(),
         improvement: settled.improvement.clone(),
         accuracy,
         warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),

@@ -1,6 +1,7 @@
 //! The checks of ONNX, against onnxruntime.
 
 mod accuracy;
+mod corrected;
 mod demo;
 mod determinism;
 mod fp32;
@@ -22,6 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
     ("networks", networks::check),
     ("demo", demo::check),
     ("lite0", accuracy::check),
+    ("corrected", corrected::check),
     ("simulation", simulation::check),
     ("determinism", determinism::check),
     ("memory", memory::check),

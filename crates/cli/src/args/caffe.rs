@@ -399,6 +399,7 @@ impl QuantizeArgs {
                 result_headroom: true,
                 weights: Granularity::PerChannel,
                 correction: Correction::default(),
+                target: None,
                 skip,
             },
             target: TargetOptions::default(),
@@ -492,6 +493,7 @@ impl CaffeRecipeArgs {
             result_headroom: self.results == Results::Headroom,
             weights: Granularity::PerChannel,
             correction: Correction::default(),
+            target: None,
             skip: self.skip.clone(),
         }
     }

@@ -191,6 +191,18 @@ fn a_float_node_between_integers_is_guarded() {
 }
 
 #[test]
+fn a_float_node_with_an_activation_between_integers_is_guarded_behind_it() {
+    let nodes = vec![
+        node(&conv_op(), "conv", &["x", "w1"], "c"),
+        node(&RELU, "relu", &["c"], "a"),
+        node(&conv_op(), "next", &["a", "w1"], "y"),
+    ];
+    let written = listing(&Case::new(&model(nodes, &["w1"], &["y"], 13)).pair("x", "x").pair("a", "a").write());
+    assert!(written.contains(&"Relu(c)->a_real".into()), "{written:?}");
+    assert!(written.contains(&"LeakyRelu(a_real)->a".into()), "{written:?}");
+}
+
+#[test]
 fn what_fed_only_vanished_nodes_is_left_out() {
     let nodes = vec![
         node(&RELU, "weight_maker", &["w0"], "w1"),

@@ -5,6 +5,7 @@ use super::integer::{self, CodeNames, Operand};
 use crate::frontend::FRONTEND;
 use crate::names::Names;
 use crate::recipe::Form;
+use quantize_ir::op::Unary;
 use quantize_ir::{Decision, Graph, Node, NodeId, Op, Origin, QuantPlan, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -284,7 +285,8 @@ impl Wiring {
 
     /// onnxruntime quantizes the float weight of a `Conv`, `ConvTranspose` or `Gemm` that stands between a
     /// dequantization and a quantization by itself, with one scale for the whole tensor. It does so after merging
-    /// per-channel arithmetic behind the node into it, so the guard stands right before the quantization.
+    /// per-channel arithmetic behind the node into it and dropping a bounded activation that the saturation of codes stands
+    /// for, so the guard stands right before the quantization.
     fn needs_guard(&self, request: &Request<'_>, id: NodeId, node: &Node) -> bool {
         let quantized = node.output(0).is_some_and(|v| self.pairs.contains_key(&v));
         quantized && self.ends_float_weights(request, id, node)
@@ -298,7 +300,7 @@ impl Wiring {
                 Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) => {
                     return node.input(0).is_some_and(|v| self.pairs.contains_key(&v));
                 }
-                Op::BatchNorm(_) | Op::Binary(_) | Op::Identity => {
+                Op::BatchNorm(_) | Op::Binary(_) | Op::Identity | Op::Clip | Op::Unary(Unary::Relu) => {
                     let real = only_varying(request.graph, node).filter(|v| !self.pairs.contains_key(v));
                     at = real.and_then(|v| request.graph.producer(v));
                 }

@@ -85,6 +85,7 @@ pub(crate) fn run(
         data: Some(data),
         targets,
         judges: None,
+        outcome: None,
         improvement: None,
         accuracy: None,
         warnings,

@@ -29,7 +29,7 @@ const PREPROCESSING: &[&str] = &[
     "0.0078125",
 ];
 
-/// The recipe of every row: no correction after the choice of ranges.
+/// A recipe without corrections: nothing is changed after the choice of ranges.
 const RECIPE: &[&str] = &["--preset", "fast", "--bias-correction", "none"];
 
 /// The model and its photos.
@@ -99,9 +99,15 @@ pub(crate) fn model(shared: &Path) -> PathBuf {
 
 /// The command that quantizes the model with photos of a folder.
 pub(crate) fn quantize(context: &Context, model: &Path, calib: &Path, output: &Path) -> Command {
+    let mut command = quantize_by(context, model, calib, output);
+    command.args(RECIPE);
+    command
+}
+
+/// The command that quantizes the model with photos of a folder, by the default recipe.
+pub(crate) fn quantize_by(context: &Context, model: &Path, calib: &Path, output: &Path) -> Command {
     let mut command = context.quantize();
-    command.arg("onnx").arg(model).arg("--calib").arg(calib).arg("-o").arg(output);
-    command.args(RECIPE).args(PREPROCESSING);
+    command.arg("onnx").arg(model).arg("--calib").arg(calib).arg("-o").arg(output).args(PREPROCESSING);
     command
 }
 

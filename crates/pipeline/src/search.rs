@@ -1,0 +1,271 @@
+//! Meeting a target of accuracy: layers that cost most of it go back to fp32, as few as will do.
+//!
+//! Layers are ranked by what the quantized model gains without them, for what they cost; then the shortest head of the
+//! ranking that meets the target is found, each time with a whole plan of its own.
+
+use crate::accuracy::{Accuracy, Judges, simulated};
+use crate::data::Data;
+use crate::error::Error;
+use crate::options::AccuracyTarget;
+use crate::settle::{Job, Prepared, Settled, planned, prepared_without};
+use crate::unknown::before_softmax;
+use crate::work::Shapes;
+use quantize_exec::{Program, Session};
+use quantize_ir::{Decision, Graph, KeepReason, NodeId, OperandRole, QuantPlan, ValueId};
+use quantize_optimize::{layer_bias, set_bias};
+use quantize_parallel::Progress;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Plans that are judged side by side: each holds its own packed weights.
+const SIDE_BY_SIDE: usize = 8;
+
+/// Samples that layers are ranked by.
+const RANKING_SAMPLES: usize = 8;
+
+/// At most this share of the multiply-accumulates goes back to fp32.
+const LARGEST_FALLBACK: f64 = 0.5;
+
+/// What came of a target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetOutcome {
+    /// What was asked for.
+    pub target: AccuracyTarget,
+    /// Whether the written model reaches it on the samples that judge.
+    pub met: bool,
+    /// Layers that went back to fp32 for it, those that gain most first.
+    pub fallback: Vec<String>,
+    /// Share of the multiply-accumulates of quantized layers that stayed on integers, 0 to 1.
+    pub integers: f64,
+}
+
+/// A layer that could go back to fp32.
+#[derive(Clone, Debug)]
+struct Candidate {
+    node: NodeId,
+    /// Share of the multiply-accumulates.
+    work: f64,
+    /// Noise to signal that the model loses without it, over the samples.
+    gain: f64,
+}
+
+/// Makes a plan that meets the job's target out of one that may not.
+///
+/// # Errors
+/// As [`crate::settle::settle`].
+pub(crate) fn meet(job: &Job<'_>, settled: Settled, progress: &dyn Progress) -> Result<Settled, Error> {
+    let Some(target) = job.options.target else { return Ok(settled) };
+    let mut settled = settled;
+    if settled.data.is_none() {
+        settled.warnings.push("the target is not looked at: that needs images, which `--calib` gives".into());
+        return Ok(settled);
+    }
+    let mut search = Search { job, target, progress, ranking: Vec::new() };
+    search.judged(&mut settled)?;
+    if !target.is_met(&settled) {
+        search.ranking = search.ranked(&settled)?;
+        settled = search.shortest(settled)?;
+    }
+    Ok(settled)
+}
+
+impl AccuracyTarget {
+    fn is_met(&self, settled: &Settled) -> bool {
+        let Some(accuracy) = &settled.accuracy else { return false };
+        let agreement =
+            accuracy.outputs.first().and_then(|o| o.agreeing).map(|n| n as f64 / accuracy.samples.max(1) as f64);
+        let agrees = self.agreement.is_none_or(|wanted| agreement.is_some_and(|found| 100.0 * found >= wanted));
+        agrees && self.sqnr_db.is_none_or(|wanted| score(settled) >= wanted)
+    }
+}
+
+/// Signal to noise of the scores, in dB.
+fn score(settled: &Settled) -> f64 {
+    let shown = settled.accuracy.as_ref().and_then(|a| a.outputs.first()).map(|o| o.sqnr_db);
+    settled.improvement.as_ref().map(|i| i.after_db).or(shown).unwrap_or(f64::NEG_INFINITY)
+}
+
+struct Search<'a> {
+    job: &'a Job<'a>,
+    target: AccuracyTarget,
+    progress: &'a dyn Progress,
+    /// Layers, those to give up first first.
+    ranking: Vec<Candidate>,
+}
+
+impl Search<'_> {
+    /// Sees to it that the plan's accuracy is known, and what came of the target.
+    fn judged(&self, settled: &mut Settled) -> Result<(), Error> {
+        if let (None, Some(data)) = (&settled.accuracy, &settled.data) {
+            let judges = settled.judges.clone().unwrap_or_else(|| Judges::first_of(data));
+            let reference = settled.reference.as_ref().unwrap_or(&settled.graph);
+            let plan = [(&settled.graph, &settled.plan)];
+            let found = self.simulated(reference, &settled.targets, &plan, (data, &judges))?;
+            settled.accuracy = found.into_iter().next();
+        }
+        let met = self.target.is_met(settled);
+        settled.outcome = Some(TargetOutcome { target: self.target, met, fallback: Vec::new(), integers: 1.0 });
+        Ok(())
+    }
+
+    fn simulated(
+        &self,
+        reference: &Graph,
+        targets: &[ValueId],
+        plans: &[(&Graph, &QuantPlan)],
+        judged: (&Data, &Judges),
+    ) -> Result<Vec<Accuracy>, Error> {
+        simulated(reference, self.job.model.path(), targets, plans, judged, self.job.threads, self.progress)
+    }
+
+    /// The layers by what the model gains without each, for what that costs.
+    fn ranked(&self, settled: &Settled) -> Result<Vec<Candidate>, Error> {
+        let Some(data) = &settled.data else { return Ok(Vec::new()) };
+        let reference = settled.reference.as_ref().unwrap_or(&settled.graph);
+        let targets = before_softmax(reference, &settled.targets);
+        let all = settled.judges.clone().unwrap_or_else(|| Judges::first_of(data));
+        let positions = all.positions.into_iter().take(RANKING_SAMPLES).collect();
+        let judges = Judges { positions, held_back: all.held_back };
+        let noise =
+            |accuracy: &Accuracy| accuracy.outputs.first().map_or(0.0, |output| 10f64.powf(-output.sqnr_db / 10.0));
+        let whole = self.simulated(reference, &targets, &[(&settled.graph, &settled.plan)], (data, &judges))?;
+        let with_all = whole.first().map_or(0.0, noise);
+        let work = self.shares_of_work(settled, data)?;
+        let layers: Vec<NodeId> = work.keys().copied().collect();
+        let mut ranking = Vec::with_capacity(layers.len());
+        for chunk in layers.chunks(SIDE_BY_SIDE) {
+            let without: Vec<(Graph, QuantPlan)> = chunk.iter().map(|id| lacking(settled, *id)).collect();
+            let plans: Vec<(&Graph, &QuantPlan)> = without.iter().map(|(graph, plan)| (graph, plan)).collect();
+            let found = self.simulated(reference, &targets, &plans, (data, &judges))?;
+            ranking.extend(chunk.iter().zip(&found).map(|(node, accuracy)| Candidate {
+                node: *node,
+                work: work[node],
+                gain: with_all - noise(accuracy),
+            }));
+        }
+        // A layer in fp32 costs its work, and conversions before and behind it.
+        let each = 1.0 / layers.len().max(1) as f64;
+        let worth = |c: &Candidate| c.gain / (each + c.work);
+        ranking.sort_by(|a, b| worth(b).total_cmp(&worth(a)).then(a.node.cmp(&b.node)));
+        Ok(ranking)
+    }
+
+    /// Each quantized layer's share of their multiply-accumulates.
+    fn shares_of_work(&self, settled: &Settled, data: &Data) -> Result<BTreeMap<NodeId, f64>, Error> {
+        let graph = &settled.graph;
+        let is_layer = |id: NodeId| {
+            let weighted = |slot: &usize| {
+                let role = graph.node(id).map(|n| n.op.operand_role(*slot));
+                matches!(role, Some(OperandRole::Weight { .. }))
+            };
+            settled.plan.weights.range((id, 0)..=(id, usize::MAX)).any(|((_, slot), _)| weighted(slot))
+        };
+        let layers: Vec<NodeId> = graph.nodes().map(|(id, _)| id).filter(|id| is_layer(*id)).collect();
+        let nodes = layers.iter().filter_map(|id| graph.node(*id));
+        let values: BTreeSet<ValueId> =
+            nodes.flat_map(|n| n.inputs.iter().chain(&n.outputs).flatten()).copied().collect();
+        let values: Vec<ValueId> = values.into_iter().filter(|v| graph.value(*v).constant.is_none()).collect();
+        let failed = |source| Error::exec(self.job.model.path(), source);
+        let program = Program::observe(graph, &values).map_err(failed)?;
+        let mut shapes = Shapes::default();
+        Session::new(&program).run(&[(data.input(), data.sample(0)?)], &mut shapes).map_err(failed)?;
+        let work = |id: &NodeId| {
+            let macs = graph.node(*id).and_then(|node| shapes.multiply_accumulates(graph, node));
+            (*id, macs.unwrap_or(0) as f64)
+        };
+        let work: BTreeMap<NodeId, f64> = layers.iter().map(work).collect();
+        let total = work.values().sum::<f64>().max(1.0);
+        Ok(work.into_iter().map(|(id, macs)| (id, macs / total)).collect())
+    }
+
+    /// The plan with the shortest head of the ranking in fp32 that meets the target; if none does, the best one.
+    fn shortest(&self, whole: Settled) -> Result<Settled, Error> {
+        let mut best = whole;
+        let longest = self.longest();
+        let (mut missed, mut met, mut length) = (0, None, 1);
+        while met.is_none() && missed < longest {
+            length = length.min(longest);
+            let candidate = self.with_fallback(&mut best, length)?;
+            if self.target.is_met(&candidate) {
+                met = Some(length);
+            } else {
+                missed = length;
+            }
+            let better = met.is_some() || score(&candidate) > score(&best);
+            best = kept(best, candidate, better);
+            length *= 2;
+        }
+        let Some(mut enough) = met else { return Ok(best) };
+        while enough - missed > 1 {
+            let middle = missed + (enough - missed) / 2;
+            let candidate = self.with_fallback(&mut best, middle)?;
+            let met = self.target.is_met(&candidate);
+            if met {
+                enough = middle;
+            } else {
+                missed = middle;
+            }
+            best = kept(best, candidate, met);
+        }
+        Ok(best)
+    }
+
+    /// Layers that may go back to fp32 at most.
+    fn longest(&self) -> usize {
+        let mut work = 0.0;
+        let fits = |candidate: &&Candidate| {
+            work += candidate.work;
+            work <= LARGEST_FALLBACK
+        };
+        self.ranking.iter().take_while(fits).count().min(self.ranking.len().saturating_sub(1))
+    }
+
+    /// A whole plan with the first `length` layers of the ranking in fp32. Data and statistics are those of `lender`.
+    fn with_fallback(&self, lender: &mut Settled, length: usize) -> Result<Settled, Error> {
+        let fallback = &self.ranking[..length];
+        let nodes: BTreeSet<NodeId> = fallback.iter().map(|c| c.node).collect();
+        let labels: Vec<String> = fallback.iter().map(|c| lender.graph.label(c.node)).collect();
+        let evidence = lender.evidence.take();
+        let ready = match (prepared_without(self.job, &nodes)?, evidence) {
+            (Prepared::Ready(ready), Some(evidence)) => {
+                planned(self.job, *ready, evidence, lender.data.take(), self.progress)
+            }
+            (Prepared::Untouched(settled), _) => Ok(*settled),
+            (Prepared::Ready(ready), None) => Err(Error::NoData { nodes: ready.selection.decisions.len() }),
+        };
+        let mut settled = ready?;
+        self.judged(&mut settled)?;
+        for id in &nodes {
+            if let Some(entry) = settled.plan.nodes.get_mut(id) {
+                entry.decision = Decision::Keep(KeepReason::Sensitive);
+            }
+        }
+        let integers = 1.0 - fallback.iter().map(|c| c.work).sum::<f64>();
+        let met = self.target.is_met(&settled);
+        settled.outcome = Some(TargetOutcome { target: self.target, met, fallback: labels, integers });
+        Ok(settled)
+    }
+}
+
+/// The better one of two plans, with data and statistics, which the newer one holds.
+fn kept(old: Settled, new: Settled, newer: bool) -> Settled {
+    let (mut old, mut new) = (old, new);
+    if newer {
+        return new;
+    }
+    (old.data, old.evidence) = (new.data.take(), new.evidence.take());
+    old
+}
+
+/// The plan with one layer in fp32, everything else as it is.
+fn lacking(settled: &Settled, layer: NodeId) -> (Graph, QuantPlan) {
+    let mut plan = settled.plan.clone();
+    plan.weights.retain(|(node, _), _| *node != layer);
+    let mut graph = settled.graph.clone();
+    // Its bias answered what its rounding did.
+    let before = settled.reference.as_ref().and_then(|reference| layer_bias(reference, layer));
+    if let Some(bias) = before {
+        // The layer had one of this length before, so it takes it.
+        let _ = set_bias(&mut graph, layer, bias);
+    }
+    (graph, plan)
+}
