@@ -115,12 +115,37 @@ fn verbose_names_what_was_folded() {
 }
 
 #[test]
+fn a_target_is_met_with_layers_in_fp32_or_missed_with_code_3() {
+    let sandbox = classifier();
+    let line = |db: u32| {
+        format!("onnx tiny_classifier.onnx {DATA} --target-sqnr {db} --emit-plan plan{db}.json -o out{db}.onnx")
+    };
+    let met = sandbox.quantize(&line(20)).succeeded();
+    assert!(met.stderr.contains("\ntarget: 20 dB met\n"), "{}", met.stderr);
+    assert!(!met.stderr.contains("back in fp32"), "{}", met.stderr);
+    let helped = sandbox.quantize(&line(42)).succeeded();
+    assert!(helped.stderr.contains("\ntarget: 42 dB met\n  "), "{}", helped.stderr);
+    assert!(helped.stderr.contains(" nodes back in fp32, "), "{}", helped.stderr);
+    let plan = String::from_utf8(sandbox.read("plan42.json")).unwrap();
+    assert!(plan.contains("costs more accuracy than the target allows"), "{plan}");
+    let missed = sandbox.quantize(&line(140));
+    assert_eq!((missed.code, missed.stdout.as_str()), (Some(3), "out140.onnx\nplan140.json\n"));
+    assert!(missed.stderr.contains("\ntarget: 140 dB missed; the best model found is written\n"), "{}", missed.stderr);
+    assert!(missed.stderr.contains("\n  try: more calibration images"), "{}", missed.stderr);
+    for threads in [1, 7] {
+        let again = sandbox.quantize(&format!("{} --threads {threads} -q", line(42)));
+        assert_eq!(again.code, Some(0));
+        assert!(String::from_utf8(sandbox.read("plan42.json")).unwrap() == plan, "{threads} threads");
+    }
+}
+
+#[test]
 fn json_holds_the_summary() {
     let outcome = quantize_classifier("-q --output-format json -o out.onnx").succeeded();
     assert_eq!(outcome.stderr, "");
     let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
-    let keys = "accuracy bytes_after bytes_before folded images improvement kept preprocessing quantized range warnings \
-         worst written";
+    let keys = "accuracy bytes_after bytes_before folded images improvement kept preprocessing quantized range target \
+         warnings worst written";
     assert_eq!(keys_of(&summary), keys);
     assert_eq!(summary["written"], serde_json::json!(["out.onnx"]));
     assert_eq!(summary["images"], 12);

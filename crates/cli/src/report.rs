@@ -122,7 +122,7 @@ fn target_lines(outcome: &TargetOutcome) -> Vec<String> {
         let names: Vec<String> = outcome.fallback.iter().map(|n| format!("`{n}`")).collect();
         let percent = 100.0 * outcome.integers;
         let (count, names) = (names.len(), names.join(", "));
-        lines.push(format!("  {count} layers back in fp32, {percent:.1} % of the work on integers: {names}"));
+        lines.push(format!("  {count} nodes back in fp32, {percent:.1} % of the work on integers: {names}"));
     }
     if !outcome.met {
         lines.push("  try: more calibration images, `--preset best`, or a lower target".into());

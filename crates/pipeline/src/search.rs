@@ -1,7 +1,9 @@
 //! Meeting a target of accuracy: layers that cost most of it go back to fp32, as few as will do.
 //!
-//! Layers are ranked by what the quantized model gains without them, for what they cost; then the shortest head of the
-//! ranking that meets the target is found, each time with a whole plan of its own.
+//! What is given up is the rounding of a value, and with it the integer arithmetic of all that write or read it: the
+//! weights of a lone layer between rounded values cost little once they are corrected. Values are ranked by what the
+//! quantized model gains without their rounding, for what that costs; then the shortest head of the ranking that meets
+//! the target is found, each time with a whole plan of its own.
 
 use crate::accuracy::{Accuracy, Judges, simulated};
 use crate::data::Data;
@@ -17,7 +19,7 @@ use quantize_parallel::Progress;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Plans that are judged side by side: each holds its own packed weights.
-const SIDE_BY_SIDE: usize = 8;
+const SIDE_BY_SIDE: usize = 4;
 
 /// Samples that layers are ranked by.
 const RANKING_SAMPLES: usize = 8;
@@ -32,19 +34,19 @@ pub struct TargetOutcome {
     pub target: AccuracyTarget,
     /// Whether the written model reaches it on the samples that judge.
     pub met: bool,
-    /// Layers that went back to fp32 for it, those that gain most first.
+    /// Nodes that went back to fp32 for it.
     pub fallback: Vec<String>,
     /// Share of the multiply-accumulates of quantized layers that stayed on integers, 0 to 1.
     pub integers: f64,
 }
 
-/// A layer that could go back to fp32.
+/// Values with common parameters that could stay real.
 #[derive(Clone, Debug)]
 struct Candidate {
-    node: NodeId,
-    /// Share of the multiply-accumulates.
-    work: f64,
-    /// Noise to signal that the model loses without it, over the samples.
+    values: BTreeSet<ValueId>,
+    /// The nodes that would go back to fp32 with them: those that write or read them.
+    nodes: BTreeSet<NodeId>,
+    /// Noise to signal that the model loses without their rounding.
     gain: f64,
 }
 
@@ -59,9 +61,10 @@ pub(crate) fn meet(job: &Job<'_>, settled: Settled, progress: &dyn Progress) -> 
         settled.warnings.push("the target is not looked at: that needs images, which `--calib` gives".into());
         return Ok(settled);
     }
-    let mut search = Search { job, target, progress, ranking: Vec::new() };
+    let mut search = Search { job, target, progress, work: BTreeMap::new(), ranking: Vec::new() };
     search.judged(&mut settled)?;
     if !target.is_met(&settled) {
+        search.work = search.shares_of_work(&settled)?;
         search.ranking = search.ranked(&settled)?;
         settled = search.shortest(settled)?;
     }
@@ -88,7 +91,9 @@ struct Search<'a> {
     job: &'a Job<'a>,
     target: AccuracyTarget,
     progress: &'a dyn Progress,
-    /// Layers, those to give up first first.
+    /// Share of the multiply-accumulates of each quantized layer.
+    work: BTreeMap<NodeId, f64>,
+    /// What to give up, first what gains most.
     ranking: Vec<Candidate>,
 }
 
@@ -117,7 +122,7 @@ impl Search<'_> {
         simulated(reference, self.job.model.path(), targets, plans, judged, self.job.threads, self.progress)
     }
 
-    /// The layers by what the model gains without each, for what that costs.
+    /// Values by what the model gains without the rounding of each, for what that costs.
     fn ranked(&self, settled: &Settled) -> Result<Vec<Candidate>, Error> {
         let Some(data) = &settled.data else { return Ok(Vec::new()) };
         let reference = settled.reference.as_ref().unwrap_or(&settled.graph);
@@ -129,28 +134,34 @@ impl Search<'_> {
             |accuracy: &Accuracy| accuracy.outputs.first().map_or(0.0, |output| 10f64.powf(-output.sqnr_db / 10.0));
         let whole = self.simulated(reference, &targets, &[(&settled.graph, &settled.plan)], (data, &judges))?;
         let with_all = whole.first().map_or(0.0, noise);
-        let work = self.shares_of_work(settled, data)?;
-        let layers: Vec<NodeId> = work.keys().copied().collect();
-        let mut ranking = Vec::with_capacity(layers.len());
-        for chunk in layers.chunks(SIDE_BY_SIDE) {
-            let without: Vec<(Graph, QuantPlan)> = chunk.iter().map(|id| lacking(settled, *id)).collect();
+        let mut ranking = candidates(settled);
+        for chunk in ranking.chunks_mut(SIDE_BY_SIDE) {
+            let without: Vec<(Graph, QuantPlan)> = chunk.iter().map(|c| lacking(settled, c)).collect();
             let plans: Vec<(&Graph, &QuantPlan)> = without.iter().map(|(graph, plan)| (graph, plan)).collect();
             let found = self.simulated(reference, &targets, &plans, (data, &judges))?;
-            ranking.extend(chunk.iter().zip(&found).map(|(node, accuracy)| Candidate {
-                node: *node,
-                work: work[node],
-                gain: with_all - noise(accuracy),
-            }));
+            chunk.iter_mut().zip(&found).for_each(|(c, accuracy)| c.gain = with_all - noise(accuracy));
         }
-        // A layer in fp32 costs its work, and conversions before and behind it.
-        let each = 1.0 / layers.len().max(1) as f64;
-        let worth = |c: &Candidate| c.gain / (each + c.work);
-        ranking.sort_by(|a, b| worth(b).total_cmp(&worth(a)).then(a.node.cmp(&b.node)));
+        // Real values cost the work around them, and conversions.
+        let each = 1.0 / ranking.len().max(1) as f64;
+        let worth = |c: &Candidate| c.gain / (each + self.work_of(&c.nodes));
+        ranking.retain(|c| c.gain > 0.0);
+        ranking.sort_by(|a, b| worth(b).total_cmp(&worth(a)).then_with(|| a.values.cmp(&b.values)));
         Ok(ranking)
     }
 
+    /// Share of the multiply-accumulates of quantized layers that `nodes` have.
+    fn work_of(&self, nodes: &BTreeSet<NodeId>) -> f64 {
+        nodes.iter().filter_map(|id| self.work.get(id)).sum()
+    }
+
+    /// The nodes that go back to fp32 with the first `length` entries of the ranking.
+    fn nodes_of(&self, length: usize) -> BTreeSet<NodeId> {
+        self.ranking[..length].iter().flat_map(|c| &c.nodes).copied().collect()
+    }
+
     /// Each quantized layer's share of their multiply-accumulates.
-    fn shares_of_work(&self, settled: &Settled, data: &Data) -> Result<BTreeMap<NodeId, f64>, Error> {
+    fn shares_of_work(&self, settled: &Settled) -> Result<BTreeMap<NodeId, f64>, Error> {
+        let Some(data) = &settled.data else { return Ok(BTreeMap::new()) };
         let graph = &settled.graph;
         let is_layer = |id: NodeId| {
             let weighted = |slot: &usize| {
@@ -209,21 +220,19 @@ impl Search<'_> {
         Ok(best)
     }
 
-    /// Layers that may go back to fp32 at most.
+    /// Entries of the ranking that may be given up at most; something stays on integers.
     fn longest(&self) -> usize {
-        let mut work = 0.0;
-        let fits = |candidate: &&Candidate| {
-            work += candidate.work;
-            work <= LARGEST_FALLBACK
+        let fits = |length: &usize| {
+            let nodes = self.nodes_of(*length);
+            self.work_of(&nodes) <= LARGEST_FALLBACK && self.work.keys().any(|layer| !nodes.contains(layer))
         };
-        self.ranking.iter().take_while(fits).count().min(self.ranking.len().saturating_sub(1))
+        (1..=self.ranking.len()).take_while(fits).last().unwrap_or(0)
     }
 
-    /// A whole plan with the first `length` layers of the ranking in fp32. Data and statistics are those of `lender`.
+    /// A whole plan with the first `length` entries of the ranking given up. Data and statistics are those of `lender`.
     fn with_fallback(&self, lender: &mut Settled, length: usize) -> Result<Settled, Error> {
-        let fallback = &self.ranking[..length];
-        let nodes: BTreeSet<NodeId> = fallback.iter().map(|c| c.node).collect();
-        let labels: Vec<String> = fallback.iter().map(|c| lender.graph.label(c.node)).collect();
+        let nodes = self.nodes_of(length);
+        let labels: Vec<String> = nodes.iter().map(|id| lender.graph.label(*id)).collect();
         let evidence = lender.evidence.take();
         let ready = match (prepared_without(self.job, &nodes)?, evidence) {
             (Prepared::Ready(ready), Some(evidence)) => {
@@ -239,7 +248,7 @@ impl Search<'_> {
                 entry.decision = Decision::Keep(KeepReason::Sensitive);
             }
         }
-        let integers = 1.0 - fallback.iter().map(|c| c.work).sum::<f64>();
+        let integers = 1.0 - self.work_of(&nodes);
         let met = self.target.is_met(&settled);
         settled.outcome = Some(TargetOutcome { target: self.target, met, fallback: labels, integers });
         Ok(settled)
@@ -256,16 +265,40 @@ fn kept(old: Settled, new: Settled, newer: bool) -> Settled {
     old
 }
 
-/// The plan with one layer in fp32, everything else as it is.
-fn lacking(settled: &Settled, layer: NodeId) -> (Graph, QuantPlan) {
-    let mut plan = settled.plan.clone();
-    plan.weights.retain(|(node, _), _| *node != layer);
-    let mut graph = settled.graph.clone();
-    // Its bias answered what its rounding did.
-    let before = settled.reference.as_ref().and_then(|reference| layer_bias(reference, layer));
-    if let Some(bias) = before {
-        // The layer had one of this length before, so it takes it.
-        let _ = set_bias(&mut graph, layer, bias);
+/// Each set of values with common parameters, with the quantized nodes that write or read them.
+fn candidates(settled: &Settled) -> Vec<Candidate> {
+    let Settled { graph, plan, .. } = settled;
+    let mut groups: BTreeMap<ValueId, BTreeSet<ValueId>> = BTreeMap::new();
+    for (value, entry) in &plan.activations {
+        groups.entry(entry.shares).or_default().insert(*value);
+    }
+    let writer = |value: &ValueId| {
+        let (id, _) = graph.producer(*value)?;
+        Some(match plan.nodes.get(&id).map(|n| &n.decision) {
+            Some(Decision::Absorbed { into }) => *into,
+            _ => id,
+        })
+    };
+    let nodes = |values: &BTreeSet<ValueId>| {
+        let readers = values.iter().flat_map(|v| graph.value(*v).consumers()).map(|(id, _)| *id);
+        let around = values.iter().filter_map(writer).chain(readers);
+        around.filter(|id| plan.quantizes(*id)).collect()
+    };
+    groups.into_values().map(|values| Candidate { nodes: nodes(&values), values, gain: 0.0 }).collect()
+}
+
+/// The plan with some values real and the nodes around them in fp32, everything else as it is.
+fn lacking(settled: &Settled, candidate: &Candidate) -> (Graph, QuantPlan) {
+    let (mut graph, mut plan) = (settled.graph.clone(), settled.plan.clone());
+    plan.weights.retain(|(node, _), _| !candidate.nodes.contains(node));
+    plan.activations.retain(|value, _| !candidate.values.contains(value));
+    for layer in &candidate.nodes {
+        // Its bias answered what its rounding did.
+        let before = settled.reference.as_ref().and_then(|reference| layer_bias(reference, *layer));
+        if let Some(bias) = before {
+            // The layer had one of this length before, so it takes it.
+            let _ = set_bias(&mut graph, *layer, bias);
+        }
     }
     (graph, plan)
 }
