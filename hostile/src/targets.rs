@@ -1,6 +1,7 @@
 //! The table of targets. To add a reader, add a row.
 
 mod caffe;
+mod external;
 mod npy;
 mod onnx;
 mod plan;
@@ -34,9 +35,17 @@ pub(crate) const TARGETS: &[Target] = &[
         name: "onnx-passes",
         form: Form::Protobuf,
         seeds: onnx::models,
-        bombs: Vec::new,
+        bombs: bombs::costly_models,
         refuses_cut: onnx::is_incomplete,
         read: onnx::prepare,
+    },
+    Target {
+        name: "onnx-external",
+        form: Form::Protobuf,
+        seeds: external::models,
+        bombs: external::escapes,
+        refuses_cut: external::is_cut,
+        read: external::read,
     },
     Target {
         name: "onnx-tensor",
