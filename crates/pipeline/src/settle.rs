@@ -1,18 +1,20 @@
 //! The steps every format shares, from an imported model to a plan: fold, select, calibrate, plan.
 
+use crate::accuracy::Judges;
 use crate::data::Data;
 use crate::error::Error;
 use crate::evidence::Evidence;
+use crate::improve::{Improvement, Split, Workshop};
 use crate::model::{ConstantEvaluator, Model};
 use crate::options::{DataOptions, InputRange, RecipeOptions, Shard};
 use crate::plan_file::Prescription;
 use crate::planning::{Parameters, Planned, make_plan};
-use crate::progress::Progress;
 use crate::selection::matching;
 use crate::summary;
 use crate::unknown::Unknown;
 use quantize_calib::Fingerprint;
 use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, QuantPlan, Recipe, ValueId};
+use quantize_parallel::Progress;
 use quantize_passes::{Preparation, Selection, prepare};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,8 +25,6 @@ pub(crate) struct Job<'a> {
     pub(crate) recipe: &'a dyn Recipe,
     pub(crate) options: &'a RecipeOptions,
     pub(crate) data: Option<&'a DataOptions>,
-    /// Statistics to use instead of gathering them from the data.
-    pub(crate) stored: Option<Stored<'a>>,
     pub(crate) threads: usize,
 }
 
@@ -35,10 +35,19 @@ pub(crate) struct Stored<'a> {
     pub(crate) model: Fingerprint,
 }
 
+impl Job<'_> {
+    /// The samples for `graph`, if there are any.
+    fn open_data(&self, graph: &Graph) -> Result<Option<Data>, Error> {
+        self.data.map(|data| Data::open(data, graph, self.model.path())).transpose()
+    }
+}
+
 /// A model with its plan.
 pub(crate) struct Settled {
-    /// The graph after folding.
+    /// The graph after folding and corrections.
     pub(crate) graph: Graph,
+    /// The graph before corrections, if there were any: what computes in fp32 what the model did.
+    pub(crate) reference: Option<Graph>,
     pub(crate) plan: QuantPlan,
     /// Samples to judge the plan by, if there are any.
     pub(crate) data: Option<Data>,
@@ -46,6 +55,10 @@ pub(crate) struct Settled {
     pub(crate) evidence: Option<Evidence>,
     /// Values that show what quantization costs.
     pub(crate) targets: Vec<ValueId>,
+    /// Samples held back to judge the plan by.
+    pub(crate) judges: Option<Judges>,
+    /// What running the network made better.
+    pub(crate) improvement: Option<Improvement>,
     pub(crate) warnings: Vec<String>,
     pub(crate) log: Vec<String>,
 }
@@ -54,35 +67,92 @@ impl Settled {
     /// Nothing is quantized, so nothing is folded, calibrated or changed.
     fn untouched(graph: Graph, nodes: BTreeMap<NodeId, NodePlan>) -> Self {
         let plan = QuantPlan { nodes, ..QuantPlan::default() };
-        Self { graph, plan, data: None, evidence: None, targets: Vec::new(), warnings: Vec::new(), log: Vec::new() }
+        Self {
+            graph,
+            reference: None,
+            plan,
+            data: None,
+            evidence: None,
+            targets: Vec::new(),
+            judges: None,
+            improvement: None,
+            warnings: Vec::new(),
+            log: Vec::new(),
+        }
+    }
+
+    /// Runs the network to make the plan better.
+    fn improve(&mut self, job: &Job<'_>, split: &Split, progress: &dyn Progress) -> Result<(), Error> {
+        let Some(data) = &self.data else { return Ok(()) };
+        let workshop = Workshop {
+            model: job.model.path(),
+            data,
+            split,
+            targets: &self.targets,
+            coded_bias: job.recipe.grids().coded_bias,
+            threads: job.threads,
+        };
+        let improved = workshop.improve(&self.graph, &self.plan, &job.options.correction, progress)?;
+        self.reference = Some(std::mem::replace(&mut self.graph, improved.graph));
+        (self.plan, self.improvement) = (improved.plan, Some(improved.report));
+        self.log.extend(improved.log);
+        Ok(())
     }
 }
 
 /// A model ready for calibration, or one of which nothing is quantized.
 pub(crate) enum Prepared {
-    Ready(Ready),
-    Untouched(Settled),
+    Ready(Box<Ready>),
+    Untouched(Box<Settled>),
 }
 
 /// A model ready for calibration.
 pub(crate) struct Ready {
     pub(crate) graph: Graph,
     pub(crate) selection: Selection,
-    /// Samples; there may be none only if there are stored statistics.
-    pub(crate) data: Option<Data>,
     /// Values that show what quantization costs.
     pub(crate) targets: Vec<ValueId>,
     pub(crate) log: Vec<String>,
 }
 
-/// Makes the plan for a model.
+impl Ready {
+    /// The samples to calibrate it with.
+    ///
+    /// # Errors
+    /// If there are none, or they cannot be used.
+    pub(crate) fn samples(&self, job: &Job<'_>) -> Result<Data, Error> {
+        let nodes = self.selection.decisions.values().filter(|d| **d == Decision::Quantize).count();
+        job.open_data(&self.graph)?.ok_or(Error::NoData { nodes })
+    }
+}
+
+/// Makes the plan for a model from its data.
 ///
 /// # Errors
 /// If the options do not fit the model, nothing can be quantized, or the data cannot be used.
 pub(crate) fn settle(job: &Job<'_>, progress: &dyn Progress) -> Result<Settled, Error> {
     match prepared(job)? {
-        Prepared::Ready(ready) => planned(job, ready, progress),
-        Prepared::Untouched(settled) => Ok(settled),
+        Prepared::Ready(ready) => {
+            let data = ready.samples(job)?;
+            calibrated(job, *ready, data, progress)
+        }
+        Prepared::Untouched(settled) => Ok(*settled),
+    }
+}
+
+/// Makes the plan for a model from statistics that exist; data only serve a check.
+///
+/// # Errors
+/// As [`settle`], or if the statistics cannot be used.
+pub(crate) fn recalled(job: &Job<'_>, stored: Stored<'_>, progress: &dyn Progress) -> Result<Settled, Error> {
+    match prepared(job)? {
+        Prepared::Ready(ready) => {
+            let data = job.open_data(&ready.graph)?;
+            let observed = ready.selection.observed().collect();
+            let evidence = Evidence::read(stored.path, &ready.graph, stored.model, &observed)?;
+            planned(job, *ready, evidence, data, progress)
+        }
+        Prepared::Untouched(settled) => Ok(*settled),
     }
 }
 
@@ -96,27 +166,22 @@ pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
     if skip.len() == imported.nodes().count() && !job.options.skip.is_empty() {
         let skipped = NodePlan { decision: Decision::Keep(KeepReason::Skipped) };
         let nodes = skip.iter().map(|id| (*id, skipped.clone())).collect();
-        return Ok(Prepared::Untouched(Settled::untouched(imported.clone(), nodes)));
+        return Ok(Prepared::Untouched(Box::new(Settled::untouched(imported.clone(), nodes))));
     }
     let (folded, Preparation { graph, selection, log }) = chosen(job.model, job.recipe, &skip)?;
-    let quantized = selection.decisions.values().filter(|d| **d == Decision::Quantize).count();
-    if quantized == 0 {
+    if !selection.decisions.values().any(|d| *d == Decision::Quantize) {
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
         let untouched = Settled::untouched(folded, nodes);
         return if skip.is_empty() {
             Err(nothing_quantized(job.model, &untouched.graph, &untouched.plan))
         } else {
-            Ok(Prepared::Untouched(untouched))
+            Ok(Prepared::Untouched(Box::new(untouched)))
         };
-    }
-    let data = job.data.map(|data| Data::open(data, &graph, path)).transpose()?;
-    if data.is_none() && job.stored.is_none() {
-        return Err(Error::NoData { nodes: quantized });
     }
     let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
     unknown.refuse(&graph, path, &|id| selection.quantizes(id))?;
     let targets = unknown.targets(&graph);
-    Ok(Prepared::Ready(Ready { graph, selection, data, targets, log }))
+    Ok(Prepared::Ready(Box::new(Ready { graph, selection, targets, log })))
 }
 
 /// The model's graph with constants folded, and the same prepared with what `recipe` quantizes of it but for `skip`.
@@ -146,15 +211,26 @@ pub(crate) fn constants_folded(model: &Model) -> Result<Graph, Error> {
 ///
 /// # Errors
 /// As [`settle`].
-pub(crate) fn planned(job: &Job<'_>, ready: Ready, progress: &dyn Progress) -> Result<Settled, Error> {
-    let Ready { graph, selection, data, targets, mut log } = ready;
+pub(crate) fn calibrated(job: &Job<'_>, ready: Ready, data: Data, progress: &dyn Progress) -> Result<Settled, Error> {
+    let observed: BTreeSet<ValueId> = ready.selection.observed().collect();
     let path = job.model.path();
-    let observed: BTreeSet<ValueId> = selection.observed().collect();
-    let evidence = match (&job.stored, &data) {
-        (Some(stored), _) => Evidence::read(stored.path, &graph, stored.model, &observed)?,
-        (None, Some(data)) => Evidence::gather(&graph, path, &observed, data, Shard::WHOLE, job.threads, progress)?,
-        (None, None) => return Err(Error::NoData { nodes: selection.decisions.len() }),
-    };
+    let split = Split::for_correction(data.len(), &job.options.correction);
+    let evidence = Evidence::gather(&ready.graph, path, &observed, &data, &split, Shard::WHOLE, job.threads, progress)?;
+    planned(job, ready, evidence, Some(data), progress)
+}
+
+/// The plan that follows from what is known.
+fn planned(
+    job: &Job<'_>,
+    ready: Ready,
+    evidence: Evidence,
+    data: Option<Data>,
+    progress: &dyn Progress,
+) -> Result<Settled, Error> {
+    let Ready { graph, selection, targets, mut log } = ready;
+    let path = job.model.path();
+    let correction = &job.options.correction;
+    let split = data.as_ref().map(|data| Split::for_correction(data.len(), correction));
     let input_range = evidence.bound.filter(|_| job.options.input == InputRange::Possible);
     let parameters = Parameters::Found { statistics: &evidence.statistics, input_range };
     let Planned { plan, remarks } = make_plan(&graph, path, &selection, parameters, job.recipe, job.options)?;
@@ -163,16 +239,34 @@ pub(crate) fn planned(job: &Job<'_>, ready: Ready, progress: &dyn Progress) -> R
     let mut warnings: Vec<String> = data.as_ref().and_then(Data::assumed).map(str::to_owned).into_iter().collect();
     warnings.extend(not_finite(&graph, &evidence));
     warnings.extend(remarks);
-    Ok(Settled { graph, plan, data, evidence: Some(evidence), targets, warnings, log })
+    let mut settled = Settled {
+        graph,
+        reference: None,
+        plan,
+        data,
+        evidence: Some(evidence),
+        targets,
+        judges: split.as_ref().and_then(Split::judges),
+        improvement: None,
+        warnings,
+        log,
+    };
+    match split.filter(|_| !correction.is_none()) {
+        Some(split) => settled.improve(job, &split, progress)?,
+        None if !correction.is_none() => settled
+            .warnings
+            .push("rounding is not corrected: that needs images, which `--calib` gives, besides statistics".into()),
+        None => {}
+    }
+    Ok(settled)
 }
 
 /// Carries out a plan that exists: nothing is calibrated, data only serve a check.
 ///
 /// # Errors
 /// If the plan does not fit the model, or the data cannot be used.
-pub(crate) fn prescribed(job: &Job<'_>, plan: &Path) -> Result<Settled, Error> {
+pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<Settled, Error> {
     let path = job.model.path();
-    let prescription = Prescription::read(plan)?;
     let mut kept = prescription.kept(job.model.graph())?;
     kept.extend(matching(job.model.graph(), &job.options.skip)?);
     let (folded, Preparation { graph, selection, mut log }) = chosen(job.model, job.recipe, &kept)?;
@@ -181,26 +275,17 @@ pub(crate) fn prescribed(job: &Job<'_>, plan: &Path) -> Result<Settled, Error> {
         return Ok(Settled::untouched(folded, nodes));
     }
     let given = prescription.given(&graph, &selection, job.recipe.grids())?;
+    let mut graph = graph;
+    let reference = (!given.biases.is_empty()).then(|| graph.clone());
+    prescription.set_biases(&mut graph, &given)?;
     let parameters = Parameters::Given(&given);
     let Planned { plan, remarks } = make_plan(&graph, path, &selection, parameters, job.recipe, job.options)?;
-    let data = job.data.map(|data| Data::open(data, &graph, path)).transpose()?;
+    let data = job.open_data(&graph)?;
     let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
     let targets = unknown.targets(&graph);
     log.extend(absorbed(&graph, &plan));
-    Ok(Settled { graph, plan, data, evidence: None, targets, warnings: remarks, log })
-}
-
-/// Whether a plan can be carried out on a model, as far as no data are needed to say.
-///
-/// # Errors
-/// If it is no plan, or does not fit the model.
-pub(crate) fn fits(model: &Model, recipe: &dyn Recipe, path: &Path, plan: &[u8]) -> Result<(), Error> {
-    let prescription = Prescription::parse(path, plan)?;
-    let kept = prescription.kept(model.graph())?;
-    let (_, Preparation { graph, selection, .. }) = chosen(model, recipe, &kept)?;
-    let given = prescription.given(&graph, &selection, recipe.grids())?;
-    make_plan(&graph, model.path(), &selection, Parameters::Given(&given), recipe, &RecipeOptions::default())?;
-    Ok(())
+    let (judges, improvement) = (None, None);
+    Ok(Settled { graph, reference, plan, data, evidence: None, targets, judges, improvement, warnings: remarks, log })
 }
 
 /// Log entries for activations that vanish into a saturation.
