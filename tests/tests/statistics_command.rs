@@ -73,14 +73,46 @@ fn loaded_statistics_give_the_model_that_gathered_ones_give() {
 fn a_plan_fed_back_gives_the_same_model() {
     let targets = ["", "--format qoperator", "--activations s8 --symmetric-activations", "--activations u16"];
     let both = ["tiny_classifier", "tiny_detector"].into_iter().flat_map(|m| targets.map(|target| (m, target, "")));
-    for (model, target, skip) in both.chain([(MODEL, "", "--skip conv1"), (MODEL, "--range mse", "--skip *bn*")]) {
+    for (model, target, recipe) in both.chain([(MODEL, "", "--skip conv1"), (MODEL, "", "--range mse --skip *bn*")]) {
         let sandbox = Sandbox::with_models(&[model]);
-        let direct = format!("onnx {model}.onnx {DATA} {target} {skip} -o direct.onnx --emit-plan plan.json");
+        let direct = format!("onnx {model}.onnx {DATA} {target} {recipe} -o direct.onnx --emit-plan plan.json");
         let _ = sandbox.quantize(&direct).succeeded();
         let again = format!("onnx {model}.onnx --plan plan.json {target} -o again.onnx");
         let _ = sandbox.quantize(&again).succeeded();
-        assert!(sandbox.read("direct.onnx") == sandbox.read("again.onnx"), "{model} {target} {skip}");
+        assert!(sandbox.read("direct.onnx") == sandbox.read("again.onnx"), "{model} {target} {recipe}");
     }
+}
+
+#[test]
+fn what_a_plan_decides_cannot_be_asked_for_beside_it() {
+    let sandbox = Sandbox::with_models(&[MODEL]);
+    done(&sandbox, &format!("{DATA} -o direct.onnx --emit-plan plan.json"));
+    for option in ["--range mse", "--weights per-tensor", "--stats x.qstats", "--save-stats x.qstats"] {
+        let (code, stderr) = onnx(&sandbox, &format!("--plan plan.json {option} -o again.onnx"));
+        assert_eq!(code, Some(2), "{option}: {stderr}");
+        let name = option.split(' ').next().unwrap();
+        assert!(stderr.contains("cannot be used with") && stderr.contains(name), "{option}: {stderr}");
+    }
+}
+
+#[test]
+fn a_shard_of_nothing_says_that_nothing_is_quantized() {
+    let sandbox = Sandbox::with_models(&[MODEL]);
+    let (code, stderr) = onnx(&sandbox, &format!("{DATA} --skip * --shard 1/2 --save-stats part.qstats"));
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("no node can be quantized") && stderr.contains("skipped on request"), "{stderr}");
+    assert!(!sandbox.files().contains(&"part.qstats".to_owned()));
+}
+
+#[test]
+fn who_shares_codes_with_whom_follows_from_the_model_alone() {
+    let (sandbox, code, stderr) = edited(|plan| {
+        for entry in plan["activations"].as_array_mut().unwrap() {
+            entry["shares_with"] = "input".into();
+        }
+    });
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(sandbox.read("direct.onnx") == sandbox.read("edited.onnx"));
 }
 
 /// The plan of the classifier, changed by `edit`, and how carrying it out ends.

@@ -68,7 +68,8 @@ pub(crate) struct OnnxArgs {
     #[arg(long, value_name = "FILE", help_heading = "Artefacts")]
     pub(crate) emit_plan: Option<PathBuf>,
     /// Carry out this plan, as `--emit-plan` wrote it or edited by hand; nothing is calibrated.
-    #[arg(long, value_name = "FILE", help_heading = "Artefacts", conflicts_with_all = ["stats", "save_stats"])]
+    #[arg(long, value_name = "FILE", help_heading = "Artefacts",
+        conflicts_with_all = ["stats", "save_stats", "range", "weights"])]
     pub(crate) plan: Option<PathBuf>,
     /// Write the statistics of all activations, for `--stats`.
     #[arg(long, value_name = "FILE", help_heading = "Artefacts")]

@@ -7,7 +7,7 @@
 use crate::document::{GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_VALUE_INFO, OnnxDocument, normal_domain};
 use crate::error::{OnnxError, Problem};
 use crate::expand::{RUNTIME_DOMAIN, expand};
-use crate::ops::{self, Known, NodeReader, Read, ReadError};
+use crate::ops::{self, Known, MAX_READ_ELEMENTS, NodeReader, Read, ReadError};
 use crate::tensor::dtype_of;
 use crate::types::element_types;
 use quantize_ir::op::Opaque;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub(crate) const FRONTEND: &str = "onnx front-end";
 
 /// The oldest opset whose operators are known.
-const OLDEST_OPSET: i64 = 7;
+const OLDEST_OPSET: i64 = 6;
 /// The newest opset whose operators are known.
 const NEWEST_OPSET: i64 = 28;
 
@@ -37,6 +37,7 @@ pub fn import(document: &Arc<OnnxDocument>) -> Result<(Graph, Vec<Problem>), Onn
         names: BTreeMap::new(),
         matrices: BTreeSet::new(),
         problems: Vec::new(),
+        room: document.source().bytes().len(),
     };
     importer.check_opset();
     importer.constants()?;
@@ -57,6 +58,8 @@ struct Importer<'d> {
     /// Results of operators that always compute a matrix.
     matrices: BTreeSet<ValueId>,
     problems: Vec<Problem>,
+    /// Bytes that operands may still take that no node has of its own. In honest files these stand in attributes.
+    room: usize,
 }
 
 impl Importer<'_> {
@@ -222,24 +225,39 @@ impl Importer<'_> {
 
     /// The node as an operator of the shared set; opaque if it is none.
     fn read(&mut self, index: usize, node: &NodeProto) -> Result<Read, OnnxError> {
-        let opaque =
-            || Read::from(Op::Opaque(Opaque { domain: node.domain().to_owned(), kind: node.op_type().to_owned() }));
         let opset = self.document.opset().min(NEWEST_OPSET);
         if opset < OLDEST_OPSET || !self.is_known(node) {
-            return Ok(opaque());
+            return Ok(opaque(node));
         }
         match ops::read(&NodeReader::new(node, opset, self)) {
-            Some(Ok(read)) => Ok(read),
+            Some(Ok(read)) if self.has_room(&read) => Ok(read),
+            Some(Ok(_)) => {
+                let error = ReadError::Form("copies of constants for it and others take more room than the file");
+                Ok(self.carried(index, node, &error))
+            }
             Some(Err(ReadError::Contradiction(cause))) => {
                 Err(self.document.invalid(Some(item(node, index)), cause).with_hint("export the model again"))
             }
-            Some(Err(error)) => {
-                let label = if node.name().is_empty() { format!("#{index}") } else { node.name().to_owned() };
-                self.problem(Some(&label), format!("{}: {error}; the node is carried as it is", node.op_type()));
-                Ok(opaque())
-            }
-            None => Ok(opaque()),
+            Some(Err(error)) => Ok(self.carried(index, node, &error)),
+            None => Ok(opaque(node)),
         }
+    }
+
+    /// A node in a form that is not known, with a problem that says so.
+    fn carried(&mut self, index: usize, node: &NodeProto, error: &ReadError) -> Read {
+        let label = if node.name().is_empty() { format!("#{index}") } else { node.name().to_owned() };
+        self.problem(Some(&label), format!("{}: {error}; the node is carried as it is", node.op_type()));
+        opaque(node)
+    }
+
+    /// Whether the added operands of all nodes together stay smaller than the file.
+    fn has_room(&mut self, read: &Read) -> bool {
+        let size = |tensor: &Tensor| tensor.len().saturating_mul(tensor.dtype().size());
+        let left = self.room.checked_sub(read.added.iter().map(|(_, tensor)| size(tensor)).sum());
+        left.is_some_and(|left| {
+            self.room = left;
+            true
+        })
     }
 
     /// The node's operands where the shared operator expects them, with the added ones.
@@ -343,7 +361,9 @@ impl Importer<'_> {
 
 impl Known for Importer<'_> {
     fn constant(&self, name: &str) -> Option<Arc<Tensor>> {
-        self.graph.constant(*self.names.get(name)?).ok()?
+        let id = *self.names.get(name)?;
+        let elements = self.graph.value(id).constant.as_ref()?.shape().iter().product::<usize>();
+        if elements > MAX_READ_ELEMENTS { None } else { self.graph.constant(id).ok()? }
     }
 
     fn constant_shape(&self, name: &str) -> Option<Vec<usize>> {
@@ -358,6 +378,11 @@ impl Known for Importer<'_> {
         let computed = || self.matrices.contains(id).then_some(2);
         value.shape.as_ref().map(Vec::len).or_else(constant).or_else(computed)
     }
+}
+
+/// A node without shared semantics.
+fn opaque(node: &NodeProto) -> Read {
+    Op::Opaque(Opaque { domain: node.domain().to_owned(), kind: node.op_type().to_owned() }).into()
 }
 
 /// How messages call a node.

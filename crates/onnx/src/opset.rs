@@ -9,14 +9,28 @@ use quantize_proto::onnx::{GraphProto, NodeProto};
 pub(crate) const TARGET_OPSET: i64 = 13;
 
 /// Standard operators whose nodes, written for an earlier opset, mean something else or nothing at the given one:
-/// attributes that became operands, changed defaults, removed operators. From opset 7 to [`TARGET_OPSET`].
-const CHANGES: [(&str, i64); 17] = [
+/// attributes that became operands, changed defaults, removed operators. From opset 6 to [`TARGET_OPSET`].
+const CHANGES: [(&str, i64); 33] = [
+    ("Add", 7),
+    ("And", 7),
     ("BatchNormalization", 9),
     ("Clip", 11),
+    ("Div", 7),
     ("Dropout", 12),
+    ("Equal", 7),
+    ("GRU", 7),
+    ("Gemm", 7),
+    ("Greater", 7),
     ("Hardmax", 13),
+    ("LSTM", 7),
+    ("Less", 7),
     ("LogSoftmax", 13),
+    ("Mul", 7),
+    ("Or", 7),
+    ("PRelu", 7),
     ("Pad", 11),
+    ("Pow", 7),
+    ("RNN", 7),
     ("ReduceSum", 13),
     ("Resize", 11),
     ("Scan", 9),
@@ -25,9 +39,11 @@ const CHANGES: [(&str, i64); 17] = [
     ("Softmax", 13),
     ("Split", 13),
     ("Squeeze", 13),
+    ("Sub", 7),
     ("TopK", 10),
     ("Unsqueeze", 13),
     ("Upsample", 10),
+    ("Xor", 7),
 ];
 
 /// Document positions of the nodes that have to be written anew when the model is raised to [`TARGET_OPSET`]; none if
@@ -118,6 +134,8 @@ mod tests {
         let relu_softmax = || vec![node("Relu", &["x"], &["r"], vec![]), softmax("s")];
         let cases = [
             ("softmax", 12, relu_softmax(), vec![1]),
+            ("broadcasting by an attribute", 6, vec![node("Add", &["x", "x"], &["y"], vec![])], vec![0]),
+            ("broadcasting as ever since", 7, vec![node("Add", &["x", "x"], &["y"], vec![])], vec![]),
             ("nothing to raise", 13, relu_softmax(), vec![]),
             ("slice", 9, slice(), vec![0]),
             ("clip", 10, vec![node("Clip", &["x"], &["y"], vec![])], vec![0]),

@@ -5,9 +5,10 @@ use crate::error::Error;
 use crate::evidence::{Evidence, StatisticsSummary};
 use crate::memory::{constants_of, threads_for};
 use crate::model::Model;
-use crate::options::{QuantizeOptions, Shard, TargetOptions, thread_count};
+use crate::options::{QuantizeOptions, RecipeOptions, Shard, TargetOptions, thread_count};
+use crate::plan_file::Prescription;
 use crate::progress::Progress;
-use crate::settle::{Job, Prepared, Ready, Settled, Stored, fits, prepared, prescribed, settle};
+use crate::settle::{Job, Prepared, Settled, Stored, nothing_quantized, prepared, prescribed, recalled, settle};
 use crate::summary::Summary;
 use crate::{plan_file, summary};
 use quantize_calib::{Fingerprint, fingerprint};
@@ -137,7 +138,10 @@ pub fn quantize_onnx(options: &QuantizeOptions, progress: &dyn Progress) -> Resu
 /// # Errors
 /// If it is no plan, or does not fit the model; messages name the file `path`.
 pub fn check_plan(model: &Model, target: &TargetOptions, path: &Path, plan: &[u8]) -> Result<(), Error> {
-    fits(model, &recipe(target)?, path, plan)
+    let prescription = Prescription::parse(path, plan)?;
+    let (recipe, options) = (recipe(target)?, RecipeOptions::default());
+    let job = Job { model, recipe: &recipe, options: &options, data: None, threads: 1 };
+    prescribed(&job, &prescription).map(drop)
 }
 
 /// Exports a model of another format and quantizes it as ONNX.
@@ -175,18 +179,12 @@ fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progres
 fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Settled, Error> {
     let threads = thread_count(options.threads);
     let recipe = recipe(&options.target)?;
-    let stored = options.statistics.as_ref().map(|path| Stored { path, model: model.fingerprint() });
-    let job = Job {
-        model: &model.model,
-        recipe: &recipe,
-        options: &options.recipe,
-        data: options.data.as_ref(),
-        stored,
-        threads,
-    };
-    match &options.plan {
-        Some(plan) => prescribed(&job, plan),
-        None => settle(&job, progress),
+    let job =
+        Job { model: &model.model, recipe: &recipe, options: &options.recipe, data: options.data.as_ref(), threads };
+    match (&options.plan, &options.statistics) {
+        (Some(plan), _) => prescribed(&job, &Prescription::read(plan)?),
+        (None, Some(path)) => recalled(&job, Stored { path, model: model.fingerprint() }),
+        (None, None) => settle(&job, progress),
     }
 }
 
@@ -202,14 +200,15 @@ pub fn gather_onnx(
 ) -> Result<StatisticsSummary, Error> {
     let opened = OnnxModel::open(&options.model)?;
     let (model, recipe, threads) = (&opened.model, recipe(&options.target)?, thread_count(options.threads));
-    let job =
-        Job { model, recipe: &recipe, options: &options.recipe, data: options.data.as_ref(), stored: None, threads };
-    let Prepared::Ready(Ready { graph, selection, data: Some(data), .. }) = prepared(&job)? else {
-        return Err(Error::NoData { nodes: 0 });
+    let job = Job { model, recipe: &recipe, options: &options.recipe, data: options.data.as_ref(), threads };
+    let ready = match prepared(&job)? {
+        Prepared::Ready(ready) => ready,
+        Prepared::Untouched(untouched) => return Err(nothing_quantized(model, &untouched.graph, &untouched.plan)),
     };
-    let observed = selection.observed().collect();
-    let evidence = Evidence::gather(&graph, model.path(), &observed, &data, shard, threads, progress)?;
-    let file = evidence.to_file(&graph, opened.fingerprint());
+    let data = ready.samples(&job)?;
+    let (graph, observed) = (&ready.graph, ready.selection.observed().collect());
+    let evidence = Evidence::gather(graph, model.path(), &observed, &data, shard, threads, progress)?;
+    let file = evidence.to_file(graph, opened.fingerprint());
     let mut outputs = OutputSet::new();
     outputs.add_bytes(output, file.encode());
     outputs.commit()?;

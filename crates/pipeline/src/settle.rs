@@ -23,8 +23,6 @@ pub(crate) struct Job<'a> {
     pub(crate) recipe: &'a dyn Recipe,
     pub(crate) options: &'a RecipeOptions,
     pub(crate) data: Option<&'a DataOptions>,
-    /// Statistics to use instead of gathering them from the data.
-    pub(crate) stored: Option<Stored<'a>>,
     pub(crate) threads: usize,
 }
 
@@ -33,6 +31,13 @@ pub(crate) struct Job<'a> {
 pub(crate) struct Stored<'a> {
     pub(crate) path: &'a Path,
     pub(crate) model: Fingerprint,
+}
+
+impl Job<'_> {
+    /// The samples for `graph`, if there are any.
+    fn open_data(&self, graph: &Graph) -> Result<Option<Data>, Error> {
+        self.data.map(|data| Data::open(data, graph, self.model.path())).transpose()
+    }
 }
 
 /// A model with its plan.
@@ -60,29 +65,57 @@ impl Settled {
 
 /// A model ready for calibration, or one of which nothing is quantized.
 pub(crate) enum Prepared {
-    Ready(Ready),
-    Untouched(Settled),
+    Ready(Box<Ready>),
+    Untouched(Box<Settled>),
 }
 
 /// A model ready for calibration.
 pub(crate) struct Ready {
     pub(crate) graph: Graph,
     pub(crate) selection: Selection,
-    /// Samples; there may be none only if there are stored statistics.
-    pub(crate) data: Option<Data>,
     /// Values that show what quantization costs.
     pub(crate) targets: Vec<ValueId>,
     pub(crate) log: Vec<String>,
 }
 
-/// Makes the plan for a model.
+impl Ready {
+    /// The samples to calibrate it with.
+    ///
+    /// # Errors
+    /// If there are none, or they cannot be used.
+    pub(crate) fn samples(&self, job: &Job<'_>) -> Result<Data, Error> {
+        let nodes = self.selection.decisions.values().filter(|d| **d == Decision::Quantize).count();
+        job.open_data(&self.graph)?.ok_or(Error::NoData { nodes })
+    }
+}
+
+/// Makes the plan for a model from its data.
 ///
 /// # Errors
 /// If the options do not fit the model, nothing can be quantized, or the data cannot be used.
 pub(crate) fn settle(job: &Job<'_>, progress: &dyn Progress) -> Result<Settled, Error> {
     match prepared(job)? {
-        Prepared::Ready(ready) => planned(job, ready, progress),
-        Prepared::Untouched(settled) => Ok(settled),
+        Prepared::Ready(ready) => {
+            let data = ready.samples(job)?;
+            calibrated(job, *ready, data, progress)
+        }
+        Prepared::Untouched(settled) => Ok(*settled),
+    }
+}
+
+/// Makes the plan for a model from statistics that exist; data only serve a check.
+///
+/// # Errors
+/// As [`settle`], or if the statistics cannot be used.
+pub(crate) fn recalled(job: &Job<'_>, stored: Stored<'_>) -> Result<Settled, Error> {
+    match prepared(job)? {
+        Prepared::Ready(ready) => {
+            let data = job.open_data(&ready.graph)?;
+            let observed = ready.selection.observed().collect();
+            let evidence = Evidence::read(stored.path, &ready.graph, stored.model, &observed)?;
+            planned(job, *ready, evidence, data)
+        }
+        Prepared::Untouched(settled) => Ok(*settled),
     }
 }
 
@@ -96,27 +129,22 @@ pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
     if skip.len() == imported.nodes().count() && !job.options.skip.is_empty() {
         let skipped = NodePlan { decision: Decision::Keep(KeepReason::Skipped) };
         let nodes = skip.iter().map(|id| (*id, skipped.clone())).collect();
-        return Ok(Prepared::Untouched(Settled::untouched(imported.clone(), nodes)));
+        return Ok(Prepared::Untouched(Box::new(Settled::untouched(imported.clone(), nodes))));
     }
     let (folded, Preparation { graph, selection, log }) = chosen(job.model, job.recipe, &skip)?;
-    let quantized = selection.decisions.values().filter(|d| **d == Decision::Quantize).count();
-    if quantized == 0 {
+    if !selection.decisions.values().any(|d| *d == Decision::Quantize) {
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
         let untouched = Settled::untouched(folded, nodes);
         return if skip.is_empty() {
             Err(nothing_quantized(job.model, &untouched.graph, &untouched.plan))
         } else {
-            Ok(Prepared::Untouched(untouched))
+            Ok(Prepared::Untouched(Box::new(untouched)))
         };
-    }
-    let data = job.data.map(|data| Data::open(data, &graph, path)).transpose()?;
-    if data.is_none() && job.stored.is_none() {
-        return Err(Error::NoData { nodes: quantized });
     }
     let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
     unknown.refuse(&graph, path, &|id| selection.quantizes(id))?;
     let targets = unknown.targets(&graph);
-    Ok(Prepared::Ready(Ready { graph, selection, data, targets, log }))
+    Ok(Prepared::Ready(Box::new(Ready { graph, selection, targets, log })))
 }
 
 /// The model's graph with constants folded, and the same prepared with what `recipe` quantizes of it but for `skip`.
@@ -146,15 +174,17 @@ pub(crate) fn constants_folded(model: &Model) -> Result<Graph, Error> {
 ///
 /// # Errors
 /// As [`settle`].
-pub(crate) fn planned(job: &Job<'_>, ready: Ready, progress: &dyn Progress) -> Result<Settled, Error> {
-    let Ready { graph, selection, data, targets, mut log } = ready;
+pub(crate) fn calibrated(job: &Job<'_>, ready: Ready, data: Data, progress: &dyn Progress) -> Result<Settled, Error> {
+    let observed: BTreeSet<ValueId> = ready.selection.observed().collect();
     let path = job.model.path();
-    let observed: BTreeSet<ValueId> = selection.observed().collect();
-    let evidence = match (&job.stored, &data) {
-        (Some(stored), _) => Evidence::read(stored.path, &graph, stored.model, &observed)?,
-        (None, Some(data)) => Evidence::gather(&graph, path, &observed, data, Shard::WHOLE, job.threads, progress)?,
-        (None, None) => return Err(Error::NoData { nodes: selection.decisions.len() }),
-    };
+    let evidence = Evidence::gather(&ready.graph, path, &observed, &data, Shard::WHOLE, job.threads, progress)?;
+    planned(job, ready, evidence, Some(data))
+}
+
+/// The plan that follows from what is known.
+fn planned(job: &Job<'_>, ready: Ready, evidence: Evidence, data: Option<Data>) -> Result<Settled, Error> {
+    let Ready { graph, selection, targets, mut log } = ready;
+    let path = job.model.path();
     let input_range = evidence.bound.filter(|_| job.options.input == InputRange::Possible);
     let parameters = Parameters::Found { statistics: &evidence.statistics, input_range };
     let Planned { plan, remarks } = make_plan(&graph, path, &selection, parameters, job.recipe, job.options)?;
@@ -170,9 +200,8 @@ pub(crate) fn planned(job: &Job<'_>, ready: Ready, progress: &dyn Progress) -> R
 ///
 /// # Errors
 /// If the plan does not fit the model, or the data cannot be used.
-pub(crate) fn prescribed(job: &Job<'_>, plan: &Path) -> Result<Settled, Error> {
+pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<Settled, Error> {
     let path = job.model.path();
-    let prescription = Prescription::read(plan)?;
     let mut kept = prescription.kept(job.model.graph())?;
     kept.extend(matching(job.model.graph(), &job.options.skip)?);
     let (folded, Preparation { graph, selection, mut log }) = chosen(job.model, job.recipe, &kept)?;
@@ -183,24 +212,11 @@ pub(crate) fn prescribed(job: &Job<'_>, plan: &Path) -> Result<Settled, Error> {
     let given = prescription.given(&graph, &selection, job.recipe.grids())?;
     let parameters = Parameters::Given(&given);
     let Planned { plan, remarks } = make_plan(&graph, path, &selection, parameters, job.recipe, job.options)?;
-    let data = job.data.map(|data| Data::open(data, &graph, path)).transpose()?;
+    let data = job.open_data(&graph)?;
     let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
     let targets = unknown.targets(&graph);
     log.extend(absorbed(&graph, &plan));
     Ok(Settled { graph, plan, data, evidence: None, targets, warnings: remarks, log })
-}
-
-/// Whether a plan can be carried out on a model, as far as no data are needed to say.
-///
-/// # Errors
-/// If it is no plan, or does not fit the model.
-pub(crate) fn fits(model: &Model, recipe: &dyn Recipe, path: &Path, plan: &[u8]) -> Result<(), Error> {
-    let prescription = Prescription::parse(path, plan)?;
-    let kept = prescription.kept(model.graph())?;
-    let (_, Preparation { graph, selection, .. }) = chosen(model, recipe, &kept)?;
-    let given = prescription.given(&graph, &selection, recipe.grids())?;
-    make_plan(&graph, model.path(), &selection, Parameters::Given(&given), recipe, &RecipeOptions::default())?;
-    Ok(())
 }
 
 /// Log entries for activations that vanish into a saturation.

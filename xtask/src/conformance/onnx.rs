@@ -10,6 +10,7 @@ mod memory;
 mod models;
 mod networks;
 mod simulation;
+mod wheel;
 
 use super::Check;
 
@@ -17,6 +18,7 @@ use super::Check;
 pub(super) const CHECKS: &[Check] = &[
     ("identity", identity::check),
     ("fp32", fp32::check),
+    ("wheel", wheel::check),
     ("networks", networks::check),
     ("demo", demo::check),
     ("lite0", accuracy::check),

@@ -59,7 +59,7 @@ impl Op {
             | Self::Identity => RangeRule::SameAsInput,
             Self::Unary(Unary::Relu) => RangeRule::Bounded(0.0, f32::INFINITY),
             Self::Unary(Unary::Sigmoid | Unary::HardSigmoid { .. }) => RangeRule::Bounded(0.0, 1.0),
-            Self::Unary(Unary::Tanh | Unary::Erf) => RangeRule::Bounded(-1.0, 1.0),
+            Self::Unary(Unary::Tanh | Unary::Erf | Unary::Sign) => RangeRule::Bounded(-1.0, 1.0),
             Self::Softmax(s) if !s.log => RangeRule::Bounded(0.0, 1.0),
             _ => RangeRule::Fresh,
         }

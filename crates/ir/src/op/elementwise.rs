@@ -30,6 +30,20 @@ pub enum Unary {
         /// Limit at minus infinity, negated.
         alpha: f32,
     },
+    /// `gamma * (x < 0 ? alpha * (exp(x) - 1) : x)`
+    Selu {
+        /// Limit at minus infinity, negated and without `gamma`.
+        alpha: f32,
+        /// Factor of everything.
+        gamma: f32,
+    },
+    /// `x < -lambda ? x + bias : x > lambda ? x - bias : 0`
+    Shrink {
+        /// Elements this far from zero or closer become zero.
+        lambda: f32,
+        /// How far the others move toward zero.
+        bias: f32,
+    },
     /// `ln(1 + exp(x))`
     Softplus,
     /// Gauss error function.
@@ -51,6 +65,8 @@ pub enum Unary {
     Abs,
     /// Negation.
     Neg,
+    /// -1, 0 or 1.
+    Sign,
     /// `1 / x`
     Reciprocal,
     /// Largest integer not above x.
@@ -74,6 +90,8 @@ impl Unary {
             Self::HardSigmoid { .. } => "HardSigmoid",
             Self::HardSwish => "HardSwish",
             Self::Elu { .. } => "Elu",
+            Self::Selu { .. } => "Selu",
+            Self::Shrink { .. } => "Shrink",
             Self::Softplus => "Softplus",
             Self::Erf => "Erf",
             Self::Gelu { .. } => "Gelu",
@@ -83,6 +101,7 @@ impl Unary {
             Self::Sqrt => "Sqrt",
             Self::Abs => "Abs",
             Self::Neg => "Neg",
+            Self::Sign => "Sign",
             Self::Reciprocal => "Reciprocal",
             Self::Floor => "Floor",
             Self::Ceil => "Ceil",

@@ -111,9 +111,10 @@ fn space_to_depth(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     Ok(Op::SpaceToDepth(SpaceToDepth { block: block(node)?, layout: Layout::ChannelsFirst }).into())
 }
 
-/// Dropout passes its operand on unless it is told to train.
+/// Dropout passes its operand on unless it is told to train, before opset 7 only if it is told not to.
 fn dropout(node: &NodeReader<'_>) -> Result<Read, ReadError> {
-    if node.opset() >= 12 && node.has_input(2) && !is_false(node.constant(2).as_deref()) {
+    let told = node.opset() >= 12 && node.has_input(2) && !is_false(node.constant(2).as_deref());
+    if told || (node.opset() < 7 && !node.flag("is_test", false)?) {
         return Err(ReadError::Form("it may drop elements, as in training"));
     }
     Ok(Read { operands: Some(1), ..Op::Identity.into() })

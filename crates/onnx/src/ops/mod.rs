@@ -19,7 +19,7 @@ mod write;
 
 pub(crate) use lower::{Lowered, Operands, Step, lower};
 pub(crate) use meta::constant_value;
-pub(crate) use reader::{Known, NodeReader, Read, ReadError};
+pub(crate) use reader::{Known, MAX_READ_ELEMENTS, NodeReader, Read, ReadError};
 pub use write::emit;
 pub(crate) use write::{check, first_opset};
 

@@ -16,6 +16,7 @@ pub(super) const ROWS: &[Row] = &[
 
 fn batch_norm(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     let training = node.flag("training_mode", false)? || (1..5).any(|slot| node.has_output(slot));
+    let training = training || (node.opset() < 7 && !node.flag("is_test", false)?);
     if training {
         return Err(ReadError::Form("it computes statistics, as in training"));
     }

@@ -87,9 +87,13 @@ impl Read {
     }
 }
 
+/// Elements up to which a constant is read before the graph stands: those of an operand that says how a node computes,
+/// or of one number for each channel. Any number of nodes may read the same constant.
+pub(crate) const MAX_READ_ELEMENTS: usize = 1 << 12;
+
 /// What is known of values before the graph stands.
 pub(crate) trait Known {
-    /// The elements of a constant.
+    /// The elements of a constant with at most [`MAX_READ_ELEMENTS`] of them.
     fn constant(&self, name: &str) -> Option<Arc<Tensor>>;
     /// The dimensions of a constant.
     fn constant_shape(&self, name: &str) -> Option<Vec<usize>>;
@@ -134,7 +138,7 @@ impl<'a> NodeReader<'a> {
         given(&self.node.output)
     }
 
-    /// Operand `slot`, if it is a constant.
+    /// Operand `slot`, if it is a constant that is small enough to be read.
     pub(super) fn constant(&self, slot: usize) -> Option<Arc<Tensor>> {
         self.known.constant(self.node.input.get(slot)?)
     }

@@ -300,6 +300,12 @@ fn unary(f: Unary, a: &mut Attributes) {
         Unary::HardSigmoid { alpha, beta } => {
             a.float("alpha", alpha).float("beta", beta);
         }
+        Unary::Selu { alpha, gamma } => {
+            a.float("alpha", alpha).float("gamma", gamma);
+        }
+        Unary::Shrink { lambda, bias } => {
+            a.float("lambd", lambda).float("bias", bias);
+        }
         Unary::Gelu { tanh } => {
             a.text("approximate", if tanh { "tanh" } else { "none" });
         }

@@ -7,7 +7,7 @@ use crate::model::Model;
 use crate::options::{DataOptions, RecipeOptions, thread_count};
 use crate::planning::{Parameters, make_plan};
 use crate::progress::Progress;
-use crate::settle::{Job, Prepared, Ready, constants_folded, nothing_quantized, planned, prepared};
+use crate::settle::{Job, Prepared, calibrated, constants_folded, nothing_quantized, prepared};
 use crate::synthetic::{shapes, synthetic_inputs};
 use quantize_ir::{Graph, QuantPlan, Tensor, ValueId};
 use quantize_onnx::OnnxRecipe;
@@ -90,16 +90,16 @@ impl BenchModel {
     ) -> Result<Self, Error> {
         let recipe = RecipeOptions::default();
         let threads = thread_count(options.threads);
-        let job =
-            Job { model, recipe: &OnnxRecipe::default(), options: &recipe, data: Some(data), stored: None, threads };
+        let job = Job { model, recipe: &OnnxRecipe::default(), options: &recipe, data: Some(data), threads };
         let ready = match prepared(&job)? {
             Prepared::Ready(ready) => ready,
             Prepared::Untouched(untouched) => return Err(nothing_quantized(model, &untouched.graph, &untouched.plan)),
         };
-        let samples = ready.data.as_ref().ok_or(Error::NoData { nodes: ready.selection.decisions.len() })?;
+        let samples = ready.samples(&job)?;
         let fed = vec![(samples.input(), samples.sample(0)?)];
         let (graph, observed) = (ready.graph.clone(), ready.selection.observed().collect());
-        let plan = options.int8.then(|| plan_of(&job, ready, progress)).transpose()?;
+        let plan = options.int8.then(|| calibrated(&job, *ready, samples, progress)).transpose()?;
+        let plan = plan.map(|settled| settled.plan);
         Ok(Self { path: model.path().to_owned(), graph, observed, plan, fed })
     }
 
@@ -114,10 +114,6 @@ impl BenchModel {
         let (observed, fed) = (selection.observed().collect(), synthetic_inputs(&graph, &shapes, path, 0)?);
         Ok(Self { path: path.to_owned(), graph, observed, plan, fed })
     }
-}
-
-fn plan_of(job: &Job<'_>, ready: Ready, progress: &dyn Progress) -> Result<QuantPlan, Error> {
-    Ok(planned(job, ready, progress)?.plan)
 }
 
 /// The plan of the default recipe, from synthetic inputs.

@@ -65,7 +65,6 @@ pub fn quantize_caffe(options: &QuantizeCaffeOptions, progress: &dyn Progress) -
         recipe: &recipe,
         options: &options.recipe,
         data: options.data.as_ref(),
-        stored: None,
         threads: thread_count(options.threads),
     };
     let (mut settled, file) = match options.file.thresholds {

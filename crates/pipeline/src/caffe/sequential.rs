@@ -37,10 +37,10 @@ pub(crate) fn run(
 ) -> Result<(Settled, QuantizationFile), Error> {
     let ready = match prepared(job)? {
         Prepared::Ready(ready) => ready,
-        Prepared::Untouched(settled) => return Ok((settled, QuantizationFile::default())),
+        Prepared::Untouched(settled) => return Ok((*settled, QuantizationFile::default())),
     };
-    let Ready { graph, selection, data, targets, log } = ready;
-    let data = data.ok_or(Error::NoData { nodes: selection.decisions.len() })?;
+    let data = ready.samples(job)?;
+    let Ready { graph, selection, targets, log } = *ready;
     let mut pass = Pass {
         graph: &graph,
         path: job.model.path(),

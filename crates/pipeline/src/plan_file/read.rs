@@ -124,8 +124,6 @@ impl Prescription {
     ) -> Result<BTreeMap<ValueId, ActivationPlan>, Error> {
         let entries: BTreeMap<&str, &ActivationEntry> =
             self.file.activations.iter().map(|entry| (entry.tensor.as_str(), entry)).collect();
-        let named: BTreeMap<&str, ValueId> =
-            selection.activations().map(|value| (graph.value(value).name.as_str(), value)).collect();
         let mut given = BTreeMap::new();
         for group in &selection.groups {
             let mut first: Option<QuantParams> = None;
@@ -143,7 +141,8 @@ impl Prescription {
                     let cure = "change the entries with the same `shares_with` together";
                     return Err(self.refuse(format!("activation `{name}`"), cause, cure));
                 }
-                let shares = entry.shares_with.as_deref().and_then(|name| named.get(name)).copied().unwrap_or(*value);
+                // Who shares with whom follows from the model; in the file it is for the reader.
+                let shares = group.voters.first().copied().unwrap_or(*value);
                 first.get_or_insert_with(|| params.clone());
                 let (method, sqnr_db) = (entry.method.clone(), entry.sqnr_db);
                 given.insert(*value, ActivationPlan { params, shares, method, sqnr_db });

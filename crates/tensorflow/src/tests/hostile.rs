@@ -8,7 +8,7 @@ use proptest::prelude::*;
 fn read_all(bytes: &[u8]) {
     let Ok(document) = parse(bytes) else { return };
     let graph = document.graph();
-    assert_eq!(document.render(graph, document.encoding()).is_ok(), true);
+    assert!(document.render(graph, document.encoding()).is_ok());
     for node in graph.nodes() {
         for (_, attr) in node.attrs() {
             if let Ok(AttrValue::Tensor(tensor)) = attr.value() {

@@ -7,11 +7,12 @@ use crate::ops::{alloc, dispatch};
 use crate::pool::Pool;
 use quantize_ir::op::Unary;
 use quantize_ir::{Element, Tensor, TensorData};
+use std::cmp::Ordering;
 
 /// Applies a function of one element.
 ///
-/// All functions are defined on floats; `Relu`, `LeakyRelu`, `Abs` and `Neg` on signed integers too, `Not` on truth
-/// values alone.
+/// All functions are defined on floats; `Relu`, `LeakyRelu`, `Abs`, `Neg` and `Sign` on signed integers too, `Not` on
+/// truth values alone.
 ///
 /// # Errors
 /// If the function is not defined on the element type.
@@ -51,16 +52,18 @@ fn single(f: Unary, x: &[f32], shape: &[usize], pool: &mut Pool) -> Result<Tenso
         Unary::HardSigmoid { alpha, beta } => map(x, shape, pool, |x| (alpha * x + beta).clamp(0.0, 1.0)),
         Unary::HardSwish => map(x, shape, pool, |x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
         Unary::Elu { alpha } => map(x, shape, pool, |x| if x < 0.0 { alpha * x.exp_m1() } else { x }),
+        Unary::Selu { alpha, gamma } => map(x, shape, pool, |x| gamma * if x < 0.0 { alpha * x.exp_m1() } else { x }),
         Unary::Exp => map(x, shape, pool, f32::exp),
         Unary::Log => map(x, shape, pool, f32::ln),
         Unary::Sqrt => map(x, shape, pool, f32::sqrt),
         Unary::Abs => map(x, shape, pool, f32::abs),
         Unary::Neg => map(x, shape, pool, |x| -x),
+        Unary::Sign => map(x, shape, pool, sign),
         Unary::Reciprocal => map(x, shape, pool, |x| 1.0 / x),
         Unary::Floor => map(x, shape, pool, f32::floor),
         Unary::Ceil => map(x, shape, pool, f32::ceil),
         Unary::Round => map(x, shape, pool, f32::round_ties_even),
-        Unary::Softplus | Unary::Erf | Unary::Gelu { .. } | Unary::Mish | Unary::Not => {
+        Unary::Shrink { .. } | Unary::Softplus | Unary::Erf | Unary::Gelu { .. } | Unary::Mish | Unary::Not => {
             let f = double(f).ok_or_else(|| dispatch::unsupported(f.name(), quantize_ir::DType::F32))?;
             map(x, shape, pool, |x| f(f64::from(x)) as f32)
         }
@@ -78,6 +81,8 @@ fn double(f: Unary) -> Option<impl Fn(f64) -> f64> {
         Unary::HardSigmoid { alpha, beta } => (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0),
         Unary::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
         Unary::Elu { alpha } => if_negative(x, f64::from(alpha) * x.exp_m1()),
+        Unary::Selu { alpha, gamma } => f64::from(gamma) * if_negative(x, f64::from(alpha) * x.exp_m1()),
+        Unary::Shrink { lambda, bias } => shrink(x, f64::from(lambda), f64::from(bias)),
         Unary::Softplus => softplus(x),
         Unary::Erf => erf(x),
         Unary::Gelu { tanh: true } => 0.5 * x * (1.0 + tanh_argument(x).tanh()),
@@ -88,6 +93,7 @@ fn double(f: Unary) -> Option<impl Fn(f64) -> f64> {
         Unary::Sqrt => x.sqrt(),
         Unary::Abs => x.abs(),
         Unary::Neg => -x,
+        Unary::Sign => sign(x),
         Unary::Reciprocal => 1.0 / x,
         Unary::Floor => x.floor(),
         Unary::Ceil => x.ceil(),
@@ -98,6 +104,28 @@ fn double(f: Unary) -> Option<impl Fn(f64) -> f64> {
 
 fn if_negative(x: f64, below: f64) -> f64 {
     if x < 0.0 { below } else { x }
+}
+
+/// -1 or 1; zeros and what is not a number stay.
+fn sign<T: PartialOrd + Default + From<i8>>(x: T) -> T {
+    match x.partial_cmp(&T::default()) {
+        Some(Ordering::Greater) => T::from(1),
+        Some(Ordering::Less) => T::from(-1),
+        _ => x,
+    }
+}
+
+/// Toward zero by `bias`, to zero within `lambda` of it; what is not a number stays.
+fn shrink(x: f64, lambda: f64, bias: f64) -> f64 {
+    if x < -lambda {
+        x + bias
+    } else if x > lambda {
+        x - bias
+    } else if x.is_nan() {
+        x
+    } else {
+        0.0
+    }
 }
 
 /// `ln(1 + exp(x))` without overflow.
@@ -112,7 +140,7 @@ fn tanh_argument(x: f64) -> f64 {
 }
 
 /// Signed integers, as far as functions of one element need them.
-trait Signed: Copy + PartialOrd + Default {
+trait Signed: Copy + PartialOrd + Default + From<i8> {
     fn negated(self) -> Self;
     fn scaled(self, factor: f32) -> Self;
 }
@@ -134,9 +162,10 @@ signed!(i8, i16, i32, i64);
 
 /// The function on signed integers; `None` if it is not defined there.
 fn integer<T: Signed>(f: Unary) -> Option<impl Fn(T) -> T> {
-    let defined = matches!(f, Unary::Relu | Unary::LeakyRelu { .. } | Unary::Abs | Unary::Neg);
+    let defined = matches!(f, Unary::Relu | Unary::LeakyRelu { .. } | Unary::Abs | Unary::Neg | Unary::Sign);
     defined.then_some(move |x: T| match f {
         Unary::Neg => x.negated(),
+        Unary::Sign => sign(x),
         _ if x >= T::default() => x,
         Unary::Abs => x.negated(),
         Unary::LeakyRelu { alpha } => x.scaled(alpha),
@@ -164,6 +193,8 @@ mod tests {
             (Unary::HardSigmoid { alpha: 0.2, beta: 0.5 }, [0.0, 0.4, 0.5, 0.9]),
             (Unary::HardSwish, [0.0, -0.20833333, 0.0, 1.6666666]),
             (Unary::Elu { alpha: 2.0 }, [-1.9004259, -0.7869387, 0.0, 2.0]),
+            (Unary::Selu { alpha: 2.0, gamma: 0.5 }, [-0.95021296, -0.39346935, 0.0, 1.0]),
+            (Unary::Shrink { lambda: 0.5, bias: 1.5 }, [-1.5, 0.0, 0.0, 0.5]),
             (Unary::Softplus, [0.048587352, 0.474077, std::f32::consts::LN_2, 2.126928]),
             (Unary::Erf, [-0.9999779, -0.5204999, 0.0, 0.9953223]),
             (Unary::Gelu { tanh: false }, [-0.004049694, -0.15426877, 0.0, 1.9544997]),
@@ -172,6 +203,7 @@ mod tests {
             (Unary::Exp, [0.049787067, 0.60653067, 1.0, 7.389056]),
             (Unary::Abs, [3.0, 0.5, 0.0, 2.0]),
             (Unary::Neg, [3.0, 0.5, 0.0, -2.0]),
+            (Unary::Sign, [-1.0, -1.0, 0.0, 1.0]),
             (Unary::Reciprocal, [-0.33333334, -2.0, f32::INFINITY, 0.5]),
             (Unary::Floor, [-3.0, -1.0, 0.0, 2.0]),
             (Unary::Ceil, [-3.0, 0.0, 0.0, 2.0]),
@@ -192,7 +224,9 @@ mod tests {
         assert_eq!(of(Unary::Sigmoid, &[-1e4, 1e4]), [0.0, 1.0]);
         assert_eq!(of(Unary::Softplus, &[-1e4, 1e4]), [0.0, 1e4]);
         assert_eq!(of(Unary::Round, &[0.5, 1.5, 2.5, -0.5]), [0.0, 2.0, 2.0, 0.0]);
-        for f in [Unary::Relu, Unary::HardSigmoid { alpha: 1.0, beta: 0.0 }, Unary::Softplus, Unary::Erf] {
+        let shrink = Unary::Shrink { lambda: 0.5, bias: 0.0 };
+        let sigmoid = Unary::HardSigmoid { alpha: 1.0, beta: 0.0 };
+        for f in [Unary::Relu, sigmoid, Unary::Softplus, Unary::Erf, Unary::Sign, shrink] {
             assert!(of(f, &[f32::NAN])[0].is_nan(), "{f:?}");
         }
     }
@@ -204,6 +238,8 @@ mod tests {
         assert_eq!(abs, Tensor::vector(vec![i32::MIN, 3, 4]));
         let relu = run(&[&x], |o, p| unary(Unary::Relu, o, p)).unwrap();
         assert_eq!(relu, Tensor::vector(vec![0, 0, 4]));
+        let sign = run(&[&x], |o, p| unary(Unary::Sign, o, p)).unwrap();
+        assert_eq!(sign, Tensor::vector(vec![-1, -1, 1]));
         let not = run(&[&Tensor::vector(vec![true, false])], |o, p| unary(Unary::Not, o, p));
         assert_eq!(not, Ok(Tensor::vector(vec![false, true])));
         let error = run(&[&x], |o, p| unary(Unary::Exp, o, p)).unwrap_err();
