@@ -1,3 +1,5 @@
+//! Checkpoints made here, whole and damaged.
+
 use super::slices::Slice;
 use super::table::masked;
 use super::table::tests::table;

@@ -1,3 +1,5 @@
+//! Texts that are read, printed and refused.
+
 use super::{encode, print};
 use crate::schema::{GRAPH, META_GRAPH, Message};
 use quantize_document::{Limits, SourceFile, TextDocument};
