@@ -3,12 +3,11 @@
 use crate::data::Data;
 use crate::error::Error;
 use crate::memory::{constants_of, threads_for};
-use crate::parallel::for_each;
-use crate::progress::Progress;
 use quantize_calib::Statistics;
 use quantize_exec::{Observer, Program, Session, View};
 use quantize_ir::{Graph, Tensor, ValueId};
 use quantize_numerics::NumericsError;
+use quantize_parallel::{Progress, for_each};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -63,23 +62,23 @@ impl Observer for Recorder<'_> {
     }
 }
 
-/// Statistics of `values` over the samples of `data` at these positions; the same for any number of threads.
+/// Statistics of `values` over samples of `data`, given by number and position; the same for any number of threads.
 pub(crate) fn calibrate(
     graph: &Graph,
     model: &Path,
     values: &BTreeSet<ValueId>,
     data: &Data,
-    positions: &[usize],
+    samples: &[(u64, usize)],
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Statistics, Error> {
     let program = observing(graph, model, values)?;
-    progress.begin("calibrating", positions.len());
+    progress.begin("calibrating", samples.len());
     let threads = threads_for(&[&program], threads);
     let init = || Collector::new(graph, model, &program, values);
-    let collectors = for_each(positions.len(), threads, progress, init, |collector, at| {
-        let index = positions[at];
-        collector.see(index as u64, &[(data.input(), data.sample(index)?)])
+    let collectors = for_each(samples.len(), threads, progress, init, |collector, at| {
+        let (number, position) = samples[at];
+        collector.see(number, &[(data.input(), data.sample(position)?)])
     })?;
     progress.end();
     let mut statistics = Statistics::of(values.iter().copied());

@@ -4,12 +4,13 @@
 use crate::calibrate::calibrate;
 use crate::data::Data;
 use crate::error::Error;
+use crate::improve::Split;
 use crate::options::Shard;
-use crate::progress::Progress;
 use quantize_calib::{Fingerprint, Provenance, Record, Statistics, StatisticsError, StatisticsFile};
 use quantize_document::{Limits, SourceFile};
 use quantize_ir::{Graph, ValueId};
 use quantize_numerics::Range;
+use quantize_parallel::Progress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -22,9 +23,9 @@ pub(crate) struct Evidence {
     pub(crate) bound: Option<(ValueId, Range)>,
     /// How samples became model inputs, in words.
     pub(crate) preparation: String,
-    /// Samples seen: number in the whole data set, and name.
+    /// Samples seen: number among those that are calibrated with, and name.
     seen: BTreeMap<u64, String>,
-    /// Samples of the whole data set.
+    /// Samples that are calibrated with, all shards together.
     samples: u64,
 }
 
@@ -35,28 +36,32 @@ impl Evidence {
         model: &Path,
         observed: &BTreeSet<ValueId>,
         data: &Data,
+        split: &Split,
         shard: Shard,
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
-        let numbers: Vec<usize> = shard.positions(data.len()).collect();
-        let statistics = calibrate(graph, model, observed, data, &numbers, threads, progress)?;
-        Self::seen(data, statistics, &numbers)
+        let calibrated = &split.calibrated;
+        let samples: Vec<_> =
+            shard.positions(calibrated.len()).map(|number| (number as u64, calibrated[number])).collect();
+        let statistics = calibrate(graph, model, observed, data, &samples, threads, progress)?;
+        Self::seen(data, statistics, &samples, calibrated.len())
     }
 
     /// All samples of the data, without statistics of its own.
     pub(crate) fn of(data: &Data) -> Result<Self, Error> {
-        Self::seen(data, Statistics::default(), &Shard::WHOLE.positions(data.len()).collect::<Vec<_>>())
+        let samples: Vec<_> = (0..data.len()).map(|number| (number as u64, number)).collect();
+        Self::seen(data, Statistics::default(), &samples, data.len())
     }
 
-    fn seen(data: &Data, statistics: Statistics, numbers: &[usize]) -> Result<Self, Error> {
-        let named = |number: &usize| (*number as u64, data.name(*number as u64).to_owned());
+    fn seen(data: &Data, statistics: Statistics, seen: &[(u64, usize)], samples: usize) -> Result<Self, Error> {
+        let named = |(number, position): &(u64, usize)| (*number, data.name(*position as u64).to_owned());
         Ok(Self {
             statistics,
             bound: data.possible_range()?.map(|range| (data.input(), range)),
             preparation: data.preparation().to_string(),
-            seen: numbers.iter().map(named).collect(),
-            samples: data.len() as u64,
+            seen: seen.iter().map(named).collect(),
+            samples: samples as u64,
         })
     }
 
