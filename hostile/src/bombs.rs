@@ -143,6 +143,60 @@ pub(crate) fn weights() -> Vec<Bomb> {
     ]
 }
 
+/// TensorFlow graphs.
+pub(crate) fn graphs() -> Vec<Bomb> {
+    vec![
+        refused("a million empty nodes", || bytes_field(1, b"").repeat(MANY)),
+        refused("100001 nodes too many", || bytes_field(1, &bytes_field(2, b"A")).repeat(2 * NODES)),
+        any("a node of a million inputs", || bytes_field(1, &[named(), bytes_field(3, b"").repeat(MANY)].concat())),
+        any("a node of a million attributes", || bytes_field(1, &[named(), bytes_field(5, b"").repeat(MANY)].concat())),
+        any("a list of a million integers", || attribute(&bytes_field(1, &bytes_field(3, &vec![1; MANY])))),
+        any("a list of a million empty strings", || attribute(&bytes_field(1, &bytes_field(2, b"").repeat(MANY)))),
+        any("a shape of a million axes", || attribute(&bytes_field(7, &bytes_field(2, b"").repeat(MANY)))),
+        any("a tensor of 2^60 elements", || attribute(&bytes_field(8, &tensor_of(&[1 << 30, 1 << 30], &[])))),
+        any("one number for 2^40 elements", || {
+            attribute(&bytes_field(8, &tensor_of(&[1 << 20, 1 << 20], &bytes_field(5, &[0; 4]))))
+        }),
+        any("a tensor of a million unpacked integers", || {
+            attribute(&bytes_field(8, &tensor_of(&[MANY as u64], &varint_field(7, 1).repeat(MANY))))
+        }),
+        any("a library nested 100000 deep", || [bytes_field(1, &named()), nested(100_000, 2, Vec::new())].concat()),
+    ]
+}
+
+/// The operator of a node.
+fn named() -> Vec<u8> {
+    bytes_field(2, b"A")
+}
+
+/// A graph of one node with one attribute.
+fn attribute(value: &[u8]) -> Vec<u8> {
+    let entry = [bytes_field(1, b"value"), bytes_field(2, value)].concat();
+    bytes_field(1, &[named(), bytes_field(5, &entry)].concat())
+}
+
+/// A tensor of single precision with these dimensions and further fields.
+fn tensor_of(dims: &[u64], fields: &[u8]) -> Vec<u8> {
+    let dims: Vec<u8> = dims.iter().flat_map(|dim| bytes_field(2, &varint_field(1, *dim))).collect();
+    [varint_field(1, 1), bytes_field(2, &dims), fields.to_vec()].concat()
+}
+
+/// TensorFlow graphs as texts.
+pub(crate) fn graph_texts() -> Vec<Bomb> {
+    vec![
+        refused("brackets nested 100000 deep", || b"node{".repeat(100_000)),
+        refused("full types nested 100000 deep", || {
+            [&b"node{experimental_type{"[..], &b"args{".repeat(100_000)].concat()
+        }),
+        any("a million empty nodes", || b"node{}".repeat(MANY)),
+        any("a million nodes with an operator", || b"node{op:'A'}".repeat(MANY)),
+        any("a million numbers", || {
+            [&b"node{op:'A' attr{key:'a' value{list{i:["[..], &b"1,".repeat(MANY), b"1]}}}}"].concat()
+        }),
+        any("a comment of a megabyte", || b"#".repeat(MANY)),
+    ]
+}
+
 /// Quantization files.
 pub(crate) fn quantization_files() -> Vec<Bomb> {
     vec![

@@ -6,6 +6,7 @@ mod npy;
 mod onnx;
 mod plan;
 mod statistics;
+mod tensorflow;
 mod wire;
 
 use crate::bombs;
@@ -110,6 +111,22 @@ pub(crate) const TARGETS: &[Target] = &[
         bombs: bombs::quantization_files,
         refuses_cut: caffe::is_cut_json,
         read: caffe::read_quantization,
+    },
+    Target {
+        name: "graph",
+        form: Form::Protobuf,
+        seeds: tensorflow::graphs,
+        bombs: bombs::graphs,
+        refuses_cut: tensorflow::is_inside_a_field,
+        read: tensorflow::read_graph,
+    },
+    Target {
+        name: "graph-text",
+        form: Form::Text,
+        seeds: tensorflow::texts,
+        bombs: bombs::graph_texts,
+        refuses_cut: caffe::is_inside_a_block,
+        read: tensorflow::read_graph,
     },
 ];
 
