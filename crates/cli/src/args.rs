@@ -27,7 +27,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Quantize an ONNX model to int8, for onnxruntime and others.
-    Onnx(OnnxArgs),
+    Onnx(Box<OnnxArgs>),
     /// Quantize a Caffe network for the xfDNN runtime (thresholds and scales as JSON), or emulate that runtime.
     Caffe(Box<CaffeArgs>),
     /// Measure top-1 and top-5 accuracy of a model, fp32 or int8, on labelled images.
