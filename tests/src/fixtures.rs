@@ -99,7 +99,7 @@ pub fn labels() -> PathBuf {
 #[must_use]
 pub fn data() -> DataOptions {
     let preprocess = PreprocessOptions { mean: Some(vec![MEAN]), scale: Some(vec![SCALE]), ..Default::default() };
-    DataOptions { path: images(), sampling: Default::default(), preparation: PreparationOptions::Pillow(preprocess) }
+    DataOptions { paths: vec![images()], sampling: Default::default(), preparation: PreparationOptions::Pillow(preprocess) }
 }
 
 /// Every image as an input `[1, 3, side, side]` of a `tiny_*` model, in alphabetical order.

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::dataset::RawSample;
+use crate::images::RawSample;
 use crate::error::CalibError;
 use crate::preprocess::{Preprocess, Sample};
 use crate::transformer::Transformer;

@@ -6,11 +6,11 @@
 use std::fmt;
 
 use crate::bilinear::Grid;
-use crate::dataset::RawSample;
+use crate::images::RawSample;
 use crate::decode::DecodedImage;
 use crate::error::CalibError;
 use crate::mean::Mean;
-use crate::npy::Array;
+use crate::array::Array;
 use crate::preprocess::Sample;
 use crate::resample::Size;
 

@@ -27,7 +27,7 @@ impl<'a> Collector<'a> {
         Self { graph, model, session: Session::new(program), statistics }
     }
 
-    /// Runs the network on image number `image` and adds what it produces.
+    /// Runs the network on what begins with image number `image` and adds what it produces.
     pub(crate) fn see(&mut self, image: u64, inputs: &[(ValueId, Tensor)]) -> Result<(), Error> {
         let mut recorder = Recorder { statistics: &mut self.statistics, image, error: None };
         self.session.run(inputs, &mut recorder).map_err(|source| Error::exec(self.model, source))?;
@@ -63,23 +63,23 @@ impl Observer for Recorder<'_> {
     }
 }
 
-/// Statistics of `values` over the samples of `data` at these positions; the same for any number of threads.
+/// Statistics of `values` over these runs of `data`; the same for any number of threads.
 pub(crate) fn calibrate(
     graph: &Graph,
     model: &Path,
     values: &BTreeSet<ValueId>,
     data: &Data,
-    positions: &[usize],
+    runs: &[usize],
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Statistics, Error> {
     let program = observing(graph, model, values)?;
-    progress.begin("calibrating", positions.len());
+    progress.begin("calibrating", runs.len());
     let threads = threads_for(&[&program], threads);
     let init = || Collector::new(graph, model, &program, values);
-    let collectors = for_each(positions.len(), threads, progress, init, |collector, at| {
-        let index = positions[at];
-        collector.see(index as u64, &[(data.input(), data.sample(index)?)])
+    let collectors = for_each(runs.len(), threads, progress, init, |collector, at| {
+        let run = runs[at];
+        collector.see(data.samples_of(run).start as u64, &data.feed(run)?)
     })?;
     progress.end();
     let mut statistics = Statistics::of(values.iter().copied());

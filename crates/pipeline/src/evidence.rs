@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Evidence {
     /// Of the observed values.
     pub(crate) statistics: Statistics,
-    /// The network input and the range that every sample stays in, where that is known.
-    pub(crate) bound: Option<(ValueId, Range)>,
+    /// The range that every sample stays in, for each network input for which it is known.
+    pub(crate) bounds: BTreeMap<ValueId, Range>,
     /// How samples became model inputs, in words.
     pub(crate) preparation: String,
     /// Samples seen: number in the whole data set, and name.
@@ -39,24 +39,24 @@ impl Evidence {
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
-        let numbers: Vec<usize> = shard.positions(data.len()).collect();
-        let statistics = calibrate(graph, model, observed, data, &numbers, threads, progress)?;
-        Self::seen(data, statistics, &numbers)
+        let runs: Vec<usize> = shard.positions(data.runs()).collect();
+        let statistics = calibrate(graph, model, observed, data, &runs, threads, progress)?;
+        Self::seen(data, statistics, &runs)
     }
 
     /// All samples of the data, without statistics of its own.
     pub(crate) fn of(data: &Data) -> Result<Self, Error> {
-        Self::seen(data, Statistics::default(), &Shard::WHOLE.positions(data.len()).collect::<Vec<_>>())
+        Self::seen(data, Statistics::default(), &Shard::WHOLE.positions(data.runs()).collect::<Vec<_>>())
     }
 
-    fn seen(data: &Data, statistics: Statistics, numbers: &[usize]) -> Result<Self, Error> {
-        let named = |number: &usize| (*number as u64, data.name(*number as u64).to_owned());
+    fn seen(data: &Data, statistics: Statistics, runs: &[usize]) -> Result<Self, Error> {
+        let named = |number: usize| (number as u64, data.name(number));
         Ok(Self {
             statistics,
-            bound: data.possible_range()?.map(|range| (data.input(), range)),
-            preparation: data.preparation().to_string(),
-            seen: numbers.iter().map(named).collect(),
-            samples: data.len() as u64,
+            bounds: data.possible_ranges()?,
+            preparation: data.preparation(),
+            seen: runs.iter().flat_map(|run| data.samples_of(*run)).map(named).collect(),
+            samples: data.samples() as u64,
         })
     }
 
@@ -93,11 +93,10 @@ impl Evidence {
             })?;
             statistics.insert(*value, record);
         }
-        let bounded = |v: &&ValueId| file.bounds.contains_key(&graph.value(**v).name);
-        let input = graph.inputs().iter().find(bounded).copied();
-        let bound = input.and_then(|v| Some((v, *file.bounds.get(&graph.value(v).name)?)));
+        let bound = |value: &ValueId| Some((*value, *file.bounds.get(&graph.value(*value).name)?));
+        let bounds = graph.inputs().iter().filter_map(bound).collect();
         let Provenance { preparation, samples, .. } = file.provenance;
-        Ok(Self { statistics, bound, preparation, seen: file.seen, samples })
+        Ok(Self { statistics, bounds, preparation, seen: file.seen, samples })
     }
 
     /// The file that holds it.
@@ -107,7 +106,7 @@ impl Evidence {
         StatisticsFile {
             provenance: Provenance { model, preparation: self.preparation.clone(), samples: self.samples },
             seen: self.seen.clone(),
-            bounds: self.bound.iter().map(|(value, range)| (name(*value), *range)).collect(),
+            bounds: self.bounds.iter().map(|(value, range)| (name(*value), *range)).collect(),
             tensors: tensors.collect(),
         }
     }

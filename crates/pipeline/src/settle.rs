@@ -185,12 +185,13 @@ pub(crate) fn calibrated(job: &Job<'_>, ready: Ready, data: Data, progress: &dyn
 fn planned(job: &Job<'_>, ready: Ready, evidence: Evidence, data: Option<Data>) -> Result<Settled, Error> {
     let Ready { graph, selection, targets, mut log } = ready;
     let path = job.model.path();
-    let input_range = evidence.bound.filter(|_| job.options.input == InputRange::Possible);
-    let parameters = Parameters::Found { statistics: &evidence.statistics, input_range };
+    let unbounded = BTreeMap::new();
+    let bounds = if job.options.input == InputRange::Possible { &evidence.bounds } else { &unbounded };
+    let parameters = Parameters::Found { statistics: &evidence.statistics, bounds };
     let Planned { plan, remarks } = make_plan(&graph, path, &selection, parameters, job.recipe, job.options)?;
     log.extend(absorbed(&graph, &plan));
-    log.extend(data.as_ref().and_then(Data::left_out));
-    let mut warnings: Vec<String> = data.as_ref().and_then(Data::assumed).map(str::to_owned).into_iter().collect();
+    log.extend(data.iter().flat_map(Data::remarks));
+    let mut warnings: Vec<String> = data.iter().flat_map(Data::assumed).collect();
     warnings.extend(not_finite(&graph, &evidence));
     warnings.extend(remarks);
     Ok(Settled { graph, plan, data, evidence: Some(evidence), targets, warnings, log })
