@@ -14,8 +14,8 @@ const SUMMARY: &str = "\
 int8: 8 nodes (4 Conv, 1 Add, 1 Flatten, 1 Gemm, 1 GlobalAveragePool)
       7 nodes folded into them
 size: 25.2 kB to 12.7 kB (50 %)
-data: 12 images, resize 16x16 bilinear, rgb, mean 127.5, scale 0.007843138, nchw; ranges minmax
-accuracy: `logits` 34.8 dB signal to noise, same top-1 as fp32 on 8 of 8 images (simulated, calibration images)
+data: 12 samples, resize 16x16 bilinear, rgb, mean 127.5, scale 0.007843138, nchw; ranges minmax
+accuracy: `logits` 34.8 dB signal to noise, same top-1 as fp32 on 8 of 8 samples (simulated, calibration samples)
 lowest signal-to-noise ratios of single tensors:
     37.0 dB  activation `bn3` (node `pointwise`)
     37.8 dB  activation `add` (node `add`)
@@ -83,7 +83,7 @@ fn missing_data_is_explained() {
     let outcome = classifier().quantize("onnx tiny_classifier.onnx");
     let stderr = "error: calibration data is needed to quantize 8 nodes
 
-hint: give a folder of images with `--calib DIR`, or keep everything with `--skip '*'`
+hint: give images or arrays with `--calib PATH`, or keep everything with `--skip '*'`
 ";
     assert_eq!(outcome, Outcome { code: Some(2), stdout: String::new(), stderr: stderr.to_owned() });
 }

@@ -206,11 +206,7 @@ impl ArrayFile {
 }
 
 /// The arrays of a file, and how it is read.
-fn outlines(
-    member: &Member,
-    limits: Limits,
-    read_message: ReadMessage,
-) -> Result<(Vec<Outline>, Access), CalibError> {
+fn outlines(member: &Member, limits: Limits, read_message: ReadMessage) -> Result<(Vec<Outline>, Access), CalibError> {
     let path = &member.path;
     let refuse = |cause| CalibError::ArrayFile { path: path.clone(), cause };
     match member.kind {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::listing::{is_image_name, read_bounded};
 use crate::error::CalibError;
+use crate::listing::{is_image_name, read_bounded};
 
 const MAX_FILE_BYTES: u64 = 1 << 28;
 const NAMED_IN_ERRORS: usize = 3;
@@ -144,7 +144,7 @@ fn without_folder(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    
+
     fn parse(text: &[u8]) -> Result<Labels, CalibError> {
         Labels::parse(Path::new("labels.csv"), text)
     }

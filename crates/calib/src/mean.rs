@@ -5,12 +5,12 @@ use std::path::Path;
 
 use prost::Message;
 
+use crate::array::Array;
 use crate::bilinear::Grid;
-use crate::listing::read_bounded;
-use crate::npy;
 use crate::decode::Limits;
 use crate::error::CalibError;
-use crate::array::Array;
+use crate::listing::read_bounded;
+use crate::npy;
 use crate::resample::Size;
 
 /// What is subtracted, in units of the values after the raw scale and in the order of channels after the swap.

@@ -133,7 +133,11 @@ impl Header {
         if needed == Some(bytes) {
             return Ok(());
         }
-        let cut = if needed.is_none_or(|needed| needed > bytes) { "it is cut short" } else { "something follows the numbers" };
+        let cut = if needed.is_none_or(|needed| needed > bytes) {
+            "it is cut short"
+        } else {
+            "something follows the numbers"
+        };
         Err(format!("{cut}: {:?} does not fit into {bytes} bytes of numbers", self.shape))
     }
 

@@ -66,16 +66,14 @@ fn header<R: Read>(member: &mut ZipFile<'_, R>) -> Result<Header, String> {
     Ok(header)
 }
 
-/// All bytes, unless there are more than `limit`, whatever the archive says of their number.
+/// All bytes, unless there are more than `limit`; one more than the archive says there are shows that it is wrong.
 fn content<R: Read>(member: ZipFile<'_, R>, limit: u64) -> Result<Vec<u8>, String> {
     let stated = member.size();
-    let mut bytes = Vec::new();
-    if stated <= limit {
-        member.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    }
-    if stated.max(bytes.len() as u64) > limit {
+    if stated > limit {
         return Err(format!("it has more than {limit} bytes; save it as .npy, which is read piece by piece"));
     }
+    let mut bytes = Vec::new();
+    member.take(stated.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     Ok(bytes)
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
     }
     summary.bytes_after.map(|after| size_line(summary.bytes_before, after)).into_iter().for_each(&mut line);
     if summary.images > 0 {
-        line(format!("data: {} images, {}; ranges {}", summary.images, summary.preprocessing, summary.range));
+        line(format!("data: {} samples, {}; ranges {}", summary.images, summary.preprocessing, summary.range));
     }
     if let Some(accuracy) = &summary.accuracy {
         accuracy_lines(accuracy).into_iter().for_each(&mut line);
@@ -90,9 +90,9 @@ fn accuracy_lines(accuracy: &Accuracy) -> Vec<String> {
     let describe = |o: &quantize_pipeline::OutputAccuracy| {
         let mut text = format!("accuracy: `{}` {:.1} dB signal to noise", o.name, o.sqnr_db);
         if let Some(agreeing) = o.agreeing {
-            let _ = write!(text, ", same top-1 as fp32 on {agreeing} of {} images", accuracy.samples);
+            let _ = write!(text, ", same top-1 as fp32 on {agreeing} of {} samples", accuracy.samples);
         }
-        text + " (simulated, calibration images)"
+        text + " (simulated, calibration samples)"
     };
     accuracy.outputs.iter().map(describe).collect()
 }

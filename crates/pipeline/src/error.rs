@@ -376,7 +376,9 @@ impl Error {
             | Self::Synthetic { cure, .. }
             | Self::SampleShape { cure, .. }
             | Self::SampleArray { cure, .. } => Some(cure.clone()),
-            Self::NoArray { .. } => Some("call the array as the model calls its input, or keep it alone in its file".into()),
+            Self::NoArray { .. } => {
+                Some("call the array as the model calls its input, or keep it alone in its file".into())
+            }
             Self::UnequalSamples { .. } | Self::BatchTooLarge { .. } => {
                 Some("export the model with a batch of 1, or an open one".into())
             }

@@ -124,9 +124,8 @@ mod tests {
 
     #[test]
     fn images_are_added_in_their_order() {
-        let measured: Vec<Measured> = (0..50)
-            .map(|i| measured(&[1.0, 0.3], &[1.0 + 0.1 * (i as f32).sin(), 0.3]).unwrap())
-            .collect();
+        let measured: Vec<Measured> =
+            (0..50).map(|i| measured(&[1.0, 0.3], &[1.0 + 0.1 * (i as f32).sin(), 0.3]).unwrap()).collect();
         let total = |order: &mut dyn Iterator<Item = usize>| {
             let mut totals = Totals::of(1);
             order.for_each(|index| totals.add(index, vec![Some(measured[index])]));

@@ -108,7 +108,8 @@ pub fn compare(options: &CompareOptions, progress: &dyn Progress) -> Result<Comp
         let mut seen = Seen { side: &sides.1, values: vec![None; pairing.pairs.len()], error: None };
         let done = second.run(&fed, &mut seen);
         let found = seen.result(done.map(|_| ()), &options.other)?;
-        let measured = expected.iter().zip(&found).map(|(e, f)| Measured::of(e.as_ref()?, f.as_ref()?, votes)).collect();
+        let measured =
+            expected.iter().zip(&found).map(|(e, f)| Measured::of(e.as_ref()?, f.as_ref()?, votes)).collect();
         totals.lock().unwrap_or_else(PoisonError::into_inner).add(run, measured);
         Ok::<(), Error>(())
     })?;
