@@ -221,11 +221,9 @@ pub enum Error {
         cure: String,
     },
     /// An array does not fit the model input.
-    #[error("{array} is {given}, but model input `{input}` takes {taken}")]
+    #[error("{given}, but model input `{input}` takes {taken}")]
     SampleArray {
-        /// The array.
-        array: String,
-        /// Its type and shape.
+        /// The array with its type and shape.
         given: String,
         /// Name of the model input.
         input: String,

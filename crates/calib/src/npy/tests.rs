@@ -51,7 +51,7 @@ fn every_type_of_number_keeps_its_values() {
         ("|b1", vec![1, 0], TensorData::Bool(vec![true, false])),
     ];
     for (name, body, data) in cases {
-        assert_eq!(parse(&file(1, &header(name, "False", "(2,)"), &body)).unwrap().data(), &data, "{name}");
+        assert!(parse(&file(1, &header(name, "False", "(2,)"), &body)).unwrap().data() == &data, "{name}");
     }
 }
 

@@ -48,7 +48,7 @@ struct Feed {
 
 #[derive(Debug)]
 enum Source {
-    Images(Images),
+    Images(Box<Images>),
     Arrays(Arrays),
 }
 
@@ -302,7 +302,7 @@ impl Opening<'_> {
 
     fn images(&self, value: ValueId, folder: ImageFolder) -> Result<Feed, Error> {
         let images = Images::of(folder, self.preparation, self.graph, self.model, value)?;
-        Ok(self.feed(value, Source::Images(images)))
+        Ok(self.feed(value, Source::Images(Box::new(images))))
     }
 
     fn arrays(&self, value: ValueId, files: Arc<ArrayFiles>, naming: Naming) -> Result<Feed, Error> {
