@@ -14,9 +14,9 @@ const SUMMARY: &str = "\
 int8: 7 nodes (2 Conv, 1 Add, 1 AveragePool, 1 BatchNormalization, 1 Flatten, 1 Gemm)
       3 nodes folded into them
 fp32: 1 Softmax (`prob`): the runtime has no integer kernel for it
-data: 12 samples, stretch to 16x16 bilinear without antialiasing, transpose 2,0,1, channel swap 2,1,0, raw scale 255, \
+data: 12 images, stretch to 16x16 bilinear without antialiasing, transpose 2,0,1, channel swap 2,1,0, raw scale 255, \
 mean 104,117,123, input scale 1; ranges percentile=99.998
-accuracy: `fc` 30.4 dB signal to noise, same top-1 as fp32 on 8 of 8 samples (simulated, calibration samples)
+accuracy: `fc` 30.4 dB signal to noise, same top-1 as fp32 on 8 of 8 images (simulated, calibration images)
 lowest signal-to-noise ratios of single tensors:
     36.2 dB  activation `gain` (node `gain`)
     38.1 dB  activation `sum` (node `sum`)
@@ -107,8 +107,8 @@ fn an_emulation_says_what_is_lost() {
 fn json_holds_the_summary() {
     let summary = net().quantize(&format!("{FILES} -q --output-format json -o out.json")).succeeded();
     let summary: Json = serde_json::from_str(&summary.stdout).unwrap();
-    let keys =
-        "accuracy bytes_after bytes_before folded images kept preprocessing quantized range warnings worst written";
+    let keys = "accuracy bytes_after bytes_before folded images improvement kept preprocessing quantized range warnings \
+         worst written";
     assert_eq!(keys_of(&summary), keys);
     assert_eq!(summary["written"], serde_json::json!(["out.json"]));
     assert_eq!(summary["images"], 12);

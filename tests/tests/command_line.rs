@@ -14,14 +14,18 @@ const SUMMARY: &str = "\
 int8: 8 nodes (4 Conv, 1 Add, 1 Flatten, 1 Gemm, 1 GlobalAveragePool)
       7 nodes folded into them
 size: 25.2 kB to 12.7 kB (50 %)
-data: 12 samples, resize 16x16 bilinear, rgb, mean 127.5, scale 0.007843138, nchw; ranges minmax
-accuracy: `logits` 34.8 dB signal to noise, same top-1 as fp32 on 8 of 8 samples (simulated, calibration samples)
+data: 12 images, resize 16x16 bilinear, rgb, mean 127.5, scale 0.007843138, nchw; ranges mse
+corrected: 5 layers on 12 images, 35.3 dB before, 38.7 dB after, on 12 calibration images
+    38.4 dB without weight rounding
+    38.3 dB without gain correction
+    35.8 dB without bias correction
+accuracy: `logits` 39.2 dB signal to noise, same top-1 as fp32 on 8 of 8 images (simulated, calibration images)
 lowest signal-to-noise ratios of single tensors:
-    37.0 dB  activation `bn3` (node `pointwise`)
+    37.1 dB  activation `bn3` (node `pointwise`)
     37.8 dB  activation `add` (node `add`)
     43.0 dB  activation `input` (node `conv1`)
+    43.4 dB  weight `conv1.weight` (node `conv1`)
     43.5 dB  activation `clip` (node `clip`)
-    43.6 dB  activation `relu2` (node `relu2`)
 ";
 
 fn classifier() -> Sandbox {
@@ -83,7 +87,7 @@ fn missing_data_is_explained() {
     let outcome = classifier().quantize("onnx tiny_classifier.onnx");
     let stderr = "error: calibration data is needed to quantize 8 nodes
 
-hint: give images or arrays with `--calib PATH`, or keep everything with `--skip '*'`
+hint: give a folder of images with `--calib DIR`, or keep everything with `--skip '*'`
 ";
     assert_eq!(outcome, Outcome { code: Some(2), stdout: String::new(), stderr: stderr.to_owned() });
 }
@@ -115,8 +119,8 @@ fn json_holds_the_summary() {
     let outcome = quantize_classifier("-q --output-format json -o out.onnx").succeeded();
     assert_eq!(outcome.stderr, "");
     let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
-    let keys =
-        "accuracy bytes_after bytes_before folded images kept preprocessing quantized range warnings worst written";
+    let keys = "accuracy bytes_after bytes_before folded images improvement kept preprocessing quantized range warnings \
+         worst written";
     assert_eq!(keys_of(&summary), keys);
     assert_eq!(summary["written"], serde_json::json!(["out.onnx"]));
     assert_eq!(summary["images"], 12);
@@ -146,9 +150,9 @@ fn the_plan_holds_every_decision() {
     let plan: Value = serde_json::from_slice(&sandbox.read("plans.json")).unwrap();
     assert_eq!(keys_of(&plan), "activations constants format model nodes range version");
     assert_eq!((&plan["format"], &plan["version"]), (&"quantize-plan".into(), &1.into()));
-    assert_eq!((&plan["model"], &plan["range"]), (&"tiny_classifier.onnx".into(), &"minmax".into()));
+    assert_eq!((&plan["model"], &plan["range"]), (&"tiny_classifier.onnx".into(), &"mse".into()));
     assert_eq!(keys_in(&plan["activations"]), "method range scale sqnr_db tensor type zero_point");
-    assert_eq!(keys_in(&plan["constants"]), "axis node operand scale sqnr_db tensor type");
+    assert_eq!(keys_in(&plan["constants"]), "axis codes node operand scale sqnr_db tensor type values");
     assert_eq!(keys_in(&plan["nodes"]), "decision node op why");
 
     let nodes = plan["nodes"].as_array().unwrap();

@@ -9,8 +9,9 @@ use bench::BenchArgs;
 use caffe::CaffeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
-    ActivationCodes, Channels, DataOptions, Form, Granularity, InputRange, Interpolation, Layout, PRESETS,
-    PreparationOptions, PreprocessOptions, QuantizeOptions, RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions,
+    ActivationCodes, BiasCorrection, Channels, Correction, DataOptions, Form, Granularity, Interpolation, Layout,
+    PRESETS, PreparationOptions, PreprocessOptions, Preset, QuantizeOptions, RangeMethod, RecipeOptions, Sampling,
+    Shard, TargetOptions, WeightRounding,
 };
 use std::path::PathBuf;
 use tools::{CompareArgs, CompletionsArgs, ExplainArgs, InspectArgs, ManArgs};
@@ -221,7 +222,7 @@ impl TargetArgs {
 #[command(next_help_heading = "Recipe")]
 pub(crate) struct RecipeArgs {
     /// Set of choices below.
-    #[arg(long, default_value = "fast")]
+    #[arg(long, default_value = "balanced")]
     pub(crate) preset: RecipePreset,
     /// How activation ranges follow from statistics: minmax, mean-minmax, percentile, percentile=99.99, mse,
     /// kl, aciq, cdf-kl, headroom [default: of the preset].
@@ -230,9 +231,15 @@ pub(crate) struct RecipeArgs {
     /// Number of weight scales [default: of the preset].
     #[arg(long, value_name = "HOW")]
     pub(crate) weights: Option<WeightScales>,
-    /// Correction of the shift that rounding causes in each layer's mean.
-    #[arg(long, value_name = "HOW", default_value = "none")]
-    pub(crate) bias_correction: BiasCorrection,
+    /// Correction of what rounding does to the mean and the amplitude of each layer [default: sequential].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) bias_correction: Option<BiasCorrectionArg>,
+    /// How codes of weights are chosen [default: of the preset].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) rounding: Option<RoundingArg>,
+    /// Images that corrections are measured with, at most [default: of the preset].
+    #[arg(long, value_name = "N", value_parser = parse_positive)]
+    pub(crate) correction_images: Option<usize>,
     /// Leave nodes in fp32: a node name or a pattern with `*` and `?`; may be repeated. `*` keeps everything.
     #[arg(long, value_name = "NAME")]
     pub(crate) skip: Vec<String>,
@@ -241,8 +248,12 @@ pub(crate) struct RecipeArgs {
 /// Sets of recipe choices.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum RecipePreset {
-    /// Min-max ranges, a weight scale for each channel
+    /// Min-max ranges, corrected on 8 images
     Fast,
+    /// Ranges of least error, weights rounded to keep each layer's result, corrected on 64 images
+    Balanced,
+    /// As balanced, corrected on 128 images
+    Best,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -254,9 +265,31 @@ pub(crate) enum WeightScales {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum BiasCorrection {
+pub(crate) enum BiasCorrectionArg {
     /// No correction
     None,
+    /// Of the mean, for what rounding the layer's own weights does
+    Analytic,
+    /// Of mean and amplitude, layer by layer, for whatever rounding did up to there
+    Sequential,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum RoundingArg {
+    /// To the nearest code
+    Nearest,
+    /// To the codes that keep the layer's result best
+    Result,
+}
+
+impl RecipePreset {
+    fn options(self) -> RecipeOptions {
+        RecipeOptions::of(match self {
+            Self::Fast => Preset::Fast,
+            Self::Balanced => Preset::Balanced,
+            Self::Best => Preset::Best,
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -350,21 +383,30 @@ fn sampling(size: Option<usize>, seed: Option<u32>, indices: Option<&List<usize>
 
 impl RecipeArgs {
     fn options(&self) -> RecipeOptions {
-        let (range, weights) = match self.preset {
-            RecipePreset::Fast => (RangeMethod::MinMax, WeightScales::PerChannel),
-        };
+        let preset = self.preset.options();
+        let mut correction = preset.correction;
         match self.bias_correction {
-            BiasCorrection::None => {}
+            None => {}
+            // Codes that keep a result but for its mean need the mean corrected.
+            Some(BiasCorrectionArg::None) => correction = Correction::default(),
+            Some(BiasCorrectionArg::Analytic) => correction.bias = BiasCorrection::Analytic,
+            Some(BiasCorrectionArg::Sequential) => correction.bias = BiasCorrection::Sequential,
         }
+        match self.rounding {
+            None => {}
+            Some(RoundingArg::Nearest) => correction.rounding = WeightRounding::Nearest,
+            Some(RoundingArg::Result) => correction.rounding = WeightRounding::Result,
+        }
+        correction.images = self.correction_images.unwrap_or(preset.correction.images);
         RecipeOptions {
-            range: self.range.unwrap_or(range),
-            input: InputRange::Possible,
-            result_headroom: true,
-            weights: match self.weights.unwrap_or(weights) {
+            range: self.range.unwrap_or(preset.range),
+            weights: match self.weights.unwrap_or(WeightScales::PerChannel) {
                 WeightScales::PerChannel => Granularity::PerChannel,
                 WeightScales::PerTensor => Granularity::PerTensor,
             },
+            correction,
             skip: self.skip.clone(),
+            ..preset
         }
     }
 }
@@ -402,6 +444,11 @@ fn parse_shard(text: &str) -> Result<Shard, String> {
     let numbers = text.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
     let shard = numbers.and_then(|(number, count)| Shard::new(number, count));
     shard.ok_or_else(|| "expected a share such as 1/8, 2/8, … 8/8".to_owned())
+}
+
+/// A number from 1 on.
+fn parse_positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a number from 1 on".to_owned())
 }
 
 /// `N` or `WxH`, both positive.

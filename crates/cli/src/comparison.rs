@@ -28,8 +28,8 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
 
 /// For people.
 fn text(comparison: &Comparison, layers: &[&LayerDifference]) -> String {
-    let samples = if comparison.images == 1 { "sample" } else { "samples" };
-    let mut out = format!("{} {samples}, {}\n", comparison.images, comparison.preprocessing);
+    let images = if comparison.images == 1 { "image" } else { "images" };
+    let mut out = format!("{} {images}, {}\n", comparison.images, comparison.preprocessing);
     for output in &comparison.outputs {
         out += &line_of(output, comparison.images);
     }

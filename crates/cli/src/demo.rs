@@ -6,7 +6,7 @@ use crate::terminal::{Bar, Failure, note, result};
 use image::{DynamicImage, ImageFormat};
 use quantize_pipeline::{
     CaffeFiles, Channels, DataOptions, EmulateOptions, EvaluateOptions, Evaluation, FileOptions, OutputSet,
-    PreparationOptions, PreprocessOptions, QuantizeCaffeOptions, QuantizeOptions, RecipeOptions, TargetOptions,
+    PreparationOptions, PreprocessOptions, Preset, QuantizeCaffeOptions, QuantizeOptions, RecipeOptions, TargetOptions,
     TransformerOptions, default_range, emulate_caffe, evaluate, quantize_caffe, quantize_onnx,
 };
 use std::fmt::Write;
@@ -135,7 +135,7 @@ fn quantization(example: &Example, args: &DemoArgs) -> QuantizeOptions {
         model: example.model.clone(),
         output: example.quantized.clone(),
         data: Some(data(&example.calibration)),
-        recipe: RecipeOptions::default(),
+        recipe: RecipeOptions::of(Preset::Balanced),
         target: TargetOptions::default(),
         threads: args.run.threads,
         ..QuantizeOptions::default()

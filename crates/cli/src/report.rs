@@ -1,6 +1,6 @@
 //! The summary of a quantization as text and as JSON.
 
-use quantize_pipeline::{Accuracy, Evaluation, Kept, Summary};
+use quantize_pipeline::{Accuracy, Evaluation, Improvement, Kept, Summary};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -30,7 +30,13 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
     }
     summary.bytes_after.map(|after| size_line(summary.bytes_before, after)).into_iter().for_each(&mut line);
     if summary.images > 0 {
-        line(format!("data: {} samples, {}; ranges {}", summary.images, summary.preprocessing, summary.range));
+        let held_back = summary.improvement.as_ref().filter(|i| i.held_back);
+        let held_back = held_back.map_or_else(String::new, |i| format!(" and {} held back", i.judges));
+        let Summary { images, preprocessing, range, .. } = summary;
+        line(format!("data: {images} images{held_back}, {preprocessing}; ranges {range}"));
+    }
+    if let Some(improvement) = &summary.improvement {
+        improvement_lines(improvement).into_iter().for_each(&mut line);
     }
     if let Some(accuracy) = &summary.accuracy {
         accuracy_lines(accuracy).into_iter().for_each(&mut line);
@@ -86,13 +92,27 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
+/// What running the network gained, and what each step of it is worth.
+fn improvement_lines(improvement: &Improvement) -> Vec<String> {
+    let judges = if improvement.held_back { "held-back" } else { "calibration" };
+    let mut lines = vec![format!(
+        "corrected: {} layers on {} images, {:.1} dB before, {:.1} dB after, on {} {judges} images",
+        improvement.layers, improvement.images, improvement.before_db, improvement.after_db, improvement.judges
+    )];
+    lines.extend(improvement.steps.iter().map(|worth| {
+        let kept = if worth.kept { "" } else { ", so it was taken back" };
+        format!("  {:6.1} dB without {}{kept}", worth.without_db, worth.step)
+    }));
+    lines
+}
+
 fn accuracy_lines(accuracy: &Accuracy) -> Vec<String> {
     let describe = |o: &quantize_pipeline::OutputAccuracy| {
         let mut text = format!("accuracy: `{}` {:.1} dB signal to noise", o.name, o.sqnr_db);
         if let Some(agreeing) = o.agreeing {
-            let _ = write!(text, ", same top-1 as fp32 on {agreeing} of {} samples", accuracy.samples);
+            let _ = write!(text, ", same top-1 as fp32 on {agreeing} of {} images", accuracy.samples);
         }
-        text + " (simulated, calibration samples)"
+        text + if accuracy.held_back { " (simulated, images held back)" } else { " (simulated, calibration images)" }
     };
     accuracy.outputs.iter().map(describe).collect()
 }
@@ -135,6 +155,12 @@ pub(crate) fn json(summary: &Summary) -> Value {
         "kept": summary.kept.iter().map(|k| json!({"op": k.op, "reason": k.reason, "nodes": k.nodes})).collect::<Vec<_>>(),
         "worst": summary.worst.iter()
             .map(|w| json!({"tensor": w.name, "kind": w.kind, "node": w.node, "sqnr_db": w.sqnr_db})).collect::<Vec<_>>(),
+        "improvement": summary.improvement.as_ref().map(|i| json!({
+            "layers": i.layers, "images": i.images, "judges": i.judges, "held_back": i.held_back,
+            "before_db": finite(i.before_db), "after_db": finite(i.after_db),
+            "steps": i.steps.iter()
+                .map(|s| json!({"step": s.step, "without_db": finite(s.without_db), "kept": s.kept})).collect::<Vec<_>>(),
+        })),
         "accuracy": summary.accuracy.as_ref().map(|a| json!({"samples": a.samples, "outputs": outputs(a)})),
         "warnings": summary.warnings,
     })

@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn found(net: &Network, targets: &[ValueId], plan: &QuantPlan) -> Vec<(String, Vec<String>)> {
-        let needed = Needed::of(&net.graph, targets, plan);
+        let needed = Needed::of(&net.graph, &[], targets, plan);
         let mut order = net.graph.topological_order().unwrap();
         order.retain(|id| needed.nodes.contains(id));
         let chains = Chains::find(&net.graph, &order, &needed, targets, plan);

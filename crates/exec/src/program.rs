@@ -100,7 +100,16 @@ impl Program {
         plan: &QuantPlan,
         constants: Constants,
     ) -> Result<Self, ExecError> {
-        Self::with_plan(graph, targets, plan, Form::Fast, constants)
+        Self::with_plan(graph, &[], targets, plan, Form::Fast, constants)
+    }
+
+    /// Like [`Program::simulate`], from values in the middle of the graph on: those of `fed` are fed, and what computes
+    /// them is left out. A fed value that the plan rounds is rounded, which does nothing to one that is on its grid.
+    ///
+    /// # Errors
+    /// As for [`Program::simulate`].
+    pub fn segment(graph: &Graph, fed: &[ValueId], targets: &[ValueId], plan: &QuantPlan) -> Result<Self, ExecError> {
+        Self::with_plan(graph, fed, targets, plan, Form::Fast, Constants::Resident)
     }
 
     /// Like [`Program::compile`], but each node is a step of its own that reads all its operands.
@@ -108,7 +117,7 @@ impl Program {
     /// # Errors
     /// As for [`Program::compile`].
     pub(crate) fn node_by_node(graph: &Graph, targets: &[ValueId]) -> Result<Self, ExecError> {
-        Self::with_plan(graph, targets, &QuantPlan::default(), Form::NodeByNode, Constants::Resident)
+        Self::with_plan(graph, &[], targets, &QuantPlan::default(), Form::NodeByNode, Constants::Resident)
     }
 
     /// Like [`Program::compile`], with `plan` carried out in simulation: the planned constants are replaced by
@@ -145,12 +154,13 @@ impl Program {
 
     fn with_plan(
         graph: &Graph,
+        fed: &[ValueId],
         targets: &[ValueId],
         plan: &QuantPlan,
         form: Form,
         constants: Constants,
     ) -> Result<Self, ExecError> {
-        let needed = Needed::of(graph, targets, plan);
+        let needed = Needed::of(graph, fed, targets, plan);
         needed.refuse_opaque(graph)?;
         let order: Vec<NodeId> =
             graph.topological_order()?.into_iter().filter(|id| needed.nodes.contains(id)).collect();
@@ -160,7 +170,7 @@ impl Program {
         };
         let packer = Packer { graph, plan };
         let (slots, by_value) = (Vec::new(), BTreeMap::new());
-        let mut builder = Builder { packer, needed: &needed, targets, form, constants, slots, by_value };
+        let mut builder = Builder { packer, needed: &needed, fed, targets, form, constants, slots, by_value };
         let mut steps = Vec::new();
         for id in order.into_iter().filter(|id| !chains.is_inner(*id)) {
             steps.extend(match chains.ending(id) {
@@ -200,11 +210,12 @@ pub(crate) struct Needed {
 }
 
 impl Needed {
-    pub(crate) fn of(graph: &Graph, targets: &[ValueId], plan: &QuantPlan) -> Self {
+    /// What `targets` depend on, of what lies behind the values of `fed`.
+    pub(crate) fn of(graph: &Graph, fed: &[ValueId], targets: &[ValueId], plan: &QuantPlan) -> Self {
         let mut needed = Self { nodes: BTreeSet::new(), values: BTreeSet::new() };
         let mut waiting = targets.to_vec();
         while let Some(value) = waiting.pop() {
-            if !needed.values.insert(value) || graph.value(value).constant.is_some() {
+            if !needed.values.insert(value) || graph.value(value).constant.is_some() || fed.contains(&value) {
                 continue;
             }
             let Some((id, node)) = graph.producer(value) else { continue };
@@ -231,6 +242,8 @@ impl Needed {
 struct Builder<'a> {
     packer: Packer<'a>,
     needed: &'a Needed,
+    /// Values that are fed although something computes them.
+    fed: &'a [ValueId],
     targets: &'a [ValueId],
     form: Form,
     constants: Constants,
@@ -304,7 +317,9 @@ impl<'a> Builder<'a> {
     }
 
     fn result(&mut self, value: Option<ValueId>) -> Result<Option<usize>, ExecError> {
-        let computed = |v: &ValueId| self.needed.values.contains(v) && self.graph().value(*v).constant.is_none();
+        let computed = |v: &ValueId| {
+            self.needed.values.contains(v) && self.graph().value(*v).constant.is_none() && !self.fed.contains(v)
+        };
         value.filter(computed).map(|v| self.slot(v)).transpose()
     }
 
@@ -318,7 +333,9 @@ impl<'a> Builder<'a> {
         } else {
             match self.packer.rounded(value)? {
                 Some(constant) => self.push(value, Source::Constant(constant), None),
-                None if self.graph().producer(value).is_some() => self.push(value, Source::Computed, quantizer),
+                None if self.graph().producer(value).is_some() && !self.fed.contains(&value) => {
+                    self.push(value, Source::Computed, quantizer)
+                }
                 None => self.push(value, Source::Fed, quantizer),
             }
         };
@@ -386,6 +403,20 @@ mod tests {
         net.graph.value_mut(a).constant = Some(Constant::owned(Tensor::scalar(1f32)));
         let program = Program::compile(&net.graph, &[b]).unwrap();
         assert_eq!((labels(&program), program.inputs()), (vec!["b"], vec![]));
+    }
+
+    #[test]
+    fn a_segment_begins_at_what_is_fed() {
+        let mut net = Network::default();
+        let x = net.input("x");
+        let a = net.node("a", opaque("Elsewhere"), &[x]);
+        let b = net.node("b", RELU, &[a]);
+        let c = net.node("c", ADD, &[b, x]);
+        let program = Program::segment(&net.graph, &[a, x], &[c], &QuantPlan::default()).unwrap();
+        assert_eq!((labels(&program), program.inputs()), (vec!["b", "c"], vec![x, a]));
+        let fed = [(a, Tensor::vector(vec![-1f32, 2.0])), (x, Tensor::vector(vec![1f32, 1.0]))];
+        let found = crate::Session::new(&program).run(&fed, &mut ()).unwrap();
+        assert_eq!(found, [Tensor::vector(vec![1f32, 3.0])]);
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use crate::data::Data;
 use crate::error::Error;
-use crate::parallel::for_each;
-use crate::progress::Progress;
+use crate::memory::{constants_of, threads_for};
 use quantize_exec::{Emulator, ExecError, Program, Session};
-use quantize_ir::{DType, Graph, Tensor, ValueId};
+use quantize_ir::{DType, Graph, QuantPlan, Tensor, ValueId};
 use quantize_numerics::measure::{sqnr_db, top1};
+use quantize_parallel::{Progress, for_each};
 use std::path::Path;
 
 /// Agreement of two models over some samples.
@@ -14,6 +14,8 @@ use std::path::Path;
 pub struct Accuracy {
     /// Number of samples.
     pub samples: usize,
+    /// Whether they were used for nothing else.
+    pub held_back: bool,
     /// One entry for each `float32` output that can be computed, in the model's order.
     pub outputs: Vec<OutputAccuracy>,
 }
@@ -32,8 +34,29 @@ pub struct OutputAccuracy {
 /// Ratio that stands for "no difference at all" in a mean.
 pub(crate) const EXACT_DB: f64 = 150.0;
 
-/// Samples on which quantized models are compared with fp32.
+/// Samples on which quantized models are compared with fp32 where none is held back.
 const CHECKED_SAMPLES: usize = 8;
+
+/// The runs that a quantized model is compared with fp32 on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Judges {
+    pub(crate) runs: Vec<usize>,
+    /// Whether they are used for nothing else.
+    pub(crate) held_back: bool,
+}
+
+impl Judges {
+    /// The runs of the first few samples of a data set.
+    pub(crate) fn first_of(data: &Data) -> Self {
+        let runs = CHECKED_SAMPLES.div_ceil(data.batch()).min(data.runs());
+        Self { runs: (0..runs).collect(), held_back: false }
+    }
+
+    /// Number of samples.
+    pub(crate) fn samples(&self, data: &Data) -> usize {
+        self.runs.iter().map(|run| data.samples_of(*run).len()).sum()
+    }
+}
 
 /// Something that runs a quantized model: a simulation or an emulation.
 pub(crate) trait Runner {
@@ -53,22 +76,40 @@ impl Runner for Emulator<'_> {
     }
 }
 
-/// Compares what computes `targets` in fp32 with what computes them quantized, on the first few samples of `data`.
+/// Compares what computes `targets` in fp32, which is `reference`, with the simulation of a graph and its plan.
+pub(crate) fn simulated(
+    reference: &Graph,
+    model: &Path,
+    targets: &[ValueId],
+    (graph, plan): (&Graph, &QuantPlan),
+    (data, judges): (&Data, &Judges),
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Accuracy, Error> {
+    let failed = |source| Error::exec(model, source);
+    let compiled = |graph, plan| Program::compile_with(graph, targets, plan, constants_of(graph)).map_err(failed);
+    let (fp32, simulated) = (compiled(reference, &QuantPlan::default())?, compiled(graph, plan)?);
+    let threads = threads_for(&[&fp32, &simulated], threads);
+    compare(graph, model, targets, &fp32, || Session::new(&simulated), (data, judges), threads, progress)
+}
+
+/// Compares what computes `targets` in fp32 with what computes them quantized, on these samples.
 pub(crate) fn compare<R: Runner + Send>(
     graph: &Graph,
     model: &Path,
     targets: &[ValueId],
     reference: &Program,
     quantized: impl Fn() -> R + Sync,
-    data: &Data,
+    (data, judges): (&Data, &Judges),
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Accuracy, Error> {
     let failed = |source| Error::exec(model, source);
-    let runs = CHECKED_SAMPLES.div_ceil(data.batch()).min(data.runs());
-    progress.begin("checking accuracy", runs);
+    let runs = &judges.runs;
+    progress.begin("checking accuracy", runs.len());
     let init = || (Session::new(reference), quantized(), Vec::new());
-    let states = for_each(runs, threads, progress, init, |(fp32, int8, rows), run| {
+    let states = for_each(runs.len(), threads, progress, init, |(fp32, int8, rows), at| {
+        let run = runs[at];
         let inputs = data.feed(run)?;
         let votes = Votes::of(data, run);
         let expected = fp32.run(&inputs, &mut ()).map_err(failed)?;
@@ -80,7 +121,7 @@ pub(crate) fn compare<R: Runner + Send>(
     let mut rows: Vec<_> = states.into_iter().flat_map(|(_, _, rows)| rows).collect();
     rows.sort_by_key(|(run, _)| *run);
     let outputs = targets.iter().enumerate().filter_map(|(i, v)| summarize(graph, *v, &rows, i)).collect();
-    Ok(Accuracy { samples: (0..runs).map(|run| data.samples_of(run).len()).sum(), outputs })
+    Ok(Accuracy { samples: judges.samples(data), held_back: judges.held_back, outputs })
 }
 
 /// Ratio of one output in one run, and on how many samples the largest score is the same.

@@ -3,12 +3,11 @@
 use crate::data::Data;
 use crate::error::Error;
 use crate::memory::{constants_of, threads_for};
-use crate::parallel::for_each;
-use crate::progress::Progress;
 use quantize_calib::Statistics;
 use quantize_exec::{Observer, Program, Session, View};
 use quantize_ir::{Graph, Tensor, ValueId};
 use quantize_numerics::NumericsError;
+use quantize_parallel::{Progress, for_each};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -63,13 +62,14 @@ impl Observer for Recorder<'_> {
     }
 }
 
-/// Statistics of `values` over these runs of `data`; the same for any number of threads.
+/// Statistics of `values` over runs of `data`, given with the number of their first sample; the same for any number of
+/// threads.
 pub(crate) fn calibrate(
     graph: &Graph,
     model: &Path,
     values: &BTreeSet<ValueId>,
     data: &Data,
-    runs: &[usize],
+    runs: &[(u64, usize)],
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Statistics, Error> {
@@ -78,8 +78,8 @@ pub(crate) fn calibrate(
     let threads = threads_for(&[&program], threads);
     let init = || Collector::new(graph, model, &program, values);
     let collectors = for_each(runs.len(), threads, progress, init, |collector, at| {
-        let run = runs[at];
-        collector.see(data.samples_of(run).start as u64, &data.feed(run)?)
+        let (number, run) = runs[at];
+        collector.see(number, &data.feed(run)?)
     })?;
     progress.end();
     let mut statistics = Statistics::of(values.iter().copied());

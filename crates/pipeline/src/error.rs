@@ -7,6 +7,7 @@ use quantize_exec::ExecError;
 use quantize_ir::{GraphError, QuantError};
 use quantize_numerics::NumericsError;
 use quantize_onnx::{NoSuchOperators, OnnxError};
+use quantize_optimize::OptimizeError;
 use quantize_passes::PassError;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,14 @@ pub enum Error {
         model: PathBuf,
         /// What is wrong.
         source: Box<ExecError>,
+    },
+    /// A plan cannot be improved.
+    #[error("{}: {source}", .model.display())]
+    Improve {
+        /// The model.
+        model: PathBuf,
+        /// What is wrong.
+        source: Box<OptimizeError>,
     },
     /// Operators that cannot be executed stand before nodes that would be quantized.
     #[error("{}: cannot execute {}, before nodes that would be quantized", .model.display(), .unknown.join(", "))]

@@ -6,11 +6,10 @@ use crate::error::Error;
 use crate::memory::threads_for;
 use crate::model::Model;
 use crate::options::{DataOptions, thread_count};
-use crate::parallel::for_each;
-use crate::progress::Progress;
 use crate::unknown::Unknown;
 use quantize_exec::Session;
 use quantize_ir::{Tensor, ValueId};
+use quantize_parallel::{Progress, for_each};
 use std::path::{Path, PathBuf};
 
 /// An evaluation.

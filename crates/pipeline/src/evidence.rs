@@ -4,12 +4,13 @@
 use crate::calibrate::calibrate;
 use crate::data::Data;
 use crate::error::Error;
+use crate::improve::Split;
 use crate::options::Shard;
-use crate::progress::Progress;
 use quantize_calib::{Fingerprint, Provenance, Record, Statistics, StatisticsError, StatisticsFile};
 use quantize_document::{Limits, SourceFile};
 use quantize_ir::{Graph, ValueId};
 use quantize_numerics::Range;
+use quantize_parallel::Progress;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -22,9 +23,9 @@ pub(crate) struct Evidence {
     pub(crate) bounds: BTreeMap<ValueId, Range>,
     /// How samples became model inputs, in words.
     pub(crate) preparation: String,
-    /// Samples seen: number in the whole data set, and name.
+    /// Samples seen: number among those that are calibrated with, and name.
     seen: BTreeMap<u64, String>,
-    /// Samples of the whole data set.
+    /// Samples that are calibrated with, all shards together.
     samples: u64,
 }
 
@@ -35,28 +36,31 @@ impl Evidence {
         model: &Path,
         observed: &BTreeSet<ValueId>,
         data: &Data,
+        split: &Split,
         shard: Shard,
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
-        let runs: Vec<usize> = shard.positions(data.runs()).collect();
+        let (numbered, samples) = numbered(data, &split.calibrated);
+        let runs: Vec<_> = shard.positions(numbered.len()).map(|at| numbered[at]).collect();
         let statistics = calibrate(graph, model, observed, data, &runs, threads, progress)?;
-        Self::seen(data, statistics, &runs)
+        Self::seen(data, statistics, &runs, samples)
     }
 
     /// All samples of the data, without statistics of its own.
     pub(crate) fn of(data: &Data) -> Result<Self, Error> {
-        Self::seen(data, Statistics::default(), &Shard::WHOLE.positions(data.runs()).collect::<Vec<_>>())
+        let (runs, samples) = numbered(data, &(0..data.runs()).collect::<Vec<_>>());
+        Self::seen(data, Statistics::default(), &runs, samples)
     }
 
-    fn seen(data: &Data, statistics: Statistics, runs: &[usize]) -> Result<Self, Error> {
-        let named = |number: usize| (number as u64, data.name(number));
+    fn seen(data: &Data, statistics: Statistics, runs: &[(u64, usize)], samples: u64) -> Result<Self, Error> {
+        let named = |(first, run): &(u64, usize)| (*first..).zip(data.samples_of(*run).map(|number| data.name(number)));
         Ok(Self {
             statistics,
             bounds: data.possible_ranges()?,
             preparation: data.preparation(),
-            seen: runs.iter().flat_map(|run| data.samples_of(*run)).map(named).collect(),
-            samples: data.samples() as u64,
+            seen: runs.iter().flat_map(named).collect(),
+            samples,
         })
     }
 
@@ -120,6 +124,17 @@ impl Evidence {
     pub(crate) fn name(&self, number: u64) -> &str {
         self.seen.get(&number).map_or("?", String::as_str)
     }
+}
+
+/// Runs with the number of their first sample, counted over these runs alone, and how many samples they have together.
+fn numbered(data: &Data, runs: &[usize]) -> (Vec<(u64, usize)>, u64) {
+    let mut samples = 0;
+    let number = |run: &usize| {
+        let first = samples;
+        samples += data.samples_of(*run).len() as u64;
+        (first, *run)
+    };
+    (runs.iter().map(number).collect(), samples)
 }
 
 /// Reads a file of statistics.

@@ -16,15 +16,14 @@ mod data;
 mod error;
 mod evaluate;
 mod evidence;
+mod improve;
 mod inspect;
 mod memory;
 mod model;
 mod onnx;
 mod options;
-mod parallel;
 mod plan_file;
 mod planning;
-mod progress;
 mod selection;
 mod settle;
 mod summary;
@@ -44,6 +43,7 @@ pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, Outpu
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use evidence::{MergeOptions, StatisticsSummary, describe_statistics, merge_statistics};
+pub use improve::{Improvement, StepWorth};
 pub use inspect::{
     Activation, Fate, InspectOptions, Inspection, Integers, Memory, ModelFiles, NodeDetails, Operator, ParameterType,
     Peak as MemoryPeak, Port, inspect,
@@ -51,10 +51,9 @@ pub use inspect::{
 pub use model::Model;
 pub use onnx::{Simulation, check_plan, gather_onnx, quantize_onnx, simulate_onnx};
 pub use options::{
-    DataOptions, Granularity, InputRange, PreparationOptions, PreprocessOptions, QuantizeOptions, RecipeOptions, Shard,
-    TargetOptions, TransformerOptions,
+    BiasCorrection, Correction, DataOptions, Granularity, InputRange, PreparationOptions, PreprocessOptions, Preset,
+    QuantizeOptions, RecipeOptions, Shard, TargetOptions, TransformerOptions, WeightRounding,
 };
-pub use progress::{Progress, Silent};
 pub use summary::{Kept, Summary, WorstTensor};
 
 pub use quantize_caffe::ReadOptions;
@@ -65,3 +64,4 @@ pub use quantize_ir::{Tensor, TensorError};
 pub use quantize_numerics::RangeMethod;
 pub use quantize_numerics::xfdnn::{BitWidth, Flavor};
 pub use quantize_onnx::{ActivationCodes, Form};
+pub use quantize_parallel::{Progress, Silent};

@@ -1,21 +1,21 @@
 //! ONNX from file to file: open, decide, check, write, verify.
 
-use crate::accuracy::{Accuracy, compare};
+use crate::accuracy::{Accuracy, Judges, simulated};
 use crate::error::Error;
 use crate::evidence::{Evidence, StatisticsSummary};
-use crate::memory::{constants_of, threads_for};
+use crate::improve::Split;
 use crate::model::Model;
 use crate::options::{QuantizeOptions, RecipeOptions, Shard, TargetOptions, thread_count};
 use crate::plan_file::Prescription;
-use crate::progress::Progress;
 use crate::settle::{Job, Prepared, Settled, Stored, nothing_quantized, prepared, prescribed, recalled, settle};
 use crate::summary::Summary;
 use crate::{plan_file, summary};
 use quantize_calib::{Fingerprint, fingerprint};
 use quantize_document::{Limits, OutputSet, Place, SourceFile, same_folder};
 use quantize_exec::{Program, Session};
-use quantize_ir::{QuantPlan, Tensor, ValueId};
+use quantize_ir::{Tensor, ValueId};
 use quantize_onnx::{Encoded, Form, OnnxDocument, OnnxRecipe, Placement, encode, export, import};
+use quantize_parallel::Progress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -183,7 +183,7 @@ fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress)
         Job { model: &model.model, recipe: &recipe, options: &options.recipe, data: options.data.as_ref(), threads };
     match (&options.plan, &options.statistics) {
         (Some(plan), _) => prescribed(&job, &Prescription::read(plan)?),
-        (None, Some(path)) => recalled(&job, Stored { path, model: model.fingerprint() }),
+        (None, Some(path)) => recalled(&job, Stored { path, model: model.fingerprint() }, progress),
         (None, None) => settle(&job, progress),
     }
 }
@@ -207,7 +207,8 @@ pub fn gather_onnx(
     };
     let data = ready.samples(&job)?;
     let (graph, observed) = (&ready.graph, ready.selection.observed().collect());
-    let evidence = Evidence::gather(graph, model.path(), &observed, &data, shard, threads, progress)?;
+    let split = Split::for_correction(data.runs(), &options.recipe.correction);
+    let evidence = Evidence::gather(graph, model.path(), &observed, &data, &split, shard, threads, progress)?;
     let file = evidence.to_file(graph, opened.fingerprint());
     let mut outputs = OutputSet::new();
     outputs.add_bytes(output, file.encode());
@@ -222,16 +223,14 @@ pub(crate) fn recipe(target: &TargetOptions) -> Result<OnnxRecipe, Error> {
     Ok(if target.quantize_results { recipe.with_rounded_results() } else { recipe })
 }
 
-/// The simulated int8 model against fp32 on a few calibration images.
+/// The simulated int8 model against fp32 on a few images, held back ones if there are any.
 fn check(settled: &Settled, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Option<Accuracy>, Error> {
     let Some(data) = &settled.data else { return Ok(None) };
-    let failed = |source| Error::exec(&options.model, source);
-    let Settled { graph, targets, .. } = settled;
-    let compiled = |plan| Program::compile_with(graph, targets, plan, constants_of(graph)).map_err(failed);
-    let (reference, simulated) = (compiled(&QuantPlan::default())?, compiled(&settled.plan)?);
-    let threads = threads_for(&[&reference, &simulated], thread_count(options.threads));
-    let quantized = || Session::new(&simulated);
-    compare(&settled.graph, &options.model, &settled.targets, &reference, quantized, data, threads, progress).map(Some)
+    let judges = settled.judges.clone().unwrap_or_else(|| Judges::first_of(data));
+    let threads = thread_count(options.threads);
+    let Settled { reference, graph, targets, plan, .. } = settled;
+    let reference = reference.as_ref().unwrap_or(graph);
+    simulated(reference, &options.model, targets, (graph, plan), (data, &judges), threads, progress).map(Some)
 }
 
 fn write(

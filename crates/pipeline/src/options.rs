@@ -27,6 +27,48 @@ pub enum InputRange {
     Observed,
 }
 
+/// What brings the mean of each layer's result back to that in fp32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BiasCorrection {
+    /// Nothing.
+    #[default]
+    None,
+    /// Biases that answer the rounding of the layer's own weights.
+    Analytic,
+    /// Biases that answer whatever rounding did up to there.
+    Sequential,
+}
+
+/// How codes of weights are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightRounding {
+    /// The nearest.
+    #[default]
+    Nearest,
+    /// Those that keep the layer's result best.
+    Result,
+}
+
+/// What is changed of a plan by running the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Correction {
+    /// How codes of weights are chosen.
+    pub rounding: WeightRounding,
+    /// Whether weight scales take back what amplitude is lost; only with [`BiasCorrection::Sequential`].
+    pub gain: bool,
+    /// What becomes of means.
+    pub bias: BiasCorrection,
+    /// Samples it is measured with, at most.
+    pub images: usize,
+}
+
+impl Correction {
+    /// Whether nothing is changed.
+    pub fn is_none(&self) -> bool {
+        self.rounding == WeightRounding::Nearest && self.bias == BiasCorrection::None
+    }
+}
+
 /// Which parameters are chosen, and how.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecipeOptions {
@@ -39,8 +81,37 @@ pub struct RecipeOptions {
     pub result_headroom: bool,
     /// Number of weight scales.
     pub weights: Granularity,
+    /// What is changed by running the network.
+    pub correction: Correction,
     /// Names or glob patterns of nodes that stay as they are; each must match a node, except `*`.
     pub skip: Vec<String>,
+}
+
+/// A set of choices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// Min-max ranges, corrected with the fewest samples that show something.
+    Fast,
+    /// Ranges of least error, weights rounded for the layer's result, corrected.
+    Balanced,
+    /// As balanced, with more samples.
+    Best,
+}
+
+impl RecipeOptions {
+    /// The choices of a preset.
+    pub fn of(preset: Preset) -> Self {
+        let corrected = |range, rounding, images| Self {
+            range,
+            correction: Correction { rounding, gain: true, bias: BiasCorrection::Sequential, images },
+            ..Self::default()
+        };
+        match preset {
+            Preset::Fast => corrected(RangeMethod::MinMax, WeightRounding::Nearest, 8),
+            Preset::Balanced => corrected(RangeMethod::Mse, WeightRounding::Result, 64),
+            Preset::Best => corrected(RangeMethod::Mse, WeightRounding::Result, 128),
+        }
+    }
 }
 
 impl Default for RecipeOptions {
@@ -50,6 +121,7 @@ impl Default for RecipeOptions {
             input: InputRange::Possible,
             result_headroom: true,
             weights: Granularity::PerChannel,
+            correction: Correction::default(),
             skip: Vec::new(),
         }
     }

@@ -8,15 +8,16 @@ use quantize_ir::op::behaviour::result_bound;
 use quantize_ir::shape::resolve_axis;
 use quantize_ir::{
     ActivationPlan, DType, Graph, Grids, Node, NodeId, NodePlan, OperandRole, QuantParams, QuantPlan, QuantType,
-    Recipe, Tensor, ValueId, WeightPlan,
+    Recipe, Tensor, TensorData, ValueId, WeightPlan,
 };
-use quantize_numerics::measure::{sqnr_db, sqnr_db_of};
+use quantize_numerics::measure::{self, sqnr_db, sqnr_db_of};
 use quantize_numerics::weights::{
-    BiasConstraint, per_channel_scales, per_tensor_scale, quantize_bias, quantize_weights_as,
+    BiasConstraint, dequantize_weights, per_channel_scales, per_tensor_scale, quantize_weights_as,
 };
 use quantize_numerics::{
     ChannelLayout, NumericsError, Range, RangeMethod, RangeNote, TensorStats, estimate, params_from_range,
 };
+use quantize_optimize::{AssembleError, bias_plan};
 use quantize_passes::Selection;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -252,6 +253,7 @@ impl Planner<'_> {
             (None, None) => per_tensor_scale(values, layout, qtype, bias).map_err(failed)?.scales,
         };
         let shape = tensor.shape();
+        let chosen = self.given_codes(id, slot);
         let (codes, sqnr_db) = match quantize_ir::quant::storage(qtype) {
             DType::I8 => {
                 let found = quantize_weights_as(values, layout, &scales, qtype, |code| code as i8);
@@ -267,8 +269,23 @@ impl Planner<'_> {
             Some(axis) => QuantParams::per_channel(qtype, axis, scales),
             None => QuantParams::per_tensor(qtype, scales[0], 0),
         };
-        let codes = codes.map_err(|e| self.broken(e.into()))?;
-        Ok(WeightPlan { params: params.map_err(unfit)?, codes: Arc::new(codes), sqnr_db })
+        let (codes, sqnr_db) = match chosen {
+            None => (Arc::new(codes.map_err(|e| self.broken(e.into()))?), sqnr_db),
+            Some(codes) => {
+                let back = dequantize_weights(&widened(&codes), layout, params.as_ref().map_or(&[], |p| p.scale()));
+                let sqnr_db = back.and_then(|back| measure::sqnr_db(values, &back)).map_err(failed)?;
+                (codes, sqnr_db)
+            }
+        };
+        Ok(WeightPlan { params: params.map_err(unfit)?, codes, sqnr_db })
+    }
+
+    /// The codes that an existing plan gives a weight.
+    fn given_codes(&self, id: NodeId, slot: usize) -> Option<Arc<Tensor>> {
+        match self.parameters {
+            Parameters::Given(given) => given.codes.get(&(id, slot)).cloned(),
+            Parameters::Found { .. } => None,
+        }
     }
 
     /// What an existing plan says of a constant.
@@ -352,22 +369,24 @@ impl Planner<'_> {
         let label = self.graph.label(id);
         let place = self.place(id, node, slot);
         let failed = |source| Error::tensor(self.model, place.clone(), Some(label.clone()), source);
-        let bias = tensor.as_slice::<f32>().map_err(|e| self.broken(e.into()))?;
-        let s_w = weight.params.scale();
-        let spread: Vec<f32> = if s_w.len() == 1 { vec![s_w[0]; bias.len()] } else { s_w.to_vec() };
-        let codes = quantize_bias(bias, s_x, &spread).map_err(failed)?;
-        let scales: Vec<f32> = s_w.iter().map(|s| (f64::from(s_x) * f64::from(*s)) as f32).collect();
-        let scale_of = |c: usize| f64::from(scales[if scales.len() == 1 { 0 } else { c }]);
-        let back: Vec<f32> = codes.iter().enumerate().map(|(c, q)| (f64::from(*q) * scale_of(c)) as f32).collect();
-        let sqnr_db = sqnr_db(bias, &back).map_err(failed)?;
-        let params = match weight.params.axis() {
-            Some(_) => QuantParams::per_channel(QuantType::I32, 0, scales),
-            None => QuantParams::per_tensor(QuantType::I32, scales[0], 0),
-        };
-        let params = params.map_err(|source| Error::Params { model: self.model.to_owned(), place, source })?;
-        let codes = Tensor::new(tensor.shape(), codes).map_err(|e| self.broken(e.into()))?;
-        self.planned.plan.weights.insert((id, slot), WeightPlan { params, codes: Arc::new(codes), sqnr_db });
+        let entry = bias_plan(&tensor, s_x, &weight.params).map_err(|source| match source {
+            AssembleError::Numbers(source) => failed(source),
+            AssembleError::Params(source) => {
+                Error::Params { model: self.model.to_owned(), place: place.clone(), source }
+            }
+            AssembleError::Tensor(source) => self.broken(source.into()),
+        })?;
+        self.planned.plan.weights.insert((id, slot), entry);
         Ok(())
+    }
+}
+
+/// Codes as numbers.
+fn widened(codes: &Tensor) -> Vec<i32> {
+    match codes.data() {
+        TensorData::I8(codes) => codes.iter().map(|q| i32::from(*q)).collect(),
+        TensorData::I16(codes) => codes.iter().map(|q| i32::from(*q)).collect(),
+        _ => Vec::new(),
     }
 }
 

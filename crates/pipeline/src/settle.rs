@@ -1,18 +1,20 @@
 //! The steps every format shares, from an imported model to a plan: fold, select, calibrate, plan.
 
+use crate::accuracy::Judges;
 use crate::data::Data;
 use crate::error::Error;
 use crate::evidence::Evidence;
+use crate::improve::{Improvement, Split, Workshop};
 use crate::model::{ConstantEvaluator, Model};
 use crate::options::{DataOptions, InputRange, RecipeOptions, Shard};
 use crate::plan_file::Prescription;
 use crate::planning::{Parameters, Planned, make_plan};
-use crate::progress::Progress;
 use crate::selection::matching;
 use crate::summary;
 use crate::unknown::Unknown;
 use quantize_calib::Fingerprint;
 use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, QuantPlan, Recipe, ValueId};
+use quantize_parallel::Progress;
 use quantize_passes::{Preparation, Selection, prepare};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -42,8 +44,10 @@ impl Job<'_> {
 
 /// A model with its plan.
 pub(crate) struct Settled {
-    /// The graph after folding.
+    /// The graph after folding and corrections.
     pub(crate) graph: Graph,
+    /// The graph before corrections, if there were any: what computes in fp32 what the model did.
+    pub(crate) reference: Option<Graph>,
     pub(crate) plan: QuantPlan,
     /// Samples to judge the plan by, if there are any.
     pub(crate) data: Option<Data>,
@@ -51,6 +55,10 @@ pub(crate) struct Settled {
     pub(crate) evidence: Option<Evidence>,
     /// Values that show what quantization costs.
     pub(crate) targets: Vec<ValueId>,
+    /// Samples held back to judge the plan by.
+    pub(crate) judges: Option<Judges>,
+    /// What running the network made better.
+    pub(crate) improvement: Option<Improvement>,
     pub(crate) warnings: Vec<String>,
     pub(crate) log: Vec<String>,
 }
@@ -59,7 +67,36 @@ impl Settled {
     /// Nothing is quantized, so nothing is folded, calibrated or changed.
     fn untouched(graph: Graph, nodes: BTreeMap<NodeId, NodePlan>) -> Self {
         let plan = QuantPlan { nodes, ..QuantPlan::default() };
-        Self { graph, plan, data: None, evidence: None, targets: Vec::new(), warnings: Vec::new(), log: Vec::new() }
+        Self {
+            graph,
+            reference: None,
+            plan,
+            data: None,
+            evidence: None,
+            targets: Vec::new(),
+            judges: None,
+            improvement: None,
+            warnings: Vec::new(),
+            log: Vec::new(),
+        }
+    }
+
+    /// Runs the network to make the plan better.
+    fn improve(&mut self, job: &Job<'_>, split: &Split, progress: &dyn Progress) -> Result<(), Error> {
+        let Some(data) = &self.data else { return Ok(()) };
+        let workshop = Workshop {
+            model: job.model.path(),
+            data,
+            split,
+            targets: &self.targets,
+            coded_bias: job.recipe.grids().coded_bias,
+            threads: job.threads,
+        };
+        let improved = workshop.improve(&self.graph, &self.plan, &job.options.correction, progress)?;
+        self.reference = Some(std::mem::replace(&mut self.graph, improved.graph));
+        (self.plan, self.improvement) = (improved.plan, Some(improved.report));
+        self.log.extend(improved.log);
+        Ok(())
     }
 }
 
@@ -107,13 +144,13 @@ pub(crate) fn settle(job: &Job<'_>, progress: &dyn Progress) -> Result<Settled, 
 ///
 /// # Errors
 /// As [`settle`], or if the statistics cannot be used.
-pub(crate) fn recalled(job: &Job<'_>, stored: Stored<'_>) -> Result<Settled, Error> {
+pub(crate) fn recalled(job: &Job<'_>, stored: Stored<'_>, progress: &dyn Progress) -> Result<Settled, Error> {
     match prepared(job)? {
         Prepared::Ready(ready) => {
             let data = job.open_data(&ready.graph)?;
             let observed = ready.selection.observed().collect();
             let evidence = Evidence::read(stored.path, &ready.graph, stored.model, &observed)?;
-            planned(job, *ready, evidence, data)
+            planned(job, *ready, evidence, data, progress)
         }
         Prepared::Untouched(settled) => Ok(*settled),
     }
@@ -177,14 +214,23 @@ pub(crate) fn constants_folded(model: &Model) -> Result<Graph, Error> {
 pub(crate) fn calibrated(job: &Job<'_>, ready: Ready, data: Data, progress: &dyn Progress) -> Result<Settled, Error> {
     let observed: BTreeSet<ValueId> = ready.selection.observed().collect();
     let path = job.model.path();
-    let evidence = Evidence::gather(&ready.graph, path, &observed, &data, Shard::WHOLE, job.threads, progress)?;
-    planned(job, ready, evidence, Some(data))
+    let split = Split::for_correction(data.runs(), &job.options.correction);
+    let evidence = Evidence::gather(&ready.graph, path, &observed, &data, &split, Shard::WHOLE, job.threads, progress)?;
+    planned(job, ready, evidence, Some(data), progress)
 }
 
 /// The plan that follows from what is known.
-fn planned(job: &Job<'_>, ready: Ready, evidence: Evidence, data: Option<Data>) -> Result<Settled, Error> {
+fn planned(
+    job: &Job<'_>,
+    ready: Ready,
+    evidence: Evidence,
+    data: Option<Data>,
+    progress: &dyn Progress,
+) -> Result<Settled, Error> {
     let Ready { graph, selection, targets, mut log } = ready;
     let path = job.model.path();
+    let correction = &job.options.correction;
+    let split = data.as_ref().map(|data| Split::for_correction(data.runs(), correction));
     let unbounded = BTreeMap::new();
     let bounds = if job.options.input == InputRange::Possible { &evidence.bounds } else { &unbounded };
     let parameters = Parameters::Found { statistics: &evidence.statistics, bounds };
@@ -194,7 +240,26 @@ fn planned(job: &Job<'_>, ready: Ready, evidence: Evidence, data: Option<Data>) 
     let mut warnings: Vec<String> = data.iter().flat_map(Data::assumed).collect();
     warnings.extend(not_finite(&graph, &evidence));
     warnings.extend(remarks);
-    Ok(Settled { graph, plan, data, evidence: Some(evidence), targets, warnings, log })
+    let mut settled = Settled {
+        graph,
+        reference: None,
+        plan,
+        data,
+        evidence: Some(evidence),
+        targets,
+        judges: split.as_ref().and_then(Split::judges),
+        improvement: None,
+        warnings,
+        log,
+    };
+    match split.filter(|_| !correction.is_none()) {
+        Some(split) => settled.improve(job, &split, progress)?,
+        None if !correction.is_none() => settled
+            .warnings
+            .push("rounding is not corrected: that needs images, which `--calib` gives, besides statistics".into()),
+        None => {}
+    }
+    Ok(settled)
 }
 
 /// Carries out a plan that exists: nothing is calibrated, data only serve a check.
@@ -211,13 +276,17 @@ pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<S
         return Ok(Settled::untouched(folded, nodes));
     }
     let given = prescription.given(&graph, &selection, job.recipe.grids())?;
+    let mut graph = graph;
+    let reference = (!given.biases.is_empty()).then(|| graph.clone());
+    prescription.set_biases(&mut graph, &given)?;
     let parameters = Parameters::Given(&given);
     let Planned { plan, remarks } = make_plan(&graph, path, &selection, parameters, job.recipe, job.options)?;
     let data = job.open_data(&graph)?;
     let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
     let targets = unknown.targets(&graph);
     log.extend(absorbed(&graph, &plan));
-    Ok(Settled { graph, plan, data, evidence: None, targets, warnings: remarks, log })
+    let (judges, improvement) = (None, None);
+    Ok(Settled { graph, reference, plan, data, evidence: None, targets, judges, improvement, warnings: remarks, log })
 }
 
 /// Log entries for activations that vanish into a saturation.

@@ -2,6 +2,7 @@
 
 use crate::accuracy::Accuracy;
 use crate::evidence::Evidence;
+use crate::improve::Improvement;
 use crate::model::Model;
 use crate::options::RecipeOptions;
 use crate::settle::Settled;
@@ -37,6 +38,8 @@ pub struct Summary {
     pub kept: Vec<Kept>,
     /// Tensors that lose most by themselves, worst first.
     pub worst: Vec<WorstTensor>,
+    /// What running the network made better.
+    pub improvement: Option<Improvement>,
     /// The simulated int8 model against fp32; `None` if nothing was quantized.
     pub accuracy: Option<Accuracy>,
     /// What the caller should know.
@@ -95,6 +98,7 @@ pub(crate) fn of(
         folded: model.graph().nodes().count() - left,
         kept: kept(graph, plan),
         worst: worst(graph, plan),
+        improvement: settled.improvement.clone(),
         accuracy,
         warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),
         log: settled.log.clone(),

@@ -7,7 +7,7 @@ use super::{OutputFormat, PreprocessArgs, RunArgs, sampling};
 use crate::list::List;
 use clap::{Args, Subcommand, ValueEnum};
 use quantize_pipeline::{
-    BitWidth, CaffeFiles, DataOptions, EmulateOptions, FileOptions, Flavor, Granularity, InputRange,
+    BitWidth, CaffeFiles, Correction, DataOptions, EmulateOptions, FileOptions, Flavor, Granularity, InputRange,
     PreparationOptions, QuantizeCaffeOptions, QuantizeOptions, RangeMethod, ReadOptions, RecipeOptions, Release,
     TargetOptions, TextStyle, Thresholds, TransformerOptions, default_range,
 };
@@ -398,6 +398,7 @@ impl QuantizeArgs {
                 input: self.recipe.input(),
                 result_headroom: true,
                 weights: Granularity::PerChannel,
+                correction: Correction::default(),
                 skip,
             },
             target: TargetOptions::default(),
@@ -490,6 +491,7 @@ impl CaffeRecipeArgs {
             input: self.input(),
             result_headroom: self.results == Results::Headroom,
             weights: Granularity::PerChannel,
+            correction: Correction::default(),
             skip: self.skip.clone(),
         }
     }

@@ -20,8 +20,8 @@ pub use workload::{Work, Workload, Workspace};
 
 use crate::error::Error;
 use crate::options::thread_count;
-use crate::progress::Progress;
 use clock::Clock;
+use quantize_parallel::Progress;
 use std::thread;
 
 /// What a bench measured.

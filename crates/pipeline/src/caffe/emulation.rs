@@ -6,8 +6,6 @@ use crate::data::Data;
 use crate::error::Error;
 use crate::evaluate::{Evaluation, place_of};
 use crate::options::thread_count;
-use crate::parallel::for_each;
-use crate::progress::Progress;
 use crate::unknown::Unknown;
 use quantize_caffe::xfdnn::{EntryKinds, FileRecipe, QuantizationFile, XfdnnRecipe, in_layer_order, integer_plan};
 use quantize_document::{Limits, SourceFile};
@@ -15,6 +13,7 @@ use quantize_exec::{Emulation, Emulator, ExecError, Observer, Program, Session, 
 use quantize_ir::{Decision, Graph, IntegerPlan, NodeId, NodePlan, QuantPlan, Tensor, ValueId};
 use quantize_numerics::measure::{sqnr_db_of, top1};
 use quantize_numerics::xfdnn::{BitWidth, Flavor};
+use quantize_parallel::{Progress, for_each};
 use quantize_passes::prepare;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -7,12 +7,11 @@ mod sequential;
 pub use emulation::{EmulatedLayer, EmulatedOutput, EmulationReport, emulate_caffe};
 pub use options::{CaffeFiles, EmulateOptions, FileOptions, QuantizeCaffeOptions, Release, Thresholds, default_range};
 
-use crate::accuracy::{Accuracy, compare};
+use crate::accuracy::{Accuracy, Judges, compare};
 use crate::error::Error;
 use crate::model::Model;
 use crate::onnx;
 use crate::options::{QuantizeOptions, thread_count};
-use crate::progress::Progress;
 use crate::settle::{Job, Settled, settle};
 use crate::summary::Summary;
 use crate::{plan_file, summary};
@@ -21,6 +20,7 @@ use quantize_caffe::{CaffeDocument, import};
 use quantize_document::{Limits, OutputSet, SourceFile};
 use quantize_exec::{Emulation, Emulator, Program};
 use quantize_ir::{Graph, Op, ValueId};
+use quantize_parallel::Progress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -139,7 +139,8 @@ fn check(
     let emulation = Emulation::compile(&settled.graph, &targets, &integers).map_err(failed)?;
     let threads = thread_count(options.threads);
     let quantized = || Emulator::new(&emulation);
-    compare(&settled.graph, path, &targets, &reference, quantized, data, threads, progress).map(Some)
+    compare(&settled.graph, path, &targets, &reference, quantized, (data, &Judges::first_of(data)), threads, progress)
+        .map(Some)
 }
 
 /// The values that show what quantization costs: logits rather than the probabilities a softmax makes of them.

@@ -11,8 +11,6 @@ use crate::data::Data;
 use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::options::InputRange;
-use crate::parallel::for_each;
-use crate::progress::Progress;
 use crate::settle::{Job, Prepared, Ready, Settled, prepared};
 use quantize_caffe::xfdnn::{
     Entry, LayerKind, LayerThresholds, QuantizationFile, XfdnnRecipe, in_layer_order, layer_kind,
@@ -22,6 +20,7 @@ use quantize_ir::op::Unary;
 use quantize_ir::{Decision, Graph, KeepReason, Node, NodeId, NodePlan, Op, QuantPlan, Recipe, Tensor, ValueId};
 use quantize_numerics::xfdnn::{SymmetricGrid, kl_threshold};
 use quantize_numerics::{NumericsError, RangeMethod, TensorStats, estimate};
+use quantize_parallel::{Progress, for_each};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -78,8 +77,18 @@ pub(crate) fn run(
     };
     let nodes = selection.decisions.into_iter().map(decide).collect();
     let plan = QuantPlan { nodes, ..QuantPlan::default() };
-    let settled =
-        Settled { graph, plan, evidence: Some(Evidence::of(&data)?), data: Some(data), targets, warnings, log };
+    let settled = Settled {
+        graph,
+        reference: None,
+        plan,
+        evidence: Some(Evidence::of(&data)?),
+        data: Some(data),
+        targets,
+        judges: None,
+        improvement: None,
+        warnings,
+        log,
+    };
     Ok((settled, QuantizationFile { network }))
 }
 
@@ -373,7 +382,7 @@ impl Pass<'_> {
         let constants = node.inputs.iter().map(|v| v.map_or(Ok(None), constant)).collect::<Result<Vec<_>, _>>()?;
         let varying = node.inputs.iter().flatten().find_map(|v| self.blobs.get(v));
         let count = varying.map_or(0, |blob| blob.rounded.len());
-        each(count, self.threads, &crate::progress::Silent, |index| {
+        each(count, self.threads, &quantize_parallel::Silent, |index| {
             let operand = |(slot, value): (usize, &Option<ValueId>)| match (slot, weight) {
                 (1, Some(weight)) => Some(weight),
                 _ => constants[slot].as_deref().or_else(|| self.blobs.get(&(*value)?)?.rounded.get(index)),

@@ -1,7 +1,8 @@
 //! The plan as a JSON document that people read and edit.
 //!
-//! The structs here are the file format; everything else uses [`quantize_ir::QuantPlan`]. Integer codes are not part of
-//! the file: they follow from the parameters and the model. Scale and zero point decide; ranges, methods, ratios and
+//! The structs here are the file format; everything else uses [`quantize_ir::QuantPlan`]. Integer codes are part of the
+//! file only where they are not the nearest ones, which follow from the parameters and the model; biases only where they
+//! are not the model's. Scale and zero point decide; ranges, methods, ratios and
 //! reasons are for the reader.
 
 mod read;
@@ -69,6 +70,12 @@ struct ConstantEntry {
     zero_point: Option<i32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sqnr_db: Option<f64>,
+    /// What a bias is instead of the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    values: Option<Vec<f32>>,
+    /// Codes in the order of the weights, little-endian, as base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    codes: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

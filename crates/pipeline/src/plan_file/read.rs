@@ -2,12 +2,19 @@
 
 use super::{ABSORBED, ActivationEntry, ConstantEntry, FORMAT, KEEP, PlanFile, QUANTIZE, VERSION};
 use crate::error::Error;
+use base64::prelude::{BASE64_STANDARD, Engine};
 use quantize_document::{Limits, SourceFile};
-use quantize_ir::{ActivationPlan, Decision, Graph, Grids, NodeId, QuantParams, QuantType, ValueId};
+use quantize_ir::quant::storage;
+use quantize_ir::{ActivationPlan, DType, Decision, Graph, Grids, NodeId, QuantParams, QuantType, Tensor, ValueId};
 use quantize_numerics::Range;
+use quantize_optimize::set_bias;
 use quantize_passes::Selection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Operand slot of a bias.
+const BIAS: usize = 2;
 
 /// A plan file, read but not yet matched with a graph.
 #[derive(Debug)]
@@ -23,6 +30,10 @@ pub(crate) struct Given {
     pub(crate) activations: BTreeMap<ValueId, ActivationPlan>,
     /// Of constants, by node and operand slot; biases have none of their own.
     pub(crate) constants: BTreeMap<(NodeId, usize), QuantParams>,
+    /// Codes of weights, where they are not to be the nearest.
+    pub(crate) codes: BTreeMap<(NodeId, usize), Arc<Tensor>>,
+    /// Biases that take the place of the model's.
+    pub(crate) biases: BTreeMap<NodeId, Vec<f32>>,
 }
 
 impl Prescription {
@@ -93,10 +104,63 @@ impl Prescription {
     /// If the plan quantizes what cannot be quantized, lacks an entry, or has one that does not fit.
     pub(crate) fn given(&self, graph: &Graph, selection: &Selection, grids: Grids) -> Result<Given, Error> {
         self.check_nodes(graph, selection)?;
-        Ok(Given {
-            activations: self.activations(graph, selection, grids)?,
-            constants: self.constants(graph, selection)?,
-        })
+        let mut given = Given { activations: self.activations(graph, selection, grids)?, ..Given::default() };
+        for (key, entry) in self.constants(graph, selection) {
+            given.constants.insert(key, self.constant(entry)?);
+            if let Some(codes) = &entry.codes {
+                given.codes.insert(key, Arc::new(self.codes(graph, key, entry, codes)?));
+            }
+            if let Some(values) = &entry.values {
+                given.biases.insert(key.0, values.clone());
+            }
+        }
+        Ok(given)
+    }
+
+    /// Puts the biases that the plan has in the place of the model's.
+    ///
+    /// # Errors
+    /// If a node takes no bias, or another number of elements.
+    pub(crate) fn set_biases(&self, graph: &mut Graph, given: &Given) -> Result<(), Error> {
+        for (node, bias) in &given.biases {
+            let place = format!("node `{}`, field `values`", graph.label(*node));
+            let set = set_bias(graph, *node, bias.clone());
+            set.map_err(|e| self.refuse(place, e.to_string(), "leave out `values` to keep the model's bias"))?;
+        }
+        Ok(())
+    }
+
+    /// Codes of a weight of `graph`.
+    fn codes(
+        &self,
+        graph: &Graph,
+        (node, slot): (NodeId, usize),
+        entry: &ConstantEntry,
+        codes: &str,
+    ) -> Result<Tensor, Error> {
+        let cure = "leave out `codes` to take those nearest to the weights";
+        let refuse = |cause: String| self.refuse(format!("{}, field `codes`", described_constant(entry)), cause, cure);
+        let qtype = self.constant(entry)?.qtype();
+        let weight = graph.node(node).and_then(|n| graph.value(n.input(slot)?).constant.as_ref());
+        let shape = weight.map(|w| w.shape().to_vec()).ok_or_else(|| refuse("the operand is no constant".into()))?;
+        let bytes = BASE64_STANDARD.decode(codes).map_err(|e| refuse(e.to_string()))?;
+        let found: Vec<i32> = match storage(qtype) {
+            DType::I8 => bytes.iter().map(|b| i32::from(*b as i8)).collect(),
+            DType::I16 => bytes.chunks_exact(2).map(|b| i32::from(i16::from_le_bytes([b[0], b[1]]))).collect(),
+            other => return Err(refuse(format!("weights have no codes of type {other}"))),
+        };
+        let wanted: usize = shape.iter().product();
+        if found.len() != wanted {
+            return Err(refuse(format!("{} codes for {wanted} weights", found.len())));
+        }
+        if let Some(code) = found.iter().find(|q| !(qtype.qmin()..=qtype.qmax()).contains(q)) {
+            return Err(refuse(format!("{code} is no code of type {qtype}")));
+        }
+        let tensor = match storage(qtype) {
+            DType::I8 => Tensor::new(shape, found.iter().map(|q| *q as i8).collect::<Vec<_>>()),
+            _ => Tensor::new(shape, found.iter().map(|q| *q as i16).collect::<Vec<_>>()),
+        };
+        tensor.map_err(|e| refuse(e.to_string()))
     }
 
     /// Every node the plan quantizes is quantized.
@@ -171,8 +235,8 @@ impl Prescription {
         Ok(range.map_or_else(|| params.clone(), |range| params.clone().with_range(range)))
     }
 
-    /// Parameters of constants in the order of the nodes that have the same name.
-    fn constants(&self, graph: &Graph, selection: &Selection) -> Result<BTreeMap<(NodeId, usize), QuantParams>, Error> {
+    /// Entries of constants in the order of the nodes that have the same name.
+    fn constants(&self, graph: &Graph, selection: &Selection) -> BTreeMap<(NodeId, usize), &ConstantEntry> {
         let labels: BTreeMap<NodeId, String> = graph.nodes().map(|(id, _)| (id, graph.label(id))).collect();
         let mut entries: BTreeMap<(&str, usize), Vec<&ConstantEntry>> = BTreeMap::new();
         for entry in self.file.constants.iter().rev() {
@@ -181,17 +245,18 @@ impl Prescription {
         let mut given = BTreeMap::new();
         for (id, node) in graph.nodes().filter(|(id, _)| selection.quantizes(*id)) {
             let Some(label) = labels.get(&id) else { continue };
-            for slot in 0..node.inputs.len() {
+            // A bias that the model has not may have an entry, too.
+            for slot in 0..node.inputs.len().max(BIAS + 1) {
                 if let Some(entry) = entries.get_mut(&(label.as_str(), slot)).and_then(Vec::pop) {
-                    given.insert((id, slot), self.constant(entry)?);
+                    given.insert((id, slot), entry);
                 }
             }
         }
-        Ok(given)
+        given
     }
 
     fn constant(&self, entry: &ConstantEntry) -> Result<QuantParams, Error> {
-        let place = || format!("node `{}`, operand {} (`{}`)", entry.node, entry.operand, entry.tensor);
+        let place = || described_constant(entry);
         let qtype = QuantType::ALL.into_iter().find(|t| t.name() == entry.qtype).ok_or_else(|| {
             let known: Vec<&str> = QuantType::ALL.iter().map(|t| t.name()).collect();
             self.refuse(place(), format!("`{}` is no type", entry.qtype), &format!("types are {}", known.join(", ")))
@@ -206,6 +271,11 @@ impl Prescription {
         };
         params.map_err(|e| self.refuse(place(), e.to_string(), "scales are positive, zero points lie within the codes"))
     }
+}
+
+/// How messages call the constant of an entry.
+fn described_constant(entry: &ConstantEntry) -> String {
+    format!("node `{}`, operand {} (`{}`)", entry.node, entry.operand, entry.tensor)
 }
 
 /// What is wrong, without the position that stands before it.

@@ -4,7 +4,12 @@ use super::{ABSORBED, ActivationEntry, ConstantEntry, FORMAT, KEEP, NodeEntry, P
 use crate::error::Error;
 use crate::options::RecipeOptions;
 use crate::settle::Settled;
-use quantize_ir::{ActivationPlan, Decision, Graph, Node, NodeId, QuantParams, QuantPlan, ValueId, WeightPlan};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use quantize_ir::{
+    ActivationPlan, Decision, Graph, Node, NodeId, OperandRole, QuantParams, QuantPlan, TensorData, ValueId, WeightPlan,
+};
+use quantize_numerics::ChannelLayout;
+use quantize_numerics::weights::quantize_weights;
 use std::path::Path;
 
 /// The content of the plan file that will be written to `path`.
@@ -13,23 +18,24 @@ use std::path::Path;
 /// If a number cannot be written.
 pub(crate) fn bytes(settled: &Settled, model: &Path, recipe: &RecipeOptions, path: &Path) -> Result<Vec<u8>, Error> {
     let (model, range) = (model.display().to_string(), recipe.range.to_string());
-    let json = to_json(&settled.graph, &settled.plan, &model, &range);
+    let json = to_json(settled, &model, &range);
     let json = json.map_err(|e| Error::Verification { path: path.to_owned(), cause: e.to_string() })?;
     Ok(json.into_bytes())
 }
 
-/// The plan of `graph` as JSON text, ending in a line break.
+/// A plan as JSON text, ending in a line break.
 ///
 /// # Errors
 /// If a number cannot be written.
-pub(super) fn to_json(graph: &Graph, plan: &QuantPlan, model: &str, range: &str) -> Result<String, serde_json::Error> {
+pub(super) fn to_json(settled: &Settled, model: &str, range: &str) -> Result<String, serde_json::Error> {
+    let Settled { graph, plan, .. } = settled;
     let file = PlanFile {
         format: FORMAT.to_owned(),
         version: VERSION,
         model: model.to_owned(),
         range: range.to_owned(),
         activations: activations(graph, plan),
-        constants: constants(graph, plan),
+        constants: constants(settled),
         nodes: nodes(graph, plan),
     };
     let mut text = serde_json::to_string_pretty(&file)?;
@@ -63,7 +69,8 @@ fn activations(graph: &Graph, plan: &QuantPlan) -> Vec<ActivationEntry> {
     plan.activations.iter().map(entry).collect()
 }
 
-fn constants(graph: &Graph, plan: &QuantPlan) -> Vec<ConstantEntry> {
+fn constants(settled: &Settled) -> Vec<ConstantEntry> {
+    let Settled { graph, plan, .. } = settled;
     let entry = |(&(node, slot), w): (&(NodeId, usize), &WeightPlan)| {
         let value = graph.node(node).and_then(|n| n.input(slot));
         ConstantEntry {
@@ -75,9 +82,43 @@ fn constants(graph: &Graph, plan: &QuantPlan) -> Vec<ConstantEntry> {
             scale: w.params.scale().to_vec(),
             zero_point: only_zero_point(&w.params),
             sqnr_db: finite(w.sqnr_db),
+            values: changed_values(settled, node, slot),
+            codes: chosen_codes(graph, node, slot, w),
         }
     };
     plan.weights.iter().map(entry).collect()
+}
+
+/// The elements of a bias that is not the model's.
+fn changed_values(settled: &Settled, node: NodeId, slot: usize) -> Option<Vec<f32>> {
+    let operand = |graph: &Graph| graph.node(node)?.input(slot);
+    let (before, now) = (operand(settled.reference.as_ref()?), operand(&settled.graph)?);
+    let changed = before != Some(now);
+    let tensor = settled.graph.constant(now).ok().flatten().filter(|_| changed)?;
+    tensor.as_slice::<f32>().ok().map(<[f32]>::to_vec)
+}
+
+/// The codes of a weight, where they are not those nearest to it.
+fn chosen_codes(graph: &Graph, node: NodeId, slot: usize, entry: &WeightPlan) -> Option<String> {
+    let found = graph.node(node)?;
+    matches!(found.op.operand_role(slot), OperandRole::Weight { .. }).then_some(())?;
+    let weight = graph.constant(found.input(slot)?).ok()??;
+    let axis = entry.params.axis();
+    let layout =
+        axis.map_or(Some(ChannelLayout::new(1, weight.len())), |a| ChannelLayout::of_shape(weight.shape(), a))?;
+    let nearest = quantize_weights(weight.as_slice().ok()?, layout, entry.params.scale(), entry.params.qtype()).ok()?;
+    let (same, bytes): (bool, Vec<u8>) = match entry.codes.data() {
+        TensorData::I8(codes) => {
+            let same = codes.iter().map(|q| i32::from(*q)).eq(nearest);
+            (same, codes.iter().map(|q| *q as u8).collect())
+        }
+        TensorData::I16(codes) => {
+            let same = codes.iter().map(|q| i32::from(*q)).eq(nearest);
+            (same, codes.iter().flat_map(|q| q.to_le_bytes()).collect())
+        }
+        _ => return None,
+    };
+    (!same).then(|| BASE64_STANDARD.encode(bytes))
 }
 
 fn nodes(graph: &Graph, plan: &QuantPlan) -> Vec<NodeEntry> {

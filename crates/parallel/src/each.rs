@@ -1,6 +1,6 @@
 //! Work on independent samples by several threads, with a result that does not depend on their number.
 
-use crate::progress::Progress;
+use crate::Progress;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
@@ -12,7 +12,7 @@ use std::thread;
 ///
 /// # Errors
 /// What `work` returns.
-pub(crate) fn for_each<S: Send, E: Send>(
+pub fn for_each<S: Send, E: Send>(
     count: usize,
     threads: usize,
     progress: &dyn Progress,
@@ -55,7 +55,7 @@ pub(crate) fn for_each<S: Send, E: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::Silent;
+    use crate::Silent;
 
     #[test]
     fn every_index_is_worked_on_once() {

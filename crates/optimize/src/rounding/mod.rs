@@ -1,0 +1,253 @@
+//! Codes of weights that keep a layer's result rather than its weights.
+//!
+//! With columns `x` of a layer's input and an error `e = q - w / s` of one channel's codes, the result's error beyond
+//! its mean, which the bias takes up, has the energy `e' H e` with `H` the covariance of the columns. Rounding to the
+//! nearest code makes every element of `e` small; here `e' H e` is: first greedily, each code answering the errors made
+//! so far ([`greedy`]; Frantar et al. 2022, "GPTQ"), then by changing single codes as long as that helps ([`descent`]).
+//! What lives here: which columns are looked at, and the way from a layer to its codes.
+
+mod covariance;
+mod descent;
+mod greedy;
+
+use crate::columns::{Geometry, Reader, places};
+use crate::layer::Layer;
+use crate::live::Held;
+use covariance::covariance;
+use faer::Mat;
+use greedy::Factor;
+use quantize_numerics::QuantType;
+use quantize_parallel::{Silent, for_each};
+use std::convert::Infallible;
+use std::ops::Range;
+
+/// Columns of more elements are taken apart, errors of different parts being taken for independent: the work grows with
+/// the square of the length.
+const LONGEST: usize = 1152;
+
+/// Columns looked at for each of their elements, and at least.
+const COLUMNS_PER_ELEMENT: usize = 8;
+const FEWEST_COLUMNS: usize = 4096;
+
+/// With fewer columns for each element the covariance is more chance than structure.
+const COLUMNS_NEEDED: usize = 2;
+
+/// Output channels that are solved together.
+const CHUNK: usize = 64;
+
+/// Codes stay within so many steps of the weight, whatever the columns at hand say.
+const REACH: f64 = 1.5;
+
+/// The codes of a layer's weights.
+pub(crate) struct Task<'a> {
+    pub(crate) geometry: &'a Geometry,
+    pub(crate) weights: &'a [f32],
+    /// For each weight, in its order.
+    pub(crate) scale_of: &'a (dyn Fn(usize) -> f32 + Sync),
+    pub(crate) qtype: QuantType,
+    pub(crate) threads: usize,
+}
+
+/// Columns of several samples, and which of them are looked at.
+struct Sample<'a> {
+    /// Where each sample's columns are, the sample, and how many came before.
+    sources: Vec<(Reader, &'a Held, usize)>,
+    first: usize,
+    step: usize,
+    count: usize,
+}
+
+impl<'a> Sample<'a> {
+    /// Evenly spread columns of `images` for a layer; `None` if an input does not fit.
+    fn of(layer: &Layer, geometry: &Geometry, images: &[&'a Held], wanted: usize) -> Option<Self> {
+        let (mut sources, mut rows) = (Vec::with_capacity(images.len()), 0);
+        for image in images {
+            let reader = geometry.reader(image.shape())?;
+            let before = rows;
+            rows += reader.rows;
+            sources.push((reader, *image, before));
+        }
+        let step = rows.div_ceil(wanted.max(1)).max(1);
+        // Which ones is left to the name, so that neighbouring layers do not look at the same pixels.
+        let first = layer.label.bytes().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(usize::from(b))) % step;
+        Some(Self { sources, first, step, count: rows.saturating_sub(first).div_ceil(step) })
+    }
+
+    /// Whether sums of products of columns are exact, in any order.
+    fn is_exact(&self) -> bool {
+        self.sources.iter().all(|(_, held, _)| matches!(held, Held::Codes(_)))
+    }
+}
+
+/// Codes of `task` for these inputs of the samples; `None` where rounding to the nearest code is as good as can be known.
+pub(crate) fn round(layer: &Layer, task: &Task<'_>, images: &[&Held]) -> Option<Vec<i32>> {
+    let Geometry { groups, inputs, taps, .. } = *task.geometry;
+    let part = (LONGEST / taps).clamp(1, inputs);
+    let length = part * taps;
+    let sample = Sample::of(layer, task.geometry, images, FEWEST_COLUMNS.max(COLUMNS_PER_ELEMENT * length))?;
+    if sample.count < COLUMNS_NEEDED * length {
+        return None;
+    }
+    let parts: Vec<(usize, Range<usize>)> =
+        (0..groups).flat_map(|g| (0..inputs).step_by(part).map(move |i| (g, i..(i + part).min(inputs)))).collect();
+    let mut codes: Vec<i32> = (0..task.weights.len()).map(|i| nearest(task, i)).collect();
+    // Either the parts share the threads, or the work on each one does.
+    let (outer, inner) = if parts.len() < 2 * task.threads { (1, task.threads) } else { (task.threads, 1) };
+    let work = |found: &mut Vec<(usize, i32)>, index: usize| {
+        let (group, inputs) = &parts[index];
+        found.extend(solve_part(task, &sample, (*group, inputs.clone()), inner));
+        Ok::<(), Infallible>(())
+    };
+    let Ok(found) = for_each(parts.len(), outer, &Silent, Vec::new, work);
+    found.into_iter().flatten().for_each(|(at, code)| codes[at] = code);
+    Some(codes)
+}
+
+fn nearest(task: &Task<'_>, index: usize) -> i32 {
+    target(task, index).round_ties_even().clamp(f64::from(task.qtype.qmin()), f64::from(task.qtype.qmax())) as i32
+}
+
+/// A weight in steps.
+fn target(task: &Task<'_>, index: usize) -> f64 {
+    f64::from(task.weights[index]) / f64::from((task.scale_of)(index))
+}
+
+/// The codes of all output channels of a group for some of its input channels, with their places among the weights.
+fn solve_part(
+    task: &Task<'_>,
+    sample: &Sample<'_>,
+    (group, inputs): (usize, Range<usize>),
+    threads: usize,
+) -> Vec<(usize, i32)> {
+    let geometry = task.geometry;
+    let length = inputs.len() * geometry.taps;
+    let h = covariance(sample, group * geometry.inputs, inputs.clone(), length, sample.is_exact(), threads);
+    let places: Vec<Vec<usize>> = (0..geometry.outputs).map(|o| places(geometry, group, o, inputs.clone())).collect();
+    let factor = Factor::of(&h);
+    let limits = (f64::from(task.qtype.qmin()), f64::from(task.qtype.qmax()));
+    let chunks: Vec<&[Vec<usize>]> = places.chunks(CHUNK).collect();
+    let work = |found: &mut Vec<(usize, i32)>, index: usize| {
+        let chunk = chunks[index];
+        let targets = Mat::from_fn(length, chunk.len(), |k, c| target(task, chunk[c][k]));
+        let codes = solve(&h, factor.as_ref(), &targets, limits);
+        let entry = |(c, k): (usize, usize)| (chunk[c][k], codes[(k, c)] as i32);
+        found.extend((0..chunk.len()).flat_map(|c| (0..length).map(move |k| (c, k))).map(entry));
+        Ok::<(), Infallible>(())
+    };
+    let Ok(found) = for_each(chunks.len(), threads, &Silent, Vec::new, work);
+    found.into_iter().flatten().collect()
+}
+
+/// Codes for `targets`, one channel to a column, that make the error's energy under `h` small: never larger than that of
+/// the nearest codes.
+fn solve(h: &Mat<f64>, factor: Option<&Factor>, targets: &Mat<f64>, limits: (f64, f64)) -> Mat<f64> {
+    let round = |t: f64| t.round_ties_even().clamp(limits.0, limits.1);
+    let nearest = Mat::from_fn(targets.nrows(), targets.ncols(), |k, c| round(targets[(k, c)]));
+    let Some(factor) = factor else { return nearest };
+    let mut codes = factor.codes(targets, limits);
+    descent::polish(h, targets, &mut codes, limits);
+    let (found, plain) = (energies(h, targets, &codes), energies(h, targets, &nearest));
+    for c in (0..targets.ncols()).filter(|c| found[*c] > plain[*c]) {
+        codes.col_as_slice_mut(c).copy_from_slice(nearest.col_as_slice(c));
+    }
+    codes
+}
+
+/// `e' H e` of each channel.
+fn energies(h: &Mat<f64>, targets: &Mat<f64>, codes: &Mat<f64>) -> Vec<f64> {
+    let errors = codes - targets;
+    let weighted = h * &errors;
+    let dot = |c: usize| errors.col_as_slice(c).iter().zip(weighted.col_as_slice(c)).map(|(e, g)| e * g).sum();
+    (0..errors.ncols()).map(dot).collect()
+}
+
+/// Adds `damping` times the mean of the diagonal to it; elements that were zero become that, too.
+fn damped(h: &Mat<f64>, damping: f64) -> Mat<f64> {
+    let length = h.nrows();
+    let mean = (0..length).map(|k| h[(k, k)]).sum::<f64>() / length.max(1) as f64;
+    let mut damped = h.clone();
+    (0..length).for_each(|k| damped[(k, k)] += damping * mean);
+    damped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMITS: (f64, f64) = (-127.0, 127.0);
+
+    fn solved(h: &Mat<f64>, targets: &[f64]) -> Vec<f64> {
+        let targets = Mat::from_fn(targets.len(), 1, |k, _| targets[k]);
+        solve(h, Factor::of(h).as_ref(), &targets, LIMITS).col_as_slice(0).to_vec()
+    }
+
+    fn energy(h: &Mat<f64>, targets: &[f64], codes: &[f64]) -> f64 {
+        let column = |v: &[f64]| Mat::from_fn(v.len(), 1, |k, _| v[k]);
+        energies(h, &column(targets), &column(codes))[0]
+    }
+
+    /// A covariance of `length` inputs made from a few sources, so that inputs are correlated.
+    fn mixed(length: usize, seeds: &[f64]) -> Mat<f64> {
+        let mix = Mat::from_fn(length, length, |i, j| seeds[(i * length + j) % seeds.len()] + f64::from(i == j) * 0.3);
+        &mix * mix.transpose()
+    }
+
+    proptest! {
+        #[test]
+        fn never_worse_than_the_nearest_codes(
+            targets in prop::collection::vec(-20f64..20.0, 2..6),
+            seeds in prop::collection::vec(-1f64..1.0, 36),
+        ) {
+            let h = mixed(targets.len(), &seeds);
+            let found = energy(&h, &targets, &solved(&h, &targets));
+            let near: Vec<f64> = targets.iter().map(|t| t.round_ties_even()).collect();
+            prop_assert!(found <= energy(&h, &targets, &near) * (1.0 + 1e-12));
+        }
+
+        #[test]
+        fn independent_inputs_leave_the_nearest_codes(targets in prop::collection::vec(-200f64..200.0, 1..9)) {
+            let h = Mat::from_fn(targets.len(), targets.len(), |i, j| if i == j { 2.0 } else { 0.0 });
+            let near: Vec<f64> = targets.iter().map(|t| t.round_ties_even().clamp(LIMITS.0, LIMITS.1)).collect();
+            prop_assert_eq!(solved(&h, &targets), near);
+        }
+    }
+
+    #[test]
+    fn on_average_close_to_the_optimum() {
+        let mut state = 7u64;
+        let mut random = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as f64 / (1u64 << 24) as f64
+        };
+        let (mut found, mut best) = (0.0, 0.0);
+        for _ in 0..200 {
+            let targets: Vec<f64> = (0..6).map(|_| 10.0 * random()).collect();
+            // Neighbouring inputs are alike, and some are louder than others.
+            let loud: Vec<f64> = (0..6).map(|_| 0.2 + random()).collect();
+            let alike = 0.9 * random();
+            let h = Mat::from_fn(6, 6, |i: usize, j| loud[i] * loud[j] * alike.powi(i.abs_diff(j) as i32));
+            found += energy(&h, &targets, &solved(&h, &targets));
+            let near: Vec<f64> = targets.iter().map(|t| t.round_ties_even()).collect();
+            let neighbour = |n: usize| -> Vec<f64> {
+                near.iter().enumerate().map(|(k, q)| q + (n / 3usize.pow(k as u32) % 3) as f64 - 1.0).collect()
+            };
+            best += (0..729).map(|n| energy(&h, &targets, &neighbour(n))).fold(f64::INFINITY, f64::min);
+        }
+        assert!(found <= 1.1 * best, "{found} where {best} is possible");
+    }
+
+    #[test]
+    fn errors_of_equal_inputs_cancel() {
+        let h = Mat::from_fn(2, 2, |_, _| 1.0);
+        let codes = solved(&h, &[0.4, 0.4]);
+        assert!((codes[0] + codes[1] - 0.8).abs() <= 0.5, "{codes:?}");
+        assert_ne!(codes, [0.0, 0.0], "both nearest codes lose");
+    }
+
+    #[test]
+    fn nothing_to_see_leaves_the_nearest_codes() {
+        assert_eq!(solved(&Mat::zeros(3, 3), &[0.4, -1.6, 300.0]), [0.0, -2.0, 127.0]);
+        assert_eq!(solved(&Mat::from_fn(1, 1, |_, _| 4.0), &[0.6]), [1.0]);
+    }
+}

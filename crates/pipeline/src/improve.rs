@@ -1,0 +1,276 @@
+//! Improving a plan by running the network: which samples are walked with, which are held back to judge, and which steps
+//! are worth keeping. What is divided are runs, of one sample each unless the model has a fixed batch.
+
+use crate::accuracy::{Judges, simulated};
+use crate::data::Data;
+use crate::error::Error;
+use crate::options::{BiasCorrection, Correction, WeightRounding};
+use quantize_ir::{Graph, Op, QuantPlan, Tensor, ValueId};
+use quantize_optimize::{LayerInputs, OptimizeError, Samples, Step, Steps, WalkOptions, Walked, walk};
+use quantize_parallel::Progress;
+use std::path::Path;
+
+/// With fewer samples none is held back: statistics need them more.
+const FEWEST_TO_SPLIT: usize = 24;
+
+/// Samples held back: one in ten, and at least these.
+const HELD_BACK_SHARE: usize = 10;
+const FEWEST_HELD_BACK: usize = 8;
+
+/// With fewer samples errors of other layers cannot be told from chance.
+const FEWEST_TO_FOLLOW: usize = 8;
+
+/// A step is given up if the model is better without it by this much, in dB.
+const WORTH_DB: f64 = 0.1;
+
+/// Which samples statistics are gathered from, and which are only judged by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Split {
+    pub(crate) calibrated: Vec<usize>,
+    pub(crate) held_back: Vec<usize>,
+}
+
+impl Split {
+    /// All samples are calibrated with.
+    pub(crate) fn whole(samples: usize) -> Self {
+        Self { calibrated: (0..samples).collect(), held_back: Vec::new() }
+    }
+
+    /// What a correction needs: without one, all samples are calibrated with.
+    pub(crate) fn for_correction(samples: usize, correction: &Correction) -> Self {
+        if correction.is_none() { Self::whole(samples) } else { Self::of(samples) }
+    }
+
+    /// The samples that judge: those held back, or else the first few of the others.
+    pub(crate) fn judges(&self) -> Option<Judges> {
+        (!self.held_back.is_empty()).then(|| Judges { runs: self.held_back.clone(), held_back: true })
+    }
+
+    /// Some samples are held back, evenly spread; none of a few.
+    pub(crate) fn of(samples: usize) -> Self {
+        if samples < FEWEST_TO_SPLIT {
+            return Self::whole(samples);
+        }
+        let held_back = spread(samples, FEWEST_HELD_BACK.max(samples / HELD_BACK_SHARE));
+        let calibrated = (0..samples).filter(|i| held_back.binary_search(i).is_err()).collect();
+        Self { calibrated, held_back }
+    }
+}
+
+/// `count` numbers below `samples`, evenly spread, or all of them.
+fn spread(samples: usize, count: usize) -> Vec<usize> {
+    let count = count.min(samples);
+    (0..count).map(|i| (2 * i + 1) * samples / (2 * count)).collect()
+}
+
+/// What improving a plan came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Improvement {
+    /// Layers whose weights or biases were worked on.
+    pub layers: usize,
+    /// Samples the last layers were measured with.
+    pub images: usize,
+    /// Samples that judged, none of which was used for anything else if `held_back`.
+    pub judges: usize,
+    /// Whether the judges were held back.
+    pub held_back: bool,
+    /// Signal to noise before, in dB, as [`crate::OutputAccuracy::sqnr_db`].
+    pub before_db: f64,
+    /// After all steps that were kept.
+    pub after_db: f64,
+    /// What each step is worth: the ratio without it, and whether it was kept.
+    pub steps: Vec<StepWorth>,
+}
+
+/// What one step is worth.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepWorth {
+    /// The step, in words.
+    pub step: &'static str,
+    /// Signal to noise without it, in dB.
+    pub without_db: f64,
+    /// Whether the model was better with it.
+    pub kept: bool,
+}
+
+/// A better graph and plan.
+pub(crate) struct Improved {
+    pub(crate) graph: Graph,
+    pub(crate) plan: QuantPlan,
+    pub(crate) report: Improvement,
+    pub(crate) log: Vec<String>,
+}
+
+/// What a plan is improved with.
+pub(crate) struct Workshop<'a> {
+    pub(crate) model: &'a Path,
+    pub(crate) data: &'a Data,
+    pub(crate) split: &'a Split,
+    /// Values that show what quantization costs.
+    pub(crate) targets: &'a [ValueId],
+    pub(crate) coded_bias: bool,
+    pub(crate) threads: usize,
+}
+
+impl Workshop<'_> {
+    /// Walks through the network and keeps the steps that make the model better.
+    pub(crate) fn improve(
+        &self,
+        graph: &Graph,
+        plan: &QuantPlan,
+        correction: &Correction,
+        progress: &dyn Progress,
+    ) -> Result<Improved, Error> {
+        let calibrated = &self.split.calibrated;
+        let chosen: Vec<usize> = spread(calibrated.len(), correction.images.div_ceil(self.data.batch()))
+            .into_iter()
+            .map(|i| calibrated[i])
+            .collect();
+        let samples = Walkers { model: self.model, data: self.data, chosen: &chosen };
+        let options = WalkOptions {
+            steps: steps(correction, chosen.len()),
+            inputs: inputs(correction, chosen.len()),
+            coded_bias: self.coded_bias,
+            threads: self.threads,
+        };
+        let walked = walk(graph, plan, self.targets, &samples, &options, progress)?;
+        let judges = self.split.judges().unwrap_or(Judges { runs: chosen.clone(), held_back: false });
+        let judge = |changed: &Graph, plan: &QuantPlan| self.judge(graph, (changed, plan), &judges, progress);
+        let before_db = judge(graph, plan)?;
+        let mut best = (judge(&walked.graph, &walked.plan)?, walked.graph.clone(), walked.plan.clone());
+        let mut worths = Vec::new();
+        for (step, words) in taken(options.steps) {
+            let failed = |e| samples.failed(e);
+            let (changed, plan) = walked.without(step, graph, plan).map_err(failed)?;
+            let without_db = judge(&changed, &plan)?;
+            let kept = without_db < best.0 + WORTH_DB;
+            worths.push(StepWorth { step: words, without_db, kept });
+            if !kept {
+                best = (without_db, changed, plan);
+            }
+        }
+        let report = Improvement {
+            layers: walked.changes.len(),
+            images: walked
+                .changes
+                .last()
+                .map_or(0, |change| change.images * self.data.batch())
+                .min(self.data.samples()),
+            judges: judges.samples(self.data),
+            held_back: judges.held_back,
+            before_db,
+            after_db: best.0,
+            steps: worths,
+        };
+        let log = log(&walked);
+        if best.0 < before_db {
+            // Nothing that was done made it better: leave it.
+            let report = Improvement { after_db: before_db, ..report };
+            return Ok(Improved { graph: graph.clone(), plan: plan.clone(), report, log });
+        }
+        Ok(Improved { graph: best.1, plan: best.2, report, log })
+    }
+
+    fn judge(
+        &self,
+        reference: &Graph,
+        changed: (&Graph, &QuantPlan),
+        judges: &Judges,
+        progress: &dyn Progress,
+    ) -> Result<f64, Error> {
+        let scores: Vec<ValueId> = self.targets.iter().map(|v| before_softmax(reference, *v)).collect();
+        let accuracy = simulated(reference, self.model, &scores, changed, (self.data, judges), self.threads, progress)?;
+        Ok(accuracy.outputs.first().map_or(0.0, |output| output.sqnr_db))
+    }
+}
+
+/// What a softmax turns into `value`; the value itself if none does.
+fn before_softmax(graph: &Graph, value: ValueId) -> ValueId {
+    let softmax = graph.producer(value).filter(|(_, node)| matches!(node.op, Op::Softmax(_)));
+    softmax.and_then(|(_, node)| node.input(0)).unwrap_or(value)
+}
+
+/// The steps a correction asks for; few samples are not enough for all of them.
+fn steps(correction: &Correction, samples: usize) -> Steps {
+    let follows = correction.bias == BiasCorrection::Sequential && samples >= FEWEST_TO_FOLLOW;
+    Steps {
+        rounding: correction.rounding == WeightRounding::Result && samples >= FEWEST_TO_FOLLOW,
+        gain: correction.gain && follows,
+        bias: correction.bias != BiasCorrection::None,
+    }
+}
+
+fn inputs(correction: &Correction, samples: usize) -> LayerInputs {
+    match correction.bias {
+        BiasCorrection::Analytic => LayerInputs::Real,
+        BiasCorrection::Sequential if samples < FEWEST_TO_FOLLOW => LayerInputs::Real,
+        BiasCorrection::Sequential | BiasCorrection::None => LayerInputs::Rounded,
+    }
+}
+
+/// The steps that were taken, with their names.
+fn taken(steps: Steps) -> Vec<(Step, &'static str)> {
+    let all = [
+        (steps.rounding, Step::Rounding, "weight rounding"),
+        (steps.gain, Step::Gain, "gain correction"),
+        (steps.bias, Step::Bias, "bias correction"),
+    ];
+    all.into_iter().filter(|(taken, ..)| *taken).map(|(_, step, words)| (step, words)).collect()
+}
+
+fn log(walked: &Walked) -> Vec<String> {
+    let line = |c: &quantize_optimize::LayerChange| {
+        format!(
+            "correct: `{}` on {} images: {} codes, slope {:.4}, gains {:.3} to {:.3}, {:.1} to {:.1} dB",
+            c.node, c.images, c.codes, c.slope, c.gains.0, c.gains.1, c.before_db, c.after_db
+        )
+    };
+    walked.changes.iter().map(line).collect()
+}
+
+/// Samples of the data set at these positions.
+struct Walkers<'a> {
+    model: &'a Path,
+    data: &'a Data,
+    chosen: &'a [usize],
+}
+
+impl Samples for Walkers<'_> {
+    type Error = Error;
+
+    fn count(&self) -> usize {
+        self.chosen.len()
+    }
+
+    fn sample(&self, index: usize) -> Result<Vec<(ValueId, Tensor)>, Error> {
+        self.data.feed(self.chosen[index])
+    }
+
+    fn failed(&self, source: OptimizeError) -> Error {
+        Error::Improve { model: self.model.to_owned(), source: Box::new(source) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenth_is_held_back_of_many() {
+        for samples in [24, 64, 100, 1000] {
+            let split = Split::of(samples);
+            assert_eq!(split.held_back.len(), 8.max(samples / 10), "{samples}");
+            let mut all = [split.calibrated, split.held_back].concat();
+            all.sort_unstable();
+            assert_eq!(all, (0..samples).collect::<Vec<_>>());
+        }
+        assert_eq!(Split::of(23), Split::whole(23));
+    }
+
+    #[test]
+    fn samples_are_spread() {
+        assert_eq!(spread(10, 5), [1, 3, 5, 7, 9]);
+        assert_eq!(spread(3, 5), [0, 1, 2]);
+        assert!(spread(0, 5).is_empty());
+    }
+}
