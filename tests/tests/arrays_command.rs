@@ -58,7 +58,7 @@ fn arrays_of_every_form_give_the_same_model() {
         let bounded = image["method"] == "possible input range";
         assert_eq!(bounded, image["tensor"] == "input");
         assert!(bounded || image == array, "{image} {array}");
-        assert_eq!(array["method"], "minmax", "nothing but its samples says what an array may hold");
+        assert_ne!(array["method"], "possible input range", "nothing but its samples says what an array may hold");
     }
 }
 
@@ -166,15 +166,16 @@ fn a_fixed_batch_is_filled_with_samples() {
         sandbox.quantize(&line).succeeded().stdout
     };
     let expected = evaluated(MODEL);
-    let _ = sandbox.quantize(&format!("onnx {MODEL}.onnx --calib npy -o one.onnx --emit-plan one.json")).succeeded();
+    let plain = "--preset fast --bias-correction none";
+    let one = format!("onnx {MODEL}.onnx --calib npy {plain} -o one.onnx --emit-plan one.json");
+    let _ = sandbox.quantize(&one).succeeded();
     for batch in [2, 5, 12, 20] {
         let name = format!("batch{batch}");
         sandbox.write(&format!("{name}.onnx"), with_batch(batch));
         assert_eq!(evaluated(&name), expected, "{batch}");
         for form in ["npy", "all.npy"] {
-            let line =
-                format!("onnx {name}.onnx --calib {form} -o int8.onnx --emit-plan plan.json --output-format json");
-            let said = sandbox.quantize(&line).succeeded();
+            let line = format!("onnx {name}.onnx --calib {form} {plain} -o int8.onnx --emit-plan plan.json");
+            let said = sandbox.quantize(&format!("{line} --output-format json")).succeeded();
             let report: Value = serde_json::from_str(&said.stdout).unwrap();
             assert_eq!(report["images"], 12);
             let scales = |name: &str| -> Vec<Value> {
@@ -183,7 +184,8 @@ fn a_fixed_batch_is_filled_with_samples() {
             };
             assert_eq!(scales("plan.json"), scales("one.json"), "{batch} {form}: extremes do not depend on the batch");
         }
-        let _ = sandbox.quantize(&format!("compare {name}.onnx int8.onnx {DATA}")).succeeded();
+        let _ = sandbox.quantize(&format!("onnx {name}.onnx --calib npy -o corrected.onnx")).succeeded();
+        let _ = sandbox.quantize(&format!("compare {name}.onnx corrected.onnx {DATA}")).succeeded();
     }
 }
 
