@@ -70,6 +70,20 @@ pub(crate) fn models() -> Vec<Bomb> {
     ]
 }
 
+/// Models that passes could take long for.
+pub(crate) fn costly_models() -> Vec<Bomb> {
+    vec![
+        any("a thousand tensors of 2^26 zeros, made from a few bytes", || model(&zeros(1000, 1 << 26))),
+        any("twenty thousand tensors of 2^18 zeros", || model(&zeros(20_000, 1 << 18))),
+        any("a chain of a thousand products of matrices", || model(&products(1000, 256))),
+        any("a product of two matrices of 2^22 elements", || model(&products(1, 2048))),
+        any("100000 nodes that read a constant of 2^18 elements", || model(&readers(NODES, 1 << 18))),
+        any("100000 results that are joined", || model(&joined(NODES))),
+        any("a value passed on to 100000 results", || model(&passed_on(NODES))),
+        any("20000 additions to a vector at an axis, as opset 6 has them", || old_model(&old_additions(20_000))),
+    ]
+}
+
 /// Tensors in files of their own.
 pub(crate) fn tensors() -> Vec<Bomb> {
     vec![
@@ -147,6 +161,60 @@ pub(crate) fn weights() -> Vec<Bomb> {
         any("a million empty former layers", || bytes_field(2, b"").repeat(MANY)),
         any("a million empty blobs", || bytes_field(100, &bytes_field(7, b"").repeat(MANY))),
         any("a blob of a million axes", || bytes_field(100, &bytes_field(7, &packed(7, MANY)))),
+    ]
+}
+
+/// TensorFlow graphs.
+pub(crate) fn graphs() -> Vec<Bomb> {
+    vec![
+        refused("a million empty nodes", || bytes_field(1, b"").repeat(MANY)),
+        refused("100001 nodes too many", || bytes_field(1, &bytes_field(2, b"A")).repeat(2 * NODES)),
+        any("a node of a million inputs", || bytes_field(1, &[named(), bytes_field(3, b"").repeat(MANY)].concat())),
+        any("a node of a million attributes", || bytes_field(1, &[named(), bytes_field(5, b"").repeat(MANY)].concat())),
+        any("a list of a million integers", || attribute(&bytes_field(1, &bytes_field(3, &vec![1; MANY])))),
+        any("a list of a million empty strings", || attribute(&bytes_field(1, &bytes_field(2, b"").repeat(MANY)))),
+        any("a shape of a million axes", || attribute(&bytes_field(7, &bytes_field(2, b"").repeat(MANY)))),
+        any("a tensor of 2^60 elements", || attribute(&bytes_field(8, &tensor_of(&[1 << 30, 1 << 30], &[])))),
+        any("one number for 2^40 elements", || {
+            attribute(&bytes_field(8, &tensor_of(&[1 << 20, 1 << 20], &bytes_field(5, &[0; 4]))))
+        }),
+        any("a tensor of a million unpacked integers", || {
+            attribute(&bytes_field(8, &tensor_of(&[MANY as u64], &varint_field(7, 1).repeat(MANY))))
+        }),
+        any("a library nested 100000 deep", || [bytes_field(1, &named()), nested(100_000, 2, Vec::new())].concat()),
+    ]
+}
+
+/// The operator of a node.
+fn named() -> Vec<u8> {
+    bytes_field(2, b"A")
+}
+
+/// A graph of one node with one attribute.
+fn attribute(value: &[u8]) -> Vec<u8> {
+    let entry = [bytes_field(1, b"value"), bytes_field(2, value)].concat();
+    bytes_field(1, &[named(), bytes_field(5, &entry)].concat())
+}
+
+/// A tensor of single precision with these dimensions and further fields.
+fn tensor_of(dims: &[u64], fields: &[u8]) -> Vec<u8> {
+    let dims: Vec<u8> = dims.iter().flat_map(|dim| bytes_field(2, &varint_field(1, *dim))).collect();
+    [varint_field(1, 1), bytes_field(2, &dims), fields.to_vec()].concat()
+}
+
+/// TensorFlow graphs as texts.
+pub(crate) fn graph_texts() -> Vec<Bomb> {
+    vec![
+        refused("brackets nested 100000 deep", || b"node{".repeat(100_000)),
+        refused("full types nested 100000 deep", || {
+            [&b"node{experimental_type{"[..], &b"args{".repeat(100_000)].concat()
+        }),
+        any("a million empty nodes", || b"node{}".repeat(MANY)),
+        any("a million nodes with an operator", || b"node{op:'A'}".repeat(MANY)),
+        any("a million numbers", || {
+            [&b"node{op:'A' attr{key:'a' value{list{i:["[..], &b"1,".repeat(MANY), b"1]}}}}"].concat()
+        }),
+        any("a comment of a megabyte", || b"#".repeat(MANY)),
     ]
 }
 
@@ -274,6 +342,79 @@ fn wide_body() -> Vec<u8> {
     let holder = bytes_field(1, &[bytes_field(1, b"x"), bytes_field(4, b"If"), inner].concat());
     let nodes: Vec<u8> = (0..5000).flat_map(|at| node("Relu", &["x"], &format!("v{at}"))).collect();
     bytes_field(6, &[graph_ends(), nodes, holder.repeat(3000)].concat())
+}
+
+/// A model of operator set 6 with this graph.
+fn old_model(graph: &[u8]) -> Vec<u8> {
+    [varint_field(1, 3), bytes_field(8, &varint_field(2, 6)), bytes_field(7, graph)].concat()
+}
+
+/// Constants of zeros, and a sum of them all.
+fn zeros(count: usize, elements: u64) -> Vec<u8> {
+    let shape =
+        bytes_field(5, &[varint_field(1, 1), varint_field(2, 7), varint_field(7, elements), name("s")].concat());
+    let made: Vec<u8> = (0..count).flat_map(|at| node("ConstantOfShape", &["s"], &format!("v{at}"))).collect();
+    let names: Vec<String> = (0..count).map(|at| format!("v{at}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).chain(["x"]).collect();
+    [graph_ends(), shape, made, node("Sum", &names, "y")].concat()
+}
+
+/// `TensorProto.name`
+fn name(name: &str) -> Vec<u8> {
+    bytes_field(8, name.as_bytes())
+}
+
+/// An initializer `w` of bytes that are all zero.
+fn weight(dims: &[u64], data_type: u64, bytes: usize) -> Vec<u8> {
+    let dims: Vec<u8> = dims.iter().flat_map(|dim| varint_field(1, *dim)).collect();
+    bytes_field(5, &[dims, varint_field(2, data_type), name("w"), bytes_field(9, &vec![0; bytes])].concat())
+}
+
+/// A square matrix times itself, over and over.
+fn products(count: usize, side: u64) -> Vec<u8> {
+    let weight = weight(&[side, side], 1, (4 * side * side) as usize);
+    let first = node("MatMul", &["w", "w"], "v0");
+    let rest: Vec<u8> =
+        (1..count).flat_map(|at| node("MatMul", &[&format!("v{}", at - 1), "w"], &format!("v{at}"))).collect();
+    [graph_ends(), weight, first, rest, node("MatMul", &["x", &format!("v{}", count - 1)], "y")].concat()
+}
+
+/// Nodes that read the same constant and make little of it.
+fn readers(count: usize, elements: u64) -> Vec<u8> {
+    let sizes: Vec<u8> = (0..count).flat_map(|at| node("ReduceMax", &["w"], &format!("v{at}"))).collect();
+    [graph_ends(), weight(&[elements], 1, 4 * elements as usize), sizes, node("Add", &["x", "v0"], "y")].concat()
+}
+
+/// Many values that are joined to one result.
+fn joined(count: usize) -> Vec<u8> {
+    let made: Vec<u8> = (0..count).flat_map(|at| node("Sigmoid", &["x"], &format!("v{at}"))).collect();
+    let names: Vec<String> = (0..count).map(|at| format!("v{at}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    [graph_ends(), made, node("Concat", &names, "y")].concat()
+}
+
+/// One value that many nodes make results of.
+fn passed_on(count: usize) -> Vec<u8> {
+    let made: Vec<u8> = (0..count).flat_map(|at| node("Sigmoid", &["v"], &format!("v{at}"))).collect();
+    let results: Vec<u8> = (0..count).flat_map(|at| bytes_field(12, &value(&format!("v{at}")))).collect();
+    [graph_ends(), results, node("Relu", &["x"], "v"), node("Relu", &["v"], "y"), made].concat()
+}
+
+/// Additions of one vector to the channels of a value.
+fn old_additions(count: usize) -> Vec<u8> {
+    let dims: Vec<u8> = [1, 4096, 2, 2].iter().flat_map(|dim| bytes_field(1, &varint_field(1, *dim))).collect();
+    let tensor = [varint_field(1, 1), bytes_field(2, &dims)].concat();
+    let input = bytes_field(11, &[value("x"), bytes_field(2, &bytes_field(1, &tensor))].concat());
+    let int = |name: &str| {
+        bytes_field(5, &[bytes_field(1, name.as_bytes()), varint_field(3, 1), varint_field(20, 2)].concat())
+    };
+    let add = |at: usize| {
+        let output = if at == 0 { "y".to_owned() } else { format!("v{at}") };
+        let names = [bytes_field(1, b"x"), bytes_field(1, b"w"), bytes_field(2, output.as_bytes())].concat();
+        bytes_field(1, &[names, bytes_field(4, b"Add"), int("broadcast"), int("axis")].concat())
+    };
+    let additions: Vec<u8> = (0..count).flat_map(add).collect();
+    [input, bytes_field(12, &value("y")), weight(&[4096], 1, 4 * 4096), additions].concat()
 }
 
 fn many_outputs(count: usize) -> Vec<u8> {

@@ -118,6 +118,8 @@ fn one(target: &'static Target, first: u64, end: u64) -> Result<(Vec<Line>, Ende
     let program = std::env::current_exe().map_err(at(Path::new("hostile")))?;
     let mut child = Command::new(&program)
         .args(Share::arguments(target, first, end, &progress))
+        // What a worker leaves behind goes with the folder.
+        .env("TMPDIR", folder.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

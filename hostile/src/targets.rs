@@ -1,11 +1,13 @@
 //! The table of targets. To add a reader, add a row.
 
 mod caffe;
+mod external;
 mod npy;
 mod npz;
 mod onnx;
 mod plan;
 mod statistics;
+mod tensorflow;
 mod wire;
 
 use crate::bombs;
@@ -36,9 +38,17 @@ pub(crate) const TARGETS: &[Target] = &[
         name: "onnx-passes",
         form: Form::Protobuf,
         seeds: onnx::models,
-        bombs: Vec::new,
+        bombs: bombs::costly_models,
         refuses_cut: onnx::is_incomplete,
         read: onnx::prepare,
+    },
+    Target {
+        name: "onnx-external",
+        form: Form::Protobuf,
+        seeds: external::models,
+        bombs: external::escapes,
+        refuses_cut: external::is_cut,
+        read: external::read,
     },
     Target {
         name: "onnx-tensor",
@@ -119,6 +129,22 @@ pub(crate) const TARGETS: &[Target] = &[
         bombs: bombs::quantization_files,
         refuses_cut: caffe::is_cut_json,
         read: caffe::read_quantization,
+    },
+    Target {
+        name: "graph",
+        form: Form::Protobuf,
+        seeds: tensorflow::graphs,
+        bombs: bombs::graphs,
+        refuses_cut: tensorflow::is_inside_a_field,
+        read: tensorflow::read_graph,
+    },
+    Target {
+        name: "graph-text",
+        form: Form::Text,
+        seeds: tensorflow::texts,
+        bombs: bombs::graph_texts,
+        refuses_cut: caffe::is_inside_a_block,
+        read: tensorflow::read_graph,
     },
 ];
 

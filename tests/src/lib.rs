@@ -18,6 +18,7 @@ pub mod pictures;
 pub mod quantcfg;
 pub mod sandbox;
 pub mod small_net;
+pub mod tensorflow;
 pub mod token_net;
 
 /// Says on standard error that a test was left out, and why.

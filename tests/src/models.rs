@@ -3,7 +3,8 @@
 use crate::fixtures;
 use prost::Message;
 use quantize_document::{Field, Limits, MessageIndex, SourceFile};
-use quantize_proto::onnx::{GraphProto, ModelProto, NodeProto, TensorProto};
+use quantize_proto::onnx::tensor_shape_proto::dimension;
+use quantize_proto::onnx::{GraphProto, ModelProto, NodeProto, TensorProto, type_proto};
 
 /// The file of the fixture `name` after `change`.
 ///
@@ -38,6 +39,18 @@ pub fn node<'m>(model: &'m mut ModelProto, name: &str) -> &'m mut NodeProto {
 /// If there is none.
 pub fn initializer<'m>(model: &'m mut ModelProto, name: &str) -> &'m mut TensorProto {
     graph(model).initializer.iter_mut().find(|tensor| tensor.name() == name).expect("an initializer of this name")
+}
+
+/// Makes the height and the width of the model's first input a size that is not known beforehand.
+///
+/// # Panics
+/// If its input is no tensor of a declared shape.
+pub fn open_size(model: &mut ModelProto) {
+    let input = graph(model).input.first_mut().and_then(|input| input.r#type.as_mut()).expect("an input with a type");
+    let Some(type_proto::Value::TensorType(tensor)) = input.value.as_mut() else { panic!("a tensor") };
+    for dim in tensor.shape.as_mut().expect("a shape").dim.iter_mut().skip(2) {
+        dim.value = Some(dimension::Value::DimParam("side".into()));
+    }
 }
 
 /// Makes the model compute one of its outputs only.

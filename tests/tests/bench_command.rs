@@ -1,9 +1,7 @@
 //! `quantize bench`: what it says and how it ends. Figures are masked, since they differ from run to run.
 #![allow(clippy::unwrap_used)]
 
-use quantize_proto::onnx::tensor_shape_proto::dimension::Value as Dim;
-use quantize_proto::onnx::type_proto;
-use quantize_tests::models::{edited, graph};
+use quantize_tests::models::{edited, open_size};
 use quantize_tests::sandbox::{DATA, Sandbox};
 use serde_json::Value;
 
@@ -79,16 +77,7 @@ fn an_int8_model_is_made_from_images_where_there_are_some() {
 #[test]
 fn an_open_size_is_asked_for() {
     let sandbox = Sandbox::new();
-    let open = edited("tiny_classifier", |model| {
-        let input = graph(model).input.first_mut().unwrap();
-        let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_mut().unwrap().value.as_mut() else {
-            panic!("a tensor")
-        };
-        for dim in tensor.shape.as_mut().unwrap().dim.iter_mut().skip(2) {
-            dim.value = Some(Dim::DimParam("side".into()));
-        }
-    });
-    sandbox.write("open.onnx", open);
+    sandbox.write("open.onnx", edited("tiny_classifier", open_size));
     let outcome = sandbox.quantize("bench open.onnx");
     outcome.failed(1, &["the shape of input `input` is not fixed", "hint: ", "`--resize WxH`"]);
     let sized = sandbox.quantize("bench open.onnx --resize 32x16 --rounds 1").succeeded();

@@ -152,3 +152,16 @@ fn tensors_of_nodes_are_read_too_and_do_not_move() {
         &["attribute `value`", "which an output in another folder cannot refer to", "the folder of the model"],
     );
 }
+
+#[test]
+fn statistics_belong_to_the_weights_beside_the_model_too() {
+    let sandbox = sandbox();
+    quantize(&sandbox, &format!("inside/m.onnx -o inside/q.onnx --save-stats stats {DATA}"));
+    quantize(&sandbox, "inside/m.onnx -o inside/again.onnx --stats stats");
+    assert_eq!(sandbox.read("inside/again.onnx"), sandbox.read("inside/q.onnx"));
+    let mut weights = sandbox.read("inside/weights.bin");
+    *weights.last_mut().unwrap() ^= 1;
+    sandbox.write("inside/weights.bin", weights);
+    let other = sandbox.quantize("onnx inside/m.onnx -o inside/other.onnx --stats stats");
+    other.failed(1, &["stats", "model"]);
+}

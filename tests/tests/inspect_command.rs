@@ -1,9 +1,7 @@
 //! `quantize inspect`: what it says about models of every kind, and that it agrees with `quantize onnx`.
 #![allow(clippy::unwrap_used)]
 
-use quantize_proto::onnx::tensor_shape_proto::dimension::Value as Dim;
-use quantize_proto::onnx::type_proto;
-use quantize_tests::models::{edited, graph, node};
+use quantize_tests::models::{edited, node, open_size};
 use quantize_tests::sandbox::{DATA, Outcome, Sandbox};
 use serde_json::Value;
 use std::path::Path;
@@ -154,16 +152,7 @@ fn codes_without_kernels_make_no_share() {
 #[test]
 fn open_shapes_can_be_chosen() {
     let sandbox = Sandbox::new();
-    let open = edited("tiny_classifier", |model| {
-        let input = graph(model).input.first_mut().unwrap();
-        let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_mut().unwrap().value.as_mut() else {
-            panic!("a tensor")
-        };
-        for dim in tensor.shape.as_mut().unwrap().dim.iter_mut().skip(2) {
-            dim.value = Some(Dim::DimParam("side".into()));
-        }
-    });
-    sandbox.write("open.onnx", open);
+    sandbox.write("open.onnx", edited("tiny_classifier", open_size));
     let said = sandbox.quantize("inspect open.onnx").succeeded();
     assert!(said.stdout.contains("the share of the MACs is not known"), "{}", said.stdout);
     assert!(said.stderr.contains("choose it with `--shape NAME=N,N,…`"), "{}", said.stderr);

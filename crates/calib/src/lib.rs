@@ -41,5 +41,7 @@ pub use preprocess::{Channels, Layout, Preprocess, Resize, Sample};
 pub use preset::{PRESETS, Preset};
 pub use resample::{Interpolation, Size};
 pub use sampling::{DEFAULT_SEED, Sampling, SamplingError, choose};
-pub use statistics::{Fingerprint, Provenance, Record, Statistics, StatisticsError, StatisticsFile, fingerprint};
+pub use statistics::{
+    Fingerprint, Fingerprinting, Provenance, Record, Statistics, StatisticsError, StatisticsFile, fingerprint,
+};
 pub use transformer::Transformer;

@@ -7,7 +7,7 @@ mod error;
 mod file;
 
 pub use error::StatisticsError;
-pub use file::{Fingerprint, Provenance, Record, StatisticsFile, fingerprint};
+pub use file::{Fingerprint, Fingerprinting, Provenance, Record, StatisticsFile, fingerprint};
 
 use quantize_ir::ValueId;
 use quantize_numerics::stats::Values;

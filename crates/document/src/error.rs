@@ -68,6 +68,18 @@ pub enum DocumentError {
         /// The file.
         path: PathBuf,
     },
+    /// A file does not have the bytes that another file says it has.
+    #[error("{} has {size} bytes, none from {offset} to {end}", path.display())]
+    Outside {
+        /// The file.
+        path: PathBuf,
+        /// Its size.
+        size: u64,
+        /// First byte asked for.
+        offset: u64,
+        /// One past the last byte asked for.
+        end: u128,
+    },
     /// The bytes of a file are not a valid message.
     #[error("{}: {source}", path.display())]
     Wire {
@@ -201,6 +213,7 @@ impl DocumentError {
             Self::Wire { source, .. } => source.kind(),
             Self::Text { source, .. } => source.kind(),
             Self::FileTooLarge { .. } => ErrorKind::Limits,
+            Self::Outside { .. } => ErrorKind::Input,
             Self::NotAFile { .. }
             | Self::OutputNotAFile { .. }
             | Self::OutputUnnamed { .. }
@@ -229,6 +242,7 @@ impl DocumentError {
             | Self::FileTooLarge { path, .. }
             | Self::OutOfMemory { path, .. }
             | Self::ChangedWhileRead { path }
+            | Self::Outside { path, .. }
             | Self::Wire { path, .. }
             | Self::Text { path, .. }
             | Self::OutputNotAFile { path, .. }
@@ -268,6 +282,7 @@ impl DocumentError {
             Self::OutputFolderMissing { path } => write_hint(path, io::ErrorKind::NotFound),
             Self::OutputFolder { .. } => Some("choose another output path, or make the folder yourself".into()),
             Self::OutputReadOnly { .. } => Some("choose another output path, or make the file writable".into()),
+            Self::Outside { .. } => Some("the file is cut off or belongs to another one; copy both once more".into()),
             Self::OutOfMemory { .. } => Some("use a machine with more free memory".into()),
             Self::ChangedWhileRead { .. } => Some("wait until nothing writes to the file, then run again".into()),
             Self::Restore { path, backup, .. } => Some(format!("rename {} to {}", backup.display(), path.display())),

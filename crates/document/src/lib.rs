@@ -3,7 +3,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`source`] | reading a whole file into memory |
+//! | [`source`] | reading a whole file, or a part of one, into memory |
 //! | [`external`] | parts that stand in files beside the document |
 //! | [`wire`] | where the fields of a protocol buffers message are |
 //! | [`splice`] | edits over a message, streamed out |
@@ -42,7 +42,7 @@ pub use error::{DocumentError, ErrorKind};
 pub use external::{ExternalError, ExternalPart, ExternalRange, same_folder};
 pub use limits::{LimitExceeded, Limits};
 pub use output::{OutputSet, Place};
-pub use source::SourceFile;
+pub use source::{SourceFile, read_range};
 pub use splice::{Piece, Splice};
 pub use text::{TextDocument, TextSplice};
 pub use wire::{Field, MessageIndex, WireError, WireType, index_message};

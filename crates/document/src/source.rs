@@ -2,7 +2,7 @@
 //! limit, and never changed by anyone while we hold it.
 
 use std::fs::{self, File, FileType, Metadata};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -63,6 +63,36 @@ impl SourceFile {
     /// Adds the path of this file to an error about its contents.
     pub fn locate(&self, source: WireError) -> DocumentError {
         DocumentError::Wire { path: self.path.to_path_buf(), source }
+    }
+}
+
+/// Reads `length` bytes of the file at `path` from byte `offset` on, following symbolic links.
+///
+/// # Errors
+/// As for [`SourceFile::read`]; or the file does not have these bytes. Memory is taken after that is known.
+pub fn read_range(path: &Path, offset: u64, length: u64) -> Result<Vec<u8>, DocumentError> {
+    check_regular(path, &fs::metadata(path).map_err(|error| read_error(path, error))?)?;
+    let mut file = File::open(path).map_err(|error| read_error(path, error))?;
+    let metadata = file.metadata().map_err(|error| read_error(path, error))?;
+    check_regular(path, &metadata)?;
+    let size = metadata.len();
+    let end = u128::from(offset) + u128::from(length);
+    if end > u128::from(size) {
+        return Err(DocumentError::Outside { path: path.into(), size, offset, end });
+    }
+    let mut bytes = reserve(length).ok_or_else(|| DocumentError::OutOfMemory { path: path.into(), bytes: length })?;
+    file.seek(SeekFrom::Start(offset)).map_err(|error| read_error(path, error))?;
+    file.take(length).read_to_end(&mut bytes).map_err(|error| read_error(path, error))?;
+    if bytes.len() as u64 != length {
+        return Err(DocumentError::ChangedWhileRead { path: path.into() });
+    }
+    Ok(bytes)
+}
+
+/// The contents.
+impl AsRef<[u8]> for SourceFile {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -189,6 +219,21 @@ mod tests {
         let error = refusal(&path);
         assert_eq!(error.kind(), ErrorKind::Limits);
         assert!(error.to_string().contains("8796093022208 bytes"), "{error}");
+    }
+
+    #[test]
+    fn a_part_of_a_file_is_read_if_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        fs::write(&path, b"abcdef").unwrap();
+        assert_eq!(read_range(&path, 2, 3).unwrap(), b"cde");
+        assert_eq!(read_range(&path, 6, 0).unwrap(), b"");
+        for (offset, length) in [(4, 3), (7, 0), (u64::MAX, u64::MAX)] {
+            let error = read_range(&path, offset, length).expect_err("outside");
+            assert_eq!(error.kind(), ErrorKind::Input);
+            assert!(error.to_string().contains("has 6 bytes, none from"), "{error}");
+        }
+        assert!(read_range(folder.path(), 0, 0).is_err());
     }
 
     #[test]

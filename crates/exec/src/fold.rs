@@ -1,28 +1,90 @@
 //! Evaluation of one node on constants, for folding.
 
-use crate::error::ExecError;
+use crate::error::{ExecError, OpError};
 use crate::eval::evaluate;
 use crate::operands::Operands;
 use crate::pool::Pool;
-use quantize_ir::{Graph, GraphError, NodeId, Op, Tensor};
+use quantize_ir::{Constant, Graph, GraphError, NodeId, Op, Tensor, ValueId};
 use std::sync::Arc;
 
+/// Bytes of results that folding may make of any model, and per byte of its files: as many as it has parameters of half
+/// precision that are widened.
+const FREE_BYTES: usize = 32 << 20;
+const BYTES_PER_BYTE: usize = 2;
+
+/// Steps that folding may take in any model, and per byte of its files. A step is a multiplication or the reading of an
+/// element.
+const FREE_WORK: usize = 1 << 27;
+const WORK_PER_BYTE: usize = 1 << 8;
+
+/// Elements that are read cost as much as so many multiplications.
+const STEPS_PER_ELEMENT: usize = 4;
+
+/// What folding may still cost: a few numbers can stand for tensors of any size and for work of any length, and the same
+/// constant can have any number of readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoldBudget {
+    bytes: usize,
+    work: usize,
+}
+
+impl FoldBudget {
+    /// The budget of a model whose files have so many bytes together.
+    #[must_use]
+    pub fn of_file(bytes: u64) -> Self {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            bytes: bytes.saturating_mul(BYTES_PER_BYTE).saturating_add(FREE_BYTES),
+            work: bytes.saturating_mul(WORK_PER_BYTE).saturating_add(FREE_WORK),
+        }
+    }
+
+    /// Takes the work of a node, whether or not it comes to anything.
+    fn spend(&mut self, work: usize) -> Result<(), OpError> {
+        let left = self.work.checked_sub(work);
+        self.work = left.ok_or_else(|| OpError::shape("computing it beforehand would take too long".to_owned()))?;
+        Ok(())
+    }
+}
+
+/// Steps to compute `op` on operands of these shapes, up to a small factor, apart from writing its results; `None` for
+/// operators that slide a window, whose work no shape of an operand bounds and by which no weights are made.
+fn work(op: &Op, shapes: &[&[usize]]) -> Option<usize> {
+    let elements = |shape: &&[usize]| shape.iter().fold(1usize, |n, d| n.saturating_mul(*d));
+    let read = shapes.iter().map(elements).fold(shapes.len(), usize::saturating_add).saturating_mul(STEPS_PER_ELEMENT);
+    let columns = |shape: &[usize]| shape.iter().rev().take(2).copied().max().unwrap_or(1);
+    let products = match (op, shapes) {
+        (Op::Conv(_) | Op::ConvTranspose(_) | Op::Lrn(_), _) => return None,
+        (Op::MaxPool(_) | Op::AveragePool(_) | Op::LpPool(_) | Op::Resize(_), _) => return None,
+        (Op::MatMul | Op::Gemm(_), [a, b, ..]) => elements(a).saturating_mul(columns(b)),
+        _ => 0,
+    };
+    Some(read.saturating_add(products))
+}
+
 /// Evaluates `node`, whose operands are all constant, and returns its results in slot order; there may be more of them
-/// than the node has outputs, or fewer where trailing ones are unused.
-///
-/// `max_elements` limits each result: one that is larger is an error before it is allocated, since folding a tensor
-/// made from a few numbers can blow a model up.
+/// than the node has outputs, or fewer where trailing ones are unused. Its cost is taken from `budget`; what exceeds that
+/// is an error before anything is read or allocated.
 ///
 /// # Errors
 /// [`ExecError::NotConstant`] or [`ExecError::Opaque`] if the node cannot be evaluated on its own,
 /// [`ExecError::Graph`] if it is not in the graph or a constant cannot be read, [`ExecError::Node`] if its operator
-/// fails or a result is too large.
-pub fn evaluate_constant(graph: &Graph, node: NodeId, max_elements: usize) -> Result<Vec<Tensor>, ExecError> {
+/// fails or costs too much.
+pub fn evaluate_constant(graph: &Graph, node: NodeId, budget: &mut FoldBudget) -> Result<Vec<Tensor>, ExecError> {
     let Some(found) = graph.node(node) else { return Err(GraphError::Stale { pass: "evaluation" }.into()) };
     let label = || graph.label(node);
     if let Op::Opaque(opaque) = &found.op {
         return Err(ExecError::Opaque { nodes: vec![(label(), opaque.kind.clone())] });
     }
+    let name = |slot: usize| Some(graph.value(found.input(slot)?).name.clone());
+    let failed =
+        |cause: OpError| ExecError::Node { node: label(), op: found.op.name().to_owned(), cause: cause.naming(name) };
+    let shape =
+        |value: &Option<ValueId>| value.and_then(|v| graph.value(v).constant.as_ref()).map_or(&[][..], Constant::shape);
+    let shapes: Vec<&[usize]> = found.inputs.iter().map(shape).collect();
+    let window = || OpError::shape("operators with windows are not computed beforehand".to_owned());
+    let work = work(&found.op, &shapes).ok_or_else(window).map_err(failed)?;
+    budget.spend(work).map_err(failed)?;
     let constants = found.inputs.iter().enumerate().map(|(slot, value)| match value {
         None => Ok(None),
         Some(v) => graph.constant(*v)?.map(Some).ok_or_else(|| ExecError::NotConstant { node: label(), slot }),
@@ -30,9 +92,13 @@ pub fn evaluate_constant(graph: &Graph, node: NodeId, max_elements: usize) -> Re
     let constants: Vec<Option<Arc<Tensor>>> = constants.collect::<Result<_, _>>()?;
     let operands: Vec<Option<&Tensor>> = constants.iter().map(Option::as_deref).collect();
     let wanted: Vec<bool> = found.outputs.iter().map(Option::is_some).collect();
-    let name = |slot: usize| Some(graph.value(found.input(slot)?).name.clone());
-    evaluate(&found.op, &wanted, Operands(&operands), &mut Pool::limited(max_elements))
-        .map_err(|cause| ExecError::Node { node: label(), op: found.op.name().to_owned(), cause: cause.naming(name) })
+    // Whatever the element type, a result of so many elements fits the budget.
+    let mut pool = Pool::limited(budget.bytes / size_of::<u64>());
+    let results = evaluate(&found.op, &wanted, Operands(&operands), &mut pool).map_err(failed)?;
+    let bytes = results.iter().map(|tensor| tensor.len() * tensor.dtype().size()).sum();
+    let too_large = || failed(OpError::shape("its results are too large to be computed beforehand".to_owned()));
+    budget.bytes = budget.bytes.checked_sub(bytes).ok_or_else(too_large)?;
+    Ok(results)
 }
 
 /// Evaluates `node` on `operands` in slot order, whatever the graph holds for them, and returns its results.
@@ -67,8 +133,10 @@ mod tests {
         let mut net = Network::default();
         let c = net.constant("c", Tensor::vector(vec![-1f32, 2.0]));
         let y = net.node("relu", Op::Unary(Unary::Relu), &[c]);
-        let results = evaluate_constant(&net.graph, net.producer(y), 2).unwrap();
+        let mut budget = FoldBudget::of_file(0);
+        let results = evaluate_constant(&net.graph, net.producer(y), &mut budget).unwrap();
         assert_eq!(results, [Tensor::vector(vec![0f32, 2.0])]);
+        assert_eq!(budget.bytes, FREE_BYTES - 8);
     }
 
     #[test]
@@ -77,9 +145,42 @@ mod tests {
         let shape = net.constant("shape", Tensor::vector(vec![1i64 << 20, 1 << 10]));
         for value in [TensorData::F32(vec![0.0]), TensorData::I64(vec![0])] {
             let y = net.node("zeros", Op::ConstantOfShape(ConstantOfShape { value }), &[shape]);
-            let error = evaluate_constant(&net.graph, net.producer(y), 1000).unwrap_err();
+            let error = evaluate_constant(&net.graph, net.producer(y), &mut FoldBudget::of_file(0)).unwrap_err();
             assert!(matches!(&error, ExecError::Node { node, .. } if node == "zeros"), "{error}");
         }
+    }
+
+    #[test]
+    fn the_budget_is_that_of_all_nodes_together() {
+        let mut net = Network::default();
+        let shape = net.constant("shape", Tensor::vector(vec![1i64 << 20]));
+        let zeros = Op::ConstantOfShape(ConstantOfShape { value: TensorData::F32(vec![0.0]) });
+        let y = net.node("zeros", zeros, &[shape]);
+        let node = net.producer(y);
+        let folded = |file: u64| {
+            let mut budget = FoldBudget::of_file(file);
+            (0..100).take_while(|_| evaluate_constant(&net.graph, node, &mut budget).is_ok()).count()
+        };
+        // The last result but one still fits if its elements had eight bytes each.
+        assert_eq!((folded(0), folded(8 << 20)), (7, 11));
+    }
+
+    #[test]
+    fn work_is_limited_before_it_is_done() {
+        let mut net = Network::default();
+        let size = 1 << 10;
+        let a = net.constant("a", Tensor::new(vec![size, size], vec![1f32; size * size]).unwrap());
+        let y = net.node("product", Op::MatMul, &[a, a]);
+        let node = net.producer(y);
+        let error = evaluate_constant(&net.graph, node, &mut FoldBudget::of_file(0)).unwrap_err().to_string();
+        assert!(error.contains("would take too long"), "{error}");
+        assert!(evaluate_constant(&net.graph, node, &mut FoldBudget::of_file(8 << 20)).is_ok());
+
+        let z = net.node("size", Op::Size, &[a]);
+        let node = net.producer(z);
+        let mut budget = FoldBudget::of_file(0);
+        let readers = (0..1000).take_while(|_| evaluate_constant(&net.graph, node, &mut budget).is_ok()).count();
+        assert_eq!(readers, FREE_WORK / (STEPS_PER_ELEMENT * (size * size + 1)));
     }
 
     #[test]
@@ -87,10 +188,10 @@ mod tests {
         let mut net = Network::default();
         let x = net.input("x");
         let y = net.node("relu", Op::Unary(Unary::Relu), &[x]);
-        let error = evaluate_constant(&net.graph, net.producer(y), 9).unwrap_err();
+        let error = evaluate_constant(&net.graph, net.producer(y), &mut FoldBudget::of_file(9)).unwrap_err();
         assert_eq!(error, ExecError::NotConstant { node: "relu".into(), slot: 0 });
         let z = net.node("custom", Op::Opaque(Opaque { domain: "d".into(), kind: "Custom".into() }), &[]);
-        let error = evaluate_constant(&net.graph, net.producer(z), 9).unwrap_err();
+        let error = evaluate_constant(&net.graph, net.producer(z), &mut FoldBudget::of_file(9)).unwrap_err();
         assert_eq!(error, ExecError::Opaque { nodes: vec![("custom".into(), "Custom".into())] });
     }
 }

@@ -32,7 +32,7 @@ mod testing;
 
 pub use emulate::{Emulation, Emulator};
 pub use error::{ExecError, OpError};
-pub use fold::{evaluate_constant, evaluate_node};
+pub use fold::{FoldBudget, evaluate_constant, evaluate_node};
 pub use observe::{Elements, Finished, Observer, View};
 pub use program::Program;
 pub use session::Session;

@@ -99,7 +99,7 @@ impl Ready {
             (Op::Conv(conv), Some(weight)) => Self::conv(conv, weight, constant(2), norm, isa),
             (Op::Gemm(gemm), Some(b)) if !gemm.trans_a => Self::gemm(gemm, b, constant(2), isa),
             (Op::MatMul, Some(b)) => match *b.shape() {
-                [depth, columns] => Self::matrix(depth, columns, b.as_slice()?, None, isa),
+                [depth, columns] => Self::product([depth, columns], b.as_slice()?, false, None, isa),
                 _ => Ok(None),
             },
             (Op::BatchNorm(norm), _) if norm.axis == 1 => Ok(ChannelAffine::of(norm, constants)?.map(Self::Affine)),
@@ -136,13 +136,13 @@ impl Ready {
     fn gemm(gemm: &Gemm, b: &Tensor, c: Option<&Tensor>, isa: Isa) -> Result<Option<Self>, OpError> {
         let &[rows, columns] = b.shape() else { return Ok(None) };
         let (depth, columns) = if gemm.trans_b { (columns, rows) } else { (rows, columns) };
-        let product = if gemm.trans_b { Self::product } else { Self::matrix };
+        let product = |weight: &[f32], bias| Self::product([depth, columns], weight, gemm.trans_b, bias, isa);
         let mut weight = Cow::Borrowed(b.as_slice::<f32>()?);
         if gemm.alpha != 1.0 {
             weight.to_mut().iter_mut().for_each(|w| *w *= gemm.alpha);
         }
         let Some(c) = c.filter(|_| gemm.beta != 0.0) else {
-            return product(depth, columns, &weight, None, isa);
+            return product(&weight, None);
         };
         let values = c.as_slice::<f32>()?;
         let bias: Vec<f32> = match (c.shape(), values) {
@@ -150,32 +150,22 @@ impl Ready {
             ([n] | [1, n], values) if *n == columns => values.iter().map(|v| v * gemm.beta).collect(),
             _ => return Ok(None),
         };
-        product(depth, columns, &weight, Some(&bias), isa)
+        product(&weight, Some(&bias))
     }
 
-    /// `weight` is `[columns, depth]`.
-    /// The product with `weight`, `[columns, depth]`.
+    /// The product with `weight`, `[depth, columns]` or, if it is transposed, `[columns, depth]`.
     fn product(
-        depth: usize,
-        columns: usize,
+        [depth, columns]: [usize; 2],
         weight: &[f32],
+        is_transposed: bool,
         bias: Option<&[f32]>,
         isa: Isa,
     ) -> Result<Option<Self>, OpError> {
-        let filter = pointwise(depth, columns);
-        let packed = PackedConv::new(isa, &filter, weight, bias)?;
-        Ok(packed.map(|kernel| Self::Product { kernel: Box::new(kernel), depth, columns }))
-    }
-
-    /// The product with `weight`, `[depth, columns]`.
-    fn matrix(
-        depth: usize,
-        columns: usize,
-        weight: &[f32],
-        bias: Option<&[f32]>,
-        isa: Isa,
-    ) -> Result<Option<Self>, OpError> {
-        let packed = PackedConv::of_matrix(isa, [depth, columns], weight, bias)?;
+        let packed = if is_transposed {
+            PackedConv::new(isa, &pointwise(depth, columns), weight, bias)?
+        } else {
+            PackedConv::of_matrix(isa, [depth, columns], weight, bias)?
+        };
         Ok(packed.map(|kernel| Self::Product { kernel: Box::new(kernel), depth, columns }))
     }
 }

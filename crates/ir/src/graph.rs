@@ -132,6 +132,7 @@ pub struct Value {
     pub origin: Option<Origin>,
     producer: Option<(NodeId, usize)>,
     consumers: Vec<(NodeId, usize)>,
+    is_output: bool,
 }
 
 impl Value {
@@ -145,6 +146,7 @@ impl Value {
             origin: None,
             producer: None,
             consumers: Vec::new(),
+            is_output: false,
         }
     }
 
@@ -295,8 +297,16 @@ impl Graph {
     }
 
     /// Declares the graph's outputs, in order.
+    ///
+    /// # Panics
+    /// If a value belongs to another graph.
     pub fn set_outputs(&mut self, outputs: Vec<ValueId>) {
-        self.outputs = outputs;
+        for value in std::mem::replace(&mut self.outputs, outputs) {
+            self.values[value.index()].is_output = false;
+        }
+        for value in &self.outputs {
+            self.values[value.index()].is_output = true;
+        }
     }
 
     /// Values the caller feeds, in order; constants are not among them.
@@ -310,8 +320,11 @@ impl Graph {
     }
 
     /// Whether the caller receives `value`.
+    ///
+    /// # Panics
+    /// If it belongs to another graph.
     pub fn is_output(&self, value: ValueId) -> bool {
-        self.outputs.contains(&value)
+        self.value(value).is_output
     }
 
     /// The node behind `id`, unless it was removed.

@@ -9,6 +9,8 @@ use crate::tensor::{dims_of, dtype_of};
 use quantize_document::{ExternalError, ExternalRange};
 use quantize_proto::onnx::tensor_proto::DataLocation;
 use quantize_proto::onnx::{GraphProto, NodeProto, SparseTensorProto, StringStringEntryProto, TensorProto};
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 /// Where the elements of a tensor stand, if they are in a file beside the model.
@@ -53,6 +55,15 @@ pub(crate) enum Fault {
     Tensor(String),
 }
 
+/// Bytes at once.
+const PIECE: usize = 1 << 18;
+
+/// Bytes of so many elements; 0 for types that tensors cannot hold.
+fn byte_count(data_type: i32, dims: &[usize]) -> u64 {
+    let size = dtype_of(data_type).map_or(0, quantize_ir::DType::size);
+    dims.iter().product::<usize>().saturating_mul(size) as u64
+}
+
 /// Checks that the file may be read and has as many bytes as the tensor's type and dimensions say.
 fn check(range: &ExternalRange, data_type: i32, dims: &[usize], document: &Path) -> Result<(), Fault> {
     let part = range.open(document).map_err(Fault::File)?;
@@ -68,8 +79,7 @@ fn check(range: &ExternalRange, data_type: i32, dims: &[usize], document: &Path)
 impl InitializerHead {
     /// Bytes it has in a file beside the model.
     pub(crate) fn external_bytes(&self) -> u64 {
-        let size = dtype_of(self.data_type).map_or(0, quantize_ir::DType::size);
-        let of_elements = || self.dims.iter().product::<usize>().saturating_mul(size) as u64;
+        let of_elements = || byte_count(self.data_type, &self.dims);
         self.external.as_ref().map_or(0, |range| range.length.unwrap_or_else(of_elements))
     }
 }
@@ -97,9 +107,55 @@ impl OnnxDocument {
         })
     }
 
-    /// Bytes of the initializers that stand in files beside the model.
-    pub fn external_byte_count(&self) -> u64 {
-        self.initializers().iter().map(InitializerHead::external_bytes).fold(0, u64::saturating_add)
+    /// What the model refers to in files beside it: one stretch of each file, from the first byte that a tensor has
+    /// there to the last, in the order of their locations.
+    ///
+    /// # Errors
+    /// If a message does not decode.
+    pub fn external_stretches(&self) -> Result<Vec<ExternalRange>, OnnxError> {
+        let mut stretches: BTreeMap<String, Range<u64>> = BTreeMap::new();
+        let mut cover = |range: &ExternalRange, length: u64| {
+            let end = range.offset.saturating_add(length);
+            let whole = stretches.entry(range.location.clone()).or_insert(range.offset..end);
+            *whole = whole.start.min(range.offset)..whole.end.max(end);
+        };
+        for head in self.initializers() {
+            if let Some(range) = &head.external {
+                cover(range, head.external_bytes());
+            }
+        }
+        self.nested_external_data(&mut |_, proto, range| {
+            let bytes = dims_of(proto).map_or(0, |dims| byte_count(proto.data_type(), &dims));
+            cover(range, range.length.unwrap_or(bytes));
+            Ok(())
+        })?;
+        let stretch = |(location, whole): (String, Range<u64>)| {
+            let length = Some(whole.end.saturating_sub(whole.start));
+            ExternalRange { location, offset: whole.start, length }
+        };
+        Ok(stretches.into_iter().map(stretch).collect())
+    }
+
+    /// Shows `see` the bytes of these stretches, piece by piece.
+    ///
+    /// # Errors
+    /// [`OnnxError::External`] if a file cannot be read.
+    pub fn read_external(&self, see: &mut dyn FnMut(&[u8])) -> Result<(), OnnxError> {
+        let mut piece = vec![0; PIECE];
+        for stretch in self.external_stretches()? {
+            let item = || format!("file `{}` beside the model", stretch.location);
+            let failed = |cause| self.external_fault(item(), Fault::File(cause));
+            let mut part = stretch.open(self.source().path()).map_err(failed)?;
+            let mut left = part.length();
+            while left > 0 {
+                let length = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+                let bytes = piece.get_mut(..length).unwrap_or_default();
+                part.read_exact(bytes).map_err(failed)?;
+                see(bytes);
+                left -= length as u64;
+            }
+        }
+        Ok(())
     }
 
     /// Shows every tensor with external data that is no initializer of the main graph, with the item it belongs to.

@@ -24,7 +24,7 @@ mod tests;
 mod types;
 mod weight;
 
-pub use backend::{Encoded, MAX_MODEL_BYTES, Placement, encode};
+pub use backend::{Encoded, MAX_MODEL_BYTES, Placement, Revision, encode};
 pub use document::OnnxDocument;
 pub use error::{Location, OnnxError, Problem, Refusal};
 pub use export::export;

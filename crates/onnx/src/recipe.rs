@@ -55,6 +55,27 @@ impl ActivationCodes {
     }
 }
 
+/// Whether the runtime moves codes with the kernel of `op` that moves reals.
+pub(crate) fn moves_codes(op: &Op) -> bool {
+    match op {
+        Op::MaxPool(_)
+        | Op::Identity
+        | Op::Reshape(_)
+        | Op::Transpose(_)
+        | Op::Flatten(_)
+        | Op::Squeeze
+        | Op::Unsqueeze
+        | Op::Slice
+        | Op::Split(_)
+        | Op::Gather(_)
+        | Op::DepthToSpace(_)
+        | Op::Expand
+        | Op::Tile => true,
+        Op::Resize(resize) => matches!(resize.mode, ResizeMode::Nearest(_)),
+        _ => false,
+    }
+}
+
 /// A form and codes that do not go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("operators on integers have no {bits}-bit activations")]
@@ -128,20 +149,7 @@ impl OnnxRecipe {
             Op::AveragePool(pool) if pool.window.dilations.iter().all(|d| *d == 1) => Support::Joins,
             Op::Unary(Unary::LeakyRelu { .. } | Unary::Sigmoid) => Support::Joins,
             Op::MaxPool(_) | Op::Identity if node.output(1).is_some() => unsupported("its second result is used"),
-            Op::MaxPool(_)
-            | Op::Identity
-            | Op::Reshape(_)
-            | Op::Transpose(_)
-            | Op::Flatten(_)
-            | Op::Squeeze
-            | Op::Unsqueeze
-            | Op::Slice
-            | Op::Split(_)
-            | Op::Gather(_)
-            | Op::DepthToSpace(_)
-            | Op::Expand
-            | Op::Tile => Support::Carries,
-            Op::Resize(resize) if matches!(resize.mode, ResizeMode::Nearest(_)) => Support::Carries,
+            op if moves_codes(op) => Support::Carries,
             Op::Unary(Unary::Relu) => self.bounded(graph, node),
             Op::Clip if clip_limits(graph, node).is_some_and(|(lo, hi)| lo <= 0.0 && hi > 0.0) => {
                 self.bounded(graph, node)

@@ -7,15 +7,16 @@ use quantize_ir::{Constant, Graph, NodeId, Op, Patch, PatchEdit, Tensor};
 
 /// Computes one node whose operands are all constant; implemented by an executor.
 pub trait Evaluator {
-    /// The node's results in slot order, or `None` if it cannot be computed, which only means it is not folded.
-    fn evaluate(&self, graph: &Graph, node: NodeId) -> Option<Vec<Tensor>>;
+    /// The node's results in slot order, or `None` if it cannot be computed or would cost too much, which only means it
+    /// is not folded.
+    fn evaluate(&mut self, graph: &Graph, node: NodeId) -> Option<Vec<Tensor>>;
 }
 
 /// Annotates every result that depends on constants only; returns how many nodes were folded.
 ///
 /// # Errors
 /// If the graph has a cycle.
-pub fn fold_constants(graph: &mut Graph, evaluator: &dyn Evaluator) -> Result<usize, PassError> {
+pub fn fold_constants(graph: &mut Graph, evaluator: &mut dyn Evaluator) -> Result<usize, PassError> {
     let mut folded = 0;
     for id in graph.topological_order()? {
         if let Some(patch) = fold_node(graph, evaluator, id) {
@@ -26,7 +27,7 @@ pub fn fold_constants(graph: &mut Graph, evaluator: &dyn Evaluator) -> Result<us
     Ok(folded)
 }
 
-fn fold_node(graph: &Graph, evaluator: &dyn Evaluator, id: NodeId) -> Option<Patch> {
+fn fold_node(graph: &Graph, evaluator: &mut dyn Evaluator, id: NodeId) -> Option<Patch> {
     let node = graph.node(id)?;
     let known = |v: &quantize_ir::ValueId| graph.value(*v).constant.is_some();
     let ready = !matches!(node.op, Op::Opaque(_))
@@ -53,7 +54,7 @@ mod tests {
 
     struct Negate;
     impl Evaluator for Negate {
-        fn evaluate(&self, graph: &Graph, node: NodeId) -> Option<Vec<Tensor>> {
+        fn evaluate(&mut self, graph: &Graph, node: NodeId) -> Option<Vec<Tensor>> {
             let x = graph.constant(graph.node(node)?.input(0)?).ok()??;
             Some(vec![Tensor::vector(x.as_slice::<f32>().ok()?.iter().map(|v| -v).collect())])
         }
@@ -77,11 +78,11 @@ mod tests {
         let second = unary(&mut graph, first);
         let x = graph.add_value(Value::named("x"));
         let data = unary(&mut graph, x);
-        assert_eq!(fold_constants(&mut graph, &Negate), Ok(2));
+        assert_eq!(fold_constants(&mut graph, &mut Negate), Ok(2));
         let folded = graph.constant(second).unwrap().unwrap();
         assert_eq!(folded.as_slice::<f32>(), Ok(&[1.0f32][..]));
         assert!(graph.constant(data).unwrap().is_none());
         assert_eq!(graph.nodes().count(), 3);
-        assert_eq!(fold_constants(&mut graph, &Negate), Ok(0));
+        assert_eq!(fold_constants(&mut graph, &mut Negate), Ok(0));
     }
 }

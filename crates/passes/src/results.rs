@@ -5,35 +5,48 @@
 
 use quantize_ir::op::Unary;
 use quantize_ir::{Graph, NodeId, Op, ValueId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Values that stay real because they are results. `quantizable` tells which nodes could run on integers: a result
 /// that such a node also reads for another purpose is not in the set.
 pub fn result_values(graph: &Graph, quantizable: &dyn Fn(NodeId) -> bool) -> BTreeSet<ValueId> {
-    let mut results: BTreeSet<ValueId> = graph
-        .outputs()
-        .iter()
-        .copied()
-        .filter(|v| !graph.value(*v).consumers().iter().any(|(n, _)| quantizable(*n)))
-        .collect();
-    let mut open: Vec<ValueId> = results.iter().copied().collect();
+    let outputs = graph.outputs().iter().copied();
+    let results = outputs.filter(|v| !graph.value(*v).consumers().iter().any(|(n, _)| quantizable(*n))).collect();
+    let mut search = Search { graph, results, missing: BTreeMap::new(), others: BTreeMap::new() };
+    let mut open: Vec<ValueId> = search.results.iter().copied().collect();
     while let Some(value) = open.pop() {
-        let Some((_, node)) = graph.producer(value) else { continue };
-        if !merely_forwards(&node.op) {
-            continue;
+        search.behind(value, &mut open);
+    }
+    search.results
+}
+
+/// What is known so far. Counts go down as results are found, so that each reader of a value is looked at once.
+struct Search<'g> {
+    graph: &'g Graph,
+    results: BTreeSet<ValueId>,
+    /// Results of a node that are not among them yet.
+    missing: BTreeMap<NodeId, usize>,
+    /// Readers of a value that may still do something else with it than pass it on to results.
+    others: BTreeMap<ValueId, usize>,
+}
+
+impl Search<'_> {
+    /// Follows a new result back through the node that writes it, if all that this node writes are results.
+    fn behind(&mut self, value: ValueId, open: &mut Vec<ValueId>) {
+        let Some((id, node)) = self.graph.producer(value).filter(|(_, node)| merely_forwards(&node.op)) else { return };
+        let missing = self.missing.entry(id).or_insert_with(|| node.outputs.iter().flatten().count());
+        *missing -= 1;
+        if *missing > 0 {
+            return;
         }
         for operand in node.inputs.iter().flatten().copied() {
-            let only_results = graph.value(operand).consumers().iter().all(|(n, _)| forwards_into(graph, *n, &results));
-            if only_results && results.insert(operand) {
+            let others = self.others.entry(operand).or_insert_with(|| self.graph.value(operand).consumers().len());
+            *others -= 1;
+            if *others == 0 && self.results.insert(operand) {
                 open.push(operand);
             }
         }
     }
-    results
-}
-
-fn forwards_into(graph: &Graph, node: NodeId, results: &BTreeSet<ValueId>) -> bool {
-    graph.node(node).is_some_and(|n| merely_forwards(&n.op) && n.outputs.iter().flatten().all(|v| results.contains(v)))
 }
 
 fn merely_forwards(op: &Op) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::memory::constants_of;
-use quantize_exec::{Program, Session, evaluate_constant};
+use quantize_exec::{FoldBudget, Program, Session, evaluate_constant};
 use quantize_ir::{Graph, NodeId, QuantPlan, Tensor, ValueId};
 use quantize_passes::Evaluator;
 use std::path::{Path, PathBuf};
@@ -73,14 +73,18 @@ impl Model {
     }
 }
 
-/// Elements up to which a result is folded: weights of the largest layers of classifiers, made by the model itself.
-const MAX_FOLDED_ELEMENTS: usize = 1 << 28;
+/// Constant folding by the executor, at a cost that the size of the model bounds.
+pub(crate) struct ConstantEvaluator(FoldBudget);
 
-/// Constant folding by the executor.
-pub(crate) struct ConstantEvaluator;
+impl ConstantEvaluator {
+    /// For a model, once.
+    pub(crate) fn of(model: &Model) -> Self {
+        Self(FoldBudget::of_file(model.bytes))
+    }
+}
 
 impl Evaluator for ConstantEvaluator {
-    fn evaluate(&self, graph: &Graph, node: NodeId) -> Option<Vec<Tensor>> {
-        evaluate_constant(graph, node, MAX_FOLDED_ELEMENTS).ok()
+    fn evaluate(&mut self, graph: &Graph, node: NodeId) -> Option<Vec<Tensor>> {
+        evaluate_constant(graph, node, &mut self.0).ok()
     }
 }

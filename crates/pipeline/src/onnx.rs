@@ -10,11 +10,11 @@ use crate::plan_file::Prescription;
 use crate::settle::{Job, Prepared, Settled, Stored, nothing_quantized, prepared, prescribed, recalled, settle};
 use crate::summary::Summary;
 use crate::{plan_file, summary};
-use quantize_calib::{Fingerprint, fingerprint};
+use quantize_calib::{Fingerprint, Fingerprinting};
 use quantize_document::{Limits, OutputSet, Place, SourceFile, same_folder};
 use quantize_exec::{Program, Session};
 use quantize_ir::{Tensor, ValueId};
-use quantize_onnx::{Encoded, Form, OnnxDocument, OnnxRecipe, Placement, encode, export, import};
+use quantize_onnx::{Encoded, Form, OnnxDocument, OnnxRecipe, Placement, Revision, encode, export, import};
 use quantize_parallel::Progress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,14 +54,17 @@ impl OnnxModel {
     fn from_source(source: SourceFile) -> Result<Self, Error> {
         let (path, bytes) = (source.path().to_owned(), source.bytes().len() as u64);
         let document = Arc::new(OnnxDocument::parse(source, &Limits::default())?);
-        let bytes = bytes.saturating_add(document.external_byte_count());
+        let beside = document.external_stretches()?;
+        let bytes = beside.iter().filter_map(|stretch| stretch.length).fold(bytes, u64::saturating_add);
         let (graph, problems) = import(&document)?;
         let problems = problems.iter().map(ToString::to_string).collect();
         Ok(Self { document, model: Model::new(&path, graph, problems, bytes) })
     }
 
     fn encode(&self, settled: &Settled, form: Form, placement: &Placement) -> Result<Encoded<'_>, Error> {
-        Ok(encode(&self.document, self.model.graph(), &settled.graph, &settled.plan, form, placement)?)
+        let Settled { graph, plan, .. } = settled;
+        let revision = Revision { document: &self.document, original: self.model.graph(), graph, plan, form };
+        Ok(encode(&revision, placement)?)
     }
 
     /// What is to be written to `path`, read back as its next reader will.
@@ -109,9 +112,12 @@ impl OnnxModel {
 }
 
 impl OnnxModel {
-    /// What statistics of this model are recognized by.
-    fn fingerprint(&self) -> Fingerprint {
-        fingerprint(self.document.source().bytes())
+    /// What statistics of this model are recognized by: its bytes, and those beside it that it refers to.
+    fn fingerprint(&self) -> Result<Fingerprint, Error> {
+        let mut fingerprint = Fingerprinting::default();
+        fingerprint.add(self.document.source().bytes());
+        self.document.read_external(&mut |bytes| fingerprint.add(bytes))?;
+        Ok(fingerprint.finish())
     }
 }
 
@@ -169,10 +175,10 @@ fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progres
     let bytes_after = output.encoded.byte_count();
     let statistics = settled.evidence.as_ref().zip(options.save_statistics.as_ref());
     let statistics = statistics.map(|(evidence, path)| {
-        let file = evidence.to_file(&settled.graph, model.fingerprint());
-        (path.clone(), file.encode())
+        let file = evidence.to_file(&settled.graph, model.fingerprint()?);
+        Ok::<_, Error>((path.clone(), file.encode()))
     });
-    let written = write(options, &settled, statistics, output)?;
+    let written = write(options, &settled, statistics.transpose()?, output)?;
     Ok(summary::of(&model.model, &settled, &options.recipe, accuracy, written, Some(bytes_after)))
 }
 
@@ -183,7 +189,7 @@ fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress)
         Job { model: &model.model, recipe: &recipe, options: &options.recipe, data: options.data.as_ref(), threads };
     match (&options.plan, &options.statistics) {
         (Some(plan), _) => prescribed(&job, &Prescription::read(plan)?),
-        (None, Some(path)) => recalled(&job, Stored { path, model: model.fingerprint() }, progress),
+        (None, Some(path)) => recalled(&job, Stored { path, model: model.fingerprint()? }, progress),
         (None, None) => settle(&job, progress),
     }
 }
@@ -209,7 +215,7 @@ pub fn gather_onnx(
     let (graph, observed) = (&ready.graph, ready.selection.observed().collect());
     let split = Split::for_correction(data.runs(), &options.recipe.correction);
     let evidence = Evidence::gather(graph, model.path(), &observed, &data, &split, shard, threads, progress)?;
-    let file = evidence.to_file(graph, opened.fingerprint());
+    let file = evidence.to_file(graph, opened.fingerprint()?);
     let mut outputs = OutputSet::new();
     outputs.add_bytes(output, file.encode());
     outputs.commit()?;

@@ -202,7 +202,7 @@ pub(crate) fn chosen(
 /// The model's graph with everything that is constant computed.
 pub(crate) fn constants_folded(model: &Model) -> Result<Graph, Error> {
     let mut folded = model.graph().clone();
-    let done = quantize_passes::constant::fold_constants(&mut folded, &ConstantEvaluator);
+    let done = quantize_passes::constant::fold_constants(&mut folded, &mut ConstantEvaluator::of(model));
     done.map_err(|source| Error::pass(model.path(), source))?;
     Ok(folded)
 }

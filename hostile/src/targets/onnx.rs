@@ -4,8 +4,11 @@ use crate::error::Result;
 use crate::seeds;
 use crate::target::Seed;
 use quantize_document::{Limits, SourceFile, index_message};
-use quantize_ir::Graph;
+use quantize_exec::{FoldBudget, evaluate_constant};
+use quantize_ir::{Graph, NodeId, Tensor};
 use quantize_onnx::{OnnxDocument, OnnxRecipe, decode_tensor_message, import};
+use quantize_passes::Evaluator;
+use quantize_passes::constant::fold_constants;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -56,16 +59,34 @@ fn graph(bytes: Vec<u8>) -> std::result::Result<Graph, String> {
 pub(super) fn read(_: &Seed, bytes: Vec<u8>) -> std::result::Result<(), String> {
     let graph = graph(bytes)?;
     graph.topological_order().map_err(|error| error.to_string())?;
-    for (id, _) in graph.values() {
-        // A constant that cannot be read is an error only for those who need it.
-        let _ = graph.constant(id);
-    }
+    read_constants(&graph, |_| ());
     Ok(())
 }
 
-/// Imports a model and prepares it for quantization.
+/// Reads the constants of a graph one by one. One that cannot be read is an error only for those who need it.
+pub(super) fn read_constants(graph: &Graph, mut look: impl FnMut(&Tensor)) {
+    for (id, _) in graph.values() {
+        if let Ok(Some(tensor)) = graph.constant(id) {
+            look(&tensor);
+        }
+    }
+}
+
+/// Folds constants as the pipeline does.
+struct Folding(FoldBudget);
+
+impl Evaluator for Folding {
+    fn evaluate(&mut self, graph: &Graph, node: NodeId) -> Option<Vec<Tensor>> {
+        evaluate_constant(graph, node, &mut self.0).ok()
+    }
+}
+
+/// Imports a model, folds its constants and prepares it for quantization.
 pub(super) fn prepare(_: &Seed, bytes: Vec<u8>) -> std::result::Result<(), String> {
-    let prepared = quantize_passes::prepare(&graph(bytes)?, &OnnxRecipe::default(), &BTreeSet::new());
+    let mut folding = Folding(FoldBudget::of_file(bytes.len() as u64));
+    let mut graph = graph(bytes)?;
+    fold_constants(&mut graph, &mut folding).map_err(|error| error.to_string())?;
+    let prepared = quantize_passes::prepare(&graph, &OnnxRecipe::default(), &BTreeSet::new());
     prepared.map(|_| ()).map_err(|error| error.to_string())
 }
 

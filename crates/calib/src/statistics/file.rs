@@ -22,10 +22,26 @@ pub fn fingerprint(bytes: &[u8]) -> Fingerprint {
     Sha256::digest(bytes).into()
 }
 
+/// The fingerprint of bytes that come piece by piece; the pieces make no difference.
+#[derive(Clone, Debug, Default)]
+pub struct Fingerprinting(Sha256);
+
+impl Fingerprinting {
+    /// Takes the next bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The fingerprint of all of them.
+    pub fn finish(self) -> Fingerprint {
+        self.0.finalize().into()
+    }
+}
+
 /// What statistics must have in common to be about the same thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provenance {
-    /// Fingerprint of the model file.
+    /// Fingerprint of the model, what stands in files beside it included.
     pub model: Fingerprint,
     /// How samples became model inputs, in words.
     pub preparation: String,

@@ -40,25 +40,32 @@ fn axis_attribute(axis: usize) -> AttributeProto {
 /// The quantize and the dequantize node of an activation, in the given domain, as fields of the graph: the former
 /// unless its producer writes codes, the latter if `dequantizes`.
 pub(super) fn pair(names: &PairNames, dequantizes: bool, domain: &str) -> Vec<u8> {
-    let with_parameters = |data: &str| vec![data.to_owned(), names.scale.clone(), names.zero_point.clone()];
+    let with_parameters =
+        |data: &str| vec![data.to_owned(), names.quantized.scale.clone(), names.quantized.zero_point.clone()];
     let in_domain = |op_type: &str, name: &str, data: &str, output: &str| {
         let mut node = node(op_type, name, with_parameters(data), output, Vec::new());
         node.domain = Some(domain.to_owned()).filter(|d| !d.is_empty());
         node_field(&node)
     };
-    let quantize = names.real.iter().map(|real| in_domain("QuantizeLinear", &names.quantize_node, real, &names.codes));
+    let quantize =
+        names.real.iter().map(|real| in_domain("QuantizeLinear", &names.quantize_node, real, &names.quantized.codes));
     let mut fields: Vec<u8> = quantize.flatten().collect();
     if dequantizes {
-        fields.extend(in_domain("DequantizeLinear", &names.dequantize_node, &names.codes, &names.dequantized));
+        fields.extend(in_domain(
+            "DequantizeLinear",
+            &names.dequantize_node,
+            &names.quantized.codes,
+            &names.dequantized,
+        ));
     }
     fields
 }
 
 /// The dequantize node of a constant, as a field of the graph.
 pub(super) fn dequantize_constant(names: &ConstantNames, params: &QuantParams) -> Vec<u8> {
-    let mut input = vec![names.codes.clone(), names.scale.clone()];
+    let mut input = vec![names.quantized.codes.clone(), names.quantized.scale.clone()];
     if has_zero_point(params) {
-        input.push(names.zero_point.clone());
+        input.push(names.quantized.zero_point.clone());
     }
     let attributes = params.axis().map(axis_attribute).into_iter().collect();
     node_field(&node("DequantizeLinear", &names.node, input, &names.dequantized, attributes))
@@ -82,8 +89,8 @@ fn has_zero_point(params: &QuantParams) -> bool {
 
 /// The initializers of an activation's parameters, as fields of the graph.
 pub(super) fn pair_parameters(names: &PairNames, params: &QuantParams) -> Result<Vec<u8>, OnnxError> {
-    let mut out = initializer(&names.scale, &scales(params)?);
-    out.extend(initializer(&names.zero_point, &zero_points(params)?));
+    let mut out = initializer(&names.quantized.scale, &scales(params)?);
+    out.extend(initializer(&names.quantized.zero_point, &zero_points(params)?));
     Ok(out)
 }
 
@@ -94,11 +101,11 @@ pub(super) fn constant_parameters(
     needed: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<u8>, OnnxError> {
     let mut out = Vec::new();
-    if needed(&names.scale) {
-        out.extend(initializer(&names.scale, &scales(params)?));
+    if needed(&names.quantized.scale) {
+        out.extend(initializer(&names.quantized.scale, &scales(params)?));
     }
-    if has_zero_point(params) && needed(&names.zero_point) {
-        out.extend(initializer(&names.zero_point, &zero_points(params)?));
+    if has_zero_point(params) && needed(&names.quantized.zero_point) {
+        out.extend(initializer(&names.quantized.zero_point, &zero_points(params)?));
     }
     Ok(out)
 }

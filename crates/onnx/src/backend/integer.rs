@@ -3,6 +3,7 @@
 
 use crate::error::OnnxError;
 use crate::expand::RUNTIME_DOMAIN;
+use crate::recipe::moves_codes;
 use quantize_ir::op::behaviour::clip_limits;
 use quantize_ir::op::{GlobalPool, Unary};
 use quantize_ir::{Graph, Node, Op};
@@ -109,20 +110,7 @@ fn find(op: &Op, real_result: bool) -> Option<Row> {
         Op::Unary(Unary::LeakyRelu { .. }) => row("QLinearLeakyRelu", RUNTIME_DOMAIN, Order::OperandsResultBias(1)),
         Op::Unary(Unary::Sigmoid) => row("QLinearSigmoid", RUNTIME_DOMAIN, Order::OperandsResultBias(1)),
         Op::Unary(Unary::Relu) | Op::Clip => row("Clip", STANDARD, Order::Clipped),
-        Op::MaxPool(_)
-        | Op::Identity
-        | Op::Reshape(_)
-        | Op::Transpose(_)
-        | Op::Flatten(_)
-        | Op::Squeeze
-        | Op::Unsqueeze
-        | Op::Slice
-        | Op::Split(_)
-        | Op::Gather(_)
-        | Op::DepthToSpace(_)
-        | Op::Expand
-        | Op::Tile
-        | Op::Resize(_) => row("", STANDARD, Order::Moved),
+        op if moves_codes(op) => row("", STANDARD, Order::Moved),
         _ => return None,
     };
     Some(row)

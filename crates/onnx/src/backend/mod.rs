@@ -105,7 +105,22 @@ impl Encoded<'_> {
     }
 }
 
-/// Carries out `plan`, made for `graph` (the graph after passes), on `document`, whose graph as imported is `original`.
+/// A document, and the plan that is carried out on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Revision<'d, 'p> {
+    /// The document.
+    pub document: &'d OnnxDocument,
+    /// Its graph as imported.
+    pub original: &'p Graph,
+    /// The graph after passes, for which the plan was made.
+    pub graph: &'p Graph,
+    /// The plan.
+    pub plan: &'p QuantPlan,
+    /// How the model says that a node computes on integers.
+    pub form: Form,
+}
+
+/// Carries out a plan.
 ///
 /// In [`Form::Qdq`] every quantized activation gets a pair; in [`Form::QOperator`] quantized nodes read and write codes,
 /// and only what is real on the other side is quantized or dequantized.
@@ -117,21 +132,15 @@ impl Encoded<'_> {
 /// # Errors
 /// If the model cannot be raised to opset 13, a constant cannot be read, or refers to a file in a way that does not
 /// survive another folder.
-pub fn encode<'a>(
-    document: &'a OnnxDocument,
-    original: &Graph,
-    graph: &Graph,
-    plan: &QuantPlan,
-    form: Form,
-    placement: &Placement,
-) -> Result<Encoded<'a>, OnnxError> {
-    if plan.is_empty() {
+pub fn encode<'d>(revision: &Revision<'d, '_>, placement: &Placement) -> Result<Encoded<'d>, OnnxError> {
+    let document = revision.document;
+    if revision.plan.is_empty() {
         return moved(document, placement);
     }
-    let mut encoded = encode_spread(document, original, graph, plan, form, placement, Spread::Inside)?;
+    let mut encoded = encode_spread(revision, placement, Spread::Inside)?;
     for spread in Spread::ALL.into_iter().skip(1) {
         if encoded.model_byte_count() > placement.max_model_bytes {
-            encoded = encode_spread(document, original, graph, plan, form, placement, spread)?;
+            encoded = encode_spread(revision, placement, spread)?;
         }
     }
     match encoded.model_byte_count() {
@@ -156,15 +165,11 @@ fn moved<'a>(document: &'a OnnxDocument, placement: &Placement) -> Result<Encode
     Ok(Encoded { model, outside: placer.outside })
 }
 
-fn encode_spread<'a>(
-    document: &'a OnnxDocument,
-    original: &Graph,
-    graph: &Graph,
-    plan: &QuantPlan,
-    form: Form,
+fn encode_spread<'d>(
+    &Revision { document, original, graph, plan, form }: &Revision<'d, '_>,
     placement: &Placement,
     spread: Spread,
-) -> Result<Encoded<'a>, OnnxError> {
+) -> Result<Encoded<'d>, OnnxError> {
     let mut model = document.splice()?;
     let reemitted = reemitted(document, original, graph)?;
     let document_inputs = document_inputs(document, original)?;
@@ -349,7 +354,7 @@ impl Editor<'_, '_> {
             if let Some(entry) = self.request.plan.weights.get(at) {
                 let coded = !self.wiring.dequantizes(&names.dequantized);
                 let needed = |name: &str| !coded || self.wiring.read.contains(name);
-                self.body.append(self.placer.initializer(&names.codes, &entry.codes));
+                self.body.append(self.placer.initializer(&names.quantized.codes, &entry.codes));
                 self.body.append(Piece::encoded(emit::constant_parameters(names, &entry.params, &needed)?));
             }
         }

@@ -103,9 +103,13 @@ impl Case {
         self
     }
 
+    fn revision(&self) -> Revision<'_, '_> {
+        let (document, graph, plan) = (&*self.document, &self.graph, &self.plan);
+        Revision { document, original: graph, graph, plan, form: Form::Qdq }
+    }
+
     fn write(&self) -> ModelProto {
-        let encoded =
-            encode(&self.document, &self.graph, &self.graph, &self.plan, Form::Qdq, &Placement::default()).unwrap();
+        let encoded = encode(&self.revision(), &Placement::default()).unwrap();
         ModelProto::decode(encoded.to_vec().as_slice()).unwrap()
     }
 }
@@ -132,8 +136,7 @@ fn two_convs() -> ModelProto {
 #[test]
 fn a_plan_that_quantizes_nothing_changes_nothing() {
     let case = Case::new(&two_convs());
-    let encoded =
-        encode(&case.document, &case.graph, &case.graph, &case.plan, Form::Qdq, &Placement::default()).unwrap();
+    let encoded = encode(&case.revision(), &Placement::default()).unwrap();
     assert!(encoded.is_unchanged());
     assert_eq!(encoded.to_vec(), case.document.source().bytes());
 }

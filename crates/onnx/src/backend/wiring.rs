@@ -13,37 +13,19 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct PairNames {
     /// What its producer writes; `None` if that is the codes.
     pub(super) real: Option<String>,
-    pub(super) scale: String,
-    pub(super) zero_point: String,
-    pub(super) codes: String,
+    pub(super) quantized: CodeNames,
     /// What readers of reals read.
     pub(super) dequantized: String,
     pub(super) quantize_node: String,
     pub(super) dequantize_node: String,
-    /// Whether `scale` and `zero_point` belong to this activation rather than to the one it shares with.
+    /// Whether the parameters belong to this activation rather than to the one it shares with.
     pub(super) owns_parameters: bool,
-}
-
-impl ConstantNames {
-    fn operand(&self) -> Operand {
-        let (codes, scale, zero_point) = (self.codes.clone(), self.scale.clone(), self.zero_point.clone());
-        Operand::Codes(CodeNames { codes, scale, zero_point })
-    }
-}
-
-impl PairNames {
-    fn operand(&self) -> Operand {
-        let (codes, scale, zero_point) = (self.codes.clone(), self.scale.clone(), self.zero_point.clone());
-        Operand::Codes(CodeNames { codes, scale, zero_point })
-    }
 }
 
 /// Names around one quantized constant.
 #[derive(Clone, Debug)]
 pub(super) struct ConstantNames {
-    pub(super) codes: String,
-    pub(super) scale: String,
-    pub(super) zero_point: String,
+    pub(super) quantized: CodeNames,
     pub(super) dequantized: String,
     pub(super) node: String,
     /// The node and slot before which it is dequantized.
@@ -160,9 +142,7 @@ impl Wiring {
             let codes = if coded { "quantized" } else { "QuantizeLinear_Output" };
             let pair = PairNames {
                 real,
-                scale,
-                zero_point,
-                codes: names.fresh(&format!("{name}_{codes}")),
+                quantized: CodeNames { codes: names.fresh(&format!("{name}_{codes}")), scale, zero_point },
                 dequantized,
                 quantize_node: names.fresh(&format!("{name}_QuantizeLinear")),
                 dequantize_node: names.fresh(&format!("{name}_DequantizeLinear")),
@@ -186,9 +166,11 @@ impl Wiring {
             let codes = names.fresh(&format!("{name}_quantized"));
             let base = if slot == 2 { format!("{name}_quantized") } else { name.clone() };
             let fresh = ConstantNames {
-                codes,
-                scale: names.fresh(&format!("{base}_scale")),
-                zero_point: names.fresh(&format!("{base}_zero_point")),
+                quantized: CodeNames {
+                    codes,
+                    scale: names.fresh(&format!("{base}_scale")),
+                    zero_point: names.fresh(&format!("{base}_zero_point")),
+                },
                 dequantized: names.fresh(&format!("{name}_DequantizeLinear_Output")),
                 node: names.fresh(&format!("{name}_DequantizeLinear")),
                 first_reader: (id, slot),
@@ -258,10 +240,10 @@ impl Wiring {
         names: &mut Names,
     ) -> Operand {
         if let Some(constant) = self.constants.get(&at) {
-            return if integer { constant.operand() } else { Operand::Plain(constant.dequantized.clone()) };
+            return read_as(integer, &constant.quantized, &constant.dequantized);
         }
         if let Some(pair) = self.pairs.get(&value) {
-            return if integer { pair.operand() } else { Operand::Plain(pair.dequantized.clone()) };
+            return read_as(integer, &pair.quantized, &pair.dequantized);
         }
         let known = request.graph.value(value);
         let synthesized = matches!(known.origin, Some(Origin::Synthesized { .. })) && known.producer().is_none();
@@ -276,7 +258,7 @@ impl Wiring {
     fn result(&self, request: &Request<'_>, value: ValueId, integer: bool) -> Operand {
         let value = request.plan.materialized(request.graph, value);
         match self.pairs.get(&value) {
-            Some(pair) if integer => pair.operand(),
+            Some(pair) if integer => Operand::Codes(pair.quantized.clone()),
             Some(PairNames { real: Some(real), .. }) => Operand::Plain(real.clone()),
             _ => Operand::Plain(request.graph.value(value).name.clone()),
         }
@@ -321,7 +303,7 @@ impl Wiring {
         for pair in self.pairs.values() {
             pair.real.iter().for_each(|real| *readers.entry(real.clone()).or_default() += 1);
             if readers.contains_key(&pair.dequantized) {
-                *readers.entry(pair.codes.clone()).or_default() += 1;
+                *readers.entry(pair.quantized.codes.clone()).or_default() += 1;
             }
         }
         let ids: Vec<NodeId> = self.nodes.keys().rev().copied().collect();
@@ -383,6 +365,11 @@ fn only_varying(graph: &Graph, node: &Node) -> Option<ValueId> {
         (Some(one), None) => Some(*one),
         _ => None,
     }
+}
+
+/// What a node on codes, or one on reals, reads of a quantized tensor.
+fn read_as(codes: bool, quantized: &CodeNames, dequantized: &str) -> Operand {
+    if codes { Operand::Codes(quantized.clone()) } else { Operand::Plain(dequantized.to_owned()) }
 }
 
 fn from_frontend(graph: &Graph, value: ValueId) -> bool {

@@ -1,0 +1,41 @@
+//! TensorFlow: graphs as documents that can be edited.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`document`] | files: a GraphDef, MetaGraph or SavedModel, binary or text |
+//! | [`checkpoint`] | the values of variables |
+//! | [`graph`], [`node`], [`attr`], [`tensor`] | the graph, its nodes, their attributes and tensors |
+//! | [`shape`], [`dtype`] | partly known shapes, element types |
+//! | [`names`] | names of nodes as users write them |
+//! | [`error`] | what can go wrong |
+//!
+//! What a file holds is kept as bytes until someone asks; what nobody edits is written as it was.
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod attr;
+pub mod checkpoint;
+pub mod document;
+pub mod dtype;
+pub mod error;
+pub mod graph;
+pub mod names;
+pub mod node;
+mod schema;
+pub mod shape;
+pub mod tensor;
+#[cfg(test)]
+mod tests;
+mod text;
+mod wire;
+
+pub use attr::{Attr, AttrList, AttrValue};
+pub use checkpoint::{Checkpoint, Variable};
+pub use document::{Container, Encoding, ReadOptions, Signature, TensorName, TensorflowDocument, render};
+pub use dtype::DataType;
+pub use error::{Location, Problem, TensorflowError};
+pub use graph::{GraphDef, GraphIndex};
+pub use names::{node_name, node_names};
+pub use node::{Input, NodeDef, Port};
+pub use shape::PartialShape;
+pub use tensor::TensorProto;
