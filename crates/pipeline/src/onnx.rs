@@ -213,7 +213,7 @@ pub fn gather_onnx(
     };
     let data = ready.samples(&job)?;
     let (graph, observed) = (&ready.graph, ready.selection.observed().collect());
-    let split = Split::for_recipe(data.len(), &options.recipe);
+    let split = Split::for_recipe(data.runs(), &options.recipe);
     let evidence = Evidence::gather(graph, model.path(), &observed, &data, &split, shard, threads, progress)?;
     let file = evidence.to_file(graph, opened.fingerprint()?);
     let mut outputs = OutputSet::new();

@@ -128,8 +128,8 @@ impl Search<'_> {
         let reference = settled.reference.as_ref().unwrap_or(&settled.graph);
         let targets = before_softmax(reference, &settled.targets);
         let all = settled.judges.clone().unwrap_or_else(|| Judges::first_of(data));
-        let positions = all.positions.into_iter().take(RANKING_SAMPLES).collect();
-        let judges = Judges { positions, held_back: all.held_back };
+        let runs = all.runs.into_iter().take(RANKING_SAMPLES).collect();
+        let judges = Judges { runs, held_back: all.held_back };
         let noise =
             |accuracy: &Accuracy| accuracy.outputs.first().map_or(0.0, |output| 10f64.powf(-output.sqnr_db / 10.0));
         let whole = self.simulated(reference, &targets, &[(&settled.graph, &settled.plan)], (data, &judges))?;
@@ -178,7 +178,7 @@ impl Search<'_> {
         let failed = |source| Error::exec(self.job.model.path(), source);
         let program = Program::observe(graph, &values).map_err(failed)?;
         let mut shapes = Shapes::default();
-        Session::new(&program).run(&[(data.input(), data.sample(0)?)], &mut shapes).map_err(failed)?;
+        Session::new(&program).run(&data.feed(0)?, &mut shapes).map_err(failed)?;
         let work = |id: &NodeId| {
             let macs = graph.node(*id).and_then(|node| shapes.multiply_accumulates(graph, node));
             (*id, macs.unwrap_or(0) as f64)
