@@ -3,7 +3,7 @@
 //! Most are a few megabytes, so that whatever is made of each of a million parts shows in memory and time.
 
 use crate::target::{Bomb, Outcome};
-use crate::targets::array_file;
+use crate::targets::{archive, array_file};
 use quantize_document::encode::{bytes_field, varint, varint_field};
 
 /// A million, or a few less.
@@ -115,6 +115,27 @@ pub(crate) fn arrays() -> Vec<Bomb> {
         refused("axes without end", || array(&format!("({})", "1,".repeat(30_000)))),
         any("more than no elements of a length", || array("(0, 18446744073709551615, 18446744073709551615)")),
     ]
+}
+
+/// Archives of arrays.
+pub(crate) fn archives() -> Vec<Bomb> {
+    vec![
+        refused("a gibibyte of zeros, compressed", || compressed("(1073741824,)", 1 << 30)),
+        refused("2^40 elements, compressed", || compressed("(1099511627776,)", 1 << 20)),
+        refused("fewer elements than there are bytes", || compressed("(1,)", 1 << 26)),
+        any("ten thousand arrays", || {
+            let array = array_file(1, "{'descr': '|u1', 'fortran_order': False, 'shape': (0,), }", &[]);
+            let names: Vec<String> = (0..10_000).map(|number| number.to_string()).collect();
+            let members: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), array.as_slice())).collect();
+            archive(&members, zip::CompressionMethod::Stored)
+        }),
+    ]
+}
+
+/// An archive of an array of bytes that says to have this shape, and has `zeros` elements.
+fn compressed(shape: &str, zeros: usize) -> Vec<u8> {
+    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}");
+    archive(&[("x", &array_file(1, &header, &vec![0; zeros]))], zip::CompressionMethod::Deflated)
 }
 
 /// Descriptions of Caffe networks.

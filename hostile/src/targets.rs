@@ -3,6 +3,7 @@
 mod caffe;
 mod external;
 mod npy;
+mod npz;
 mod onnx;
 mod plan;
 mod statistics;
@@ -12,6 +13,7 @@ mod wire;
 use crate::bombs;
 use crate::target::Target;
 pub(crate) use npy::file as array_file;
+pub(crate) use npz::archive;
 use quantize_hostile::mutate::Form;
 
 /// Every reader that is tried.
@@ -87,6 +89,22 @@ pub(crate) const TARGETS: &[Target] = &[
         bombs: bombs::arrays,
         refuses_cut: always,
         read: npy::read,
+    },
+    Target {
+        name: "npy-rows",
+        form: Form::Bytes,
+        seeds: npy::arrays,
+        bombs: bombs::arrays,
+        refuses_cut: always,
+        read: npz::read_npy,
+    },
+    Target {
+        name: "npz",
+        form: Form::Bytes,
+        seeds: npz::archives,
+        bombs: bombs::archives,
+        refuses_cut: always,
+        read: npz::read_npz,
     },
     Target {
         name: "prototxt",

@@ -1,10 +1,13 @@
-//! Arrays of reference outputs: `.npy` files, and `.npz` archives of them. Only what the references use is read:
-//! row-major `float32`, `float64` and `int64`, little-endian.
+//! Arrays: `.npy` files, `.npz` archives of them, and ONNX tensors. What is read are references, independently of the
+//! readers that are tested: row-major `float32`, `float64` and `int64`, little-endian.
 
+use prost::Message;
 use quantize_ir::{Tensor, TensorData};
+use quantize_proto::onnx::TensorProto;
+use quantize_proto::onnx::tensor_proto::DataType;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Cursor, Read, Write};
 use std::path::Path;
 
 /// First bytes of a `.npy` file.
@@ -45,11 +48,55 @@ pub fn npz(path: &Path) -> BTreeMap<String, Tensor> {
 /// If the header is longer than the format's version 1 can say.
 #[must_use]
 pub fn npy_bytes(shape: &[usize], data: &[f32]) -> Vec<u8> {
+    npy_file("<f4", shape, data.iter().flat_map(|number| number.to_le_bytes()))
+}
+
+/// The contents of a `.npy` file of `int64` numbers, in row-major order.
+///
+/// # Panics
+/// As [`npy_bytes`].
+#[must_use]
+pub fn npy_int64(shape: &[usize], data: &[i64]) -> Vec<u8> {
+    npy_file("<i8", shape, data.iter().flat_map(|number| number.to_le_bytes()))
+}
+
+fn npy_file(kind: &str, shape: &[usize], numbers: impl Iterator<Item = u8>) -> Vec<u8> {
     let axes: String = shape.iter().map(|axis| format!("{axis}, ")).collect();
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({axes}), }}\n");
+    let header = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({axes}), }}\n");
     let length = u16::try_from(header.len()).expect("a short header").to_le_bytes();
-    let numbers = data.iter().flat_map(|number| number.to_le_bytes());
     [MAGIC, &[1, 0], &length, header.as_bytes()].concat().into_iter().chain(numbers).collect()
+}
+
+/// The contents of a `.npz` file of arrays with these names and contents of `.npy` files, compressed or not.
+///
+/// # Panics
+/// If it cannot be made.
+#[must_use]
+pub fn npz_bytes(arrays: &[(&str, Vec<u8>)], compressed: bool) -> Vec<u8> {
+    let method = if compressed { zip::CompressionMethod::Deflated } else { zip::CompressionMethod::Stored };
+    let options = zip::write::SimpleFileOptions::default().compression_method(method);
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in arrays {
+        writer.start_file(format!("{name}.npy"), options).expect("a member");
+        writer.write_all(content).expect("its content");
+    }
+    writer.finish().expect("an archive").into_inner()
+}
+
+/// A serialized ONNX tensor of `float32` numbers.
+///
+/// # Panics
+/// If the tensor is of another type.
+#[must_use]
+pub fn tensor_message(tensor: &Tensor) -> Vec<u8> {
+    let numbers = tensor.as_slice::<f32>().expect("f32");
+    let message = TensorProto {
+        dims: tensor.shape().iter().map(|length| *length as i64).collect(),
+        data_type: Some(DataType::Float.into()),
+        raw_data: Some(numbers.iter().flat_map(|number| number.to_le_bytes()).collect()),
+        ..TensorProto::default()
+    };
+    message.encode_to_vec()
 }
 
 /// Samples of a batch `[N, C, H, W]`, each as an array `[H, W, C]` in a `.npy` file: how arrays stand for images.

@@ -95,11 +95,25 @@ pub fn labels() -> PathBuf {
     images().join("labels.csv")
 }
 
+/// File names of the images, in the order of [`samples`].
+///
+/// # Panics
+/// If they cannot be listed.
+#[must_use]
+pub fn image_names() -> Vec<String> {
+    let folder = ImageFolder::open(images(), Limits::default()).expect("the folder of images");
+    folder.names().map(str::to_owned).collect()
+}
+
 /// [`images`] with the preprocessing of the `tiny_*` models.
 #[must_use]
 pub fn data() -> DataOptions {
     let preprocess = PreprocessOptions { mean: Some(vec![MEAN]), scale: Some(vec![SCALE]), ..Default::default() };
-    DataOptions { path: images(), sampling: Default::default(), preparation: PreparationOptions::Pillow(preprocess) }
+    DataOptions {
+        paths: vec![images()],
+        sampling: Default::default(),
+        preparation: PreparationOptions::Pillow(preprocess),
+    }
 }
 
 /// Every image as an input `[1, 3, side, side]` of a `tiny_*` model, in alphabetical order.

@@ -19,6 +19,7 @@ pub mod quantcfg;
 pub mod sandbox;
 pub mod small_net;
 pub mod tensorflow;
+pub mod token_net;
 
 /// Says on standard error that a test was left out, and why.
 pub fn skipped(why: &str) {

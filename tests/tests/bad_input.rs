@@ -179,23 +179,23 @@ fn files_that_are_no_models() {
 const BAD_DATA: &[(&str, &str)] = &[
     (
         "--calib empty",
-        "error: no JPEG, PNG or BMP image in empty, found 1 other file and 0 folders\n\n\
-         hint: name a folder that holds JPEG, PNG or BMP files, or one such file\n",
+        "error: no JPEG, PNG, BMP, .npy, .npz or .pb file in empty, found 1 other file and 0 folders\n\n\
+         hint: name a folder that holds JPEG, PNG, BMP, .npy, .npz or .pb files, or one such file\n",
     ),
     (
         "--calib nested",
-        "error: no JPEG, PNG or BMP image in nested, found 0 other files and 1 folder\n\n\
+        "error: no JPEG, PNG, BMP, .npy, .npz or .pb file in nested, found 0 other files and 1 folder\n\n\
          hint: sub-folders are not searched; name one of them\n",
     ),
     (
         "--calib nowhere",
         "error: data set nowhere does not exist\n\n\
-         hint: name a folder that holds JPEG, PNG or BMP files, or one such file\n",
+         hint: name a folder that holds JPEG, PNG, BMP, .npy, .npz or .pb files, or one such file\n",
     ),
     (
         "--calib empty/readme.txt",
-        "error: data set empty/readme.txt is neither a folder nor a JPEG, PNG or BMP file\n\n\
-         hint: name a folder that holds JPEG, PNG or BMP files, or one such file\n",
+        "error: data set empty/readme.txt is neither a folder nor a JPEG, PNG, BMP, .npy, .npz or .pb file\n\n\
+         hint: name a folder that holds JPEG, PNG, BMP, .npy, .npz or .pb files, or one such file\n",
     ),
     (
         "--calib corrupt",
@@ -250,8 +250,8 @@ const BAD_LABELS: &[(&str, &str)] = &[
     ("", "error: label file labels.csv holds no label\n\nhint: each line is `file name,class number`\n"),
     (
         "image,label\nsky_0.png,0\nfoliage_0.png,1\n",
-        "error: 10 of 12 images have no label in labels.csv, first disc_0.png, disc_1.png, disc_2.png\n\n\
-         hint: add a line `file name,class number` for each image of the folder\n",
+        "error: 10 of 12 samples have no label in labels.csv, first disc_0.png, disc_1.png, disc_2.png\n\n\
+         hint: add a line `file name,class number` for each sample\n",
     ),
     (
         "image,label\nsky_0.png,blue\n",

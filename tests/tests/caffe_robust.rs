@@ -202,7 +202,7 @@ fn weights_that_do_not_fit_are_named_with_their_layer() {
 
 /// Lines that must fail: options, exit code and parts of the message.
 const REQUESTS: &[(&str, i32, &[&str])] = &[
-    ("--calib empty", 1, &["no JPEG, PNG or BMP image in empty", "hint: "]),
+    ("--calib empty", 1, &["no JPEG, PNG, BMP or .npy file in empty", "hint: "]),
     ("--calib nowhere", 1, &["data set nowhere does not exist", "hint: "]),
     ("--calib images --dims 3,17,16", 1, &["layer `data`", "is 3x16x16, not 3x17x16", "hint: "]),
     ("--calib images --dims 1,16,16", 1, &["layer `data`", "is 3x16x16, not 1x16x16", "hint: "]),
@@ -212,8 +212,8 @@ const REQUESTS: &[(&str, i32, &[&str])] = &[
     ("--calib images --calib-indices 1,2,1", 1, &["calibration index 1 is given more than once", "hint: "]),
     ("--calib images --calib-indices 1,99", 1, &["calibration index 99 is out of range", "numbers from 0 to 11"]),
     ("--calib images --calib-indices 1,2,3 --calib-size 2", 1, &["size 2 is less than the number of indices, 3"]),
-    ("--calib images --calib-size 13", 1, &["calibration size 13 is more than the 12 files there are", "hint: "]),
-    ("--calib images --calib-size 0", 1, &["a calibration of 0 images calibrates nothing", "hint: "]),
+    ("--calib images --calib-size 13", 1, &["calibration size 13 is more than the 12 samples there are", "hint: "]),
+    ("--calib images --calib-size 0", 1, &["a calibration of 0 samples calibrates nothing", "hint: "]),
     ("--calib images --calib-indices 1,x", 2, &["invalid value '1,x' for '--calibration_indices"]),
     ("--calib images --calib-indices 1,-2", 2, &["invalid value '1,-2' for '--calibration_indices"]),
     ("--calib images --bitwidths 8,8,16", 2, &["--bitwidths [8, 8, 16]: the three must be equal"]),

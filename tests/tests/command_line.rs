@@ -87,7 +87,7 @@ fn missing_data_is_explained() {
     let outcome = classifier().quantize("onnx tiny_classifier.onnx");
     let stderr = "error: calibration data is needed to quantize 8 nodes
 
-hint: give a folder of images with `--calib DIR`, or keep everything with `--skip '*'`
+hint: give images or arrays with `--calib PATH`, or keep everything with `--skip '*'`
 ";
     assert_eq!(outcome, Outcome { code: Some(2), stdout: String::new(), stderr: stderr.to_owned() });
 }

@@ -62,7 +62,7 @@ fn quantize(sandbox: &Sandbox, bytes: &[u8]) -> Result<(), Error> {
     let options = QuantizeOptions {
         model: sandbox.path("damaged.onnx"),
         output: sandbox.path("out.onnx"),
-        data: Some(DataOptions { path: sandbox.path("images/sky_0.png"), ..fixtures::data() }),
+        data: Some(DataOptions { paths: vec![sandbox.path("images/sky_0.png")], ..fixtures::data() }),
         recipe: RecipeOptions::default(),
         target: TargetOptions::default(),
         emit_plan: Some(sandbox.path("plan.json")),

@@ -15,22 +15,38 @@ pub enum CalibError {
     Missing {
         /// Path as given.
         path: PathBuf,
+        /// Kinds of files that belong to a data set, in words.
+        wanted: &'static str,
     },
-    /// The data set path is neither a folder nor an image file.
-    #[error("data set {} is neither a folder nor a JPEG, PNG or BMP file", .path.display())]
+    /// The data set path is neither a folder nor a file of a kind that is wanted.
+    #[error("data set {} is neither a folder nor a {wanted} file", .path.display())]
     NotADataSet {
         /// Path as given.
         path: PathBuf,
+        /// Kinds of files that belong to a data set, in words.
+        wanted: &'static str,
     },
-    /// The folder holds no image.
-    #[error("no JPEG, PNG or BMP image in {}, found {} and {}", .path.display(), counted(*.files, "other file"), counted(*.folders, "folder"))]
-    NoImages {
+    /// The folder holds no file of a kind that is wanted.
+    #[error("no {wanted} file in {}, found {} and {}", .path.display(), counted(*.files, "other file"), counted(*.folders, "folder"))]
+    NoSamples {
         /// The folder.
         path: PathBuf,
-        /// Number of files that are no images.
+        /// Kinds of files that belong to a data set, in words.
+        wanted: &'static str,
+        /// Number of files of other kinds.
         files: usize,
         /// Number of folders directly inside the folder.
         folders: usize,
+    },
+    /// A folder holds images and arrays.
+    #[error("{} holds {} and {}", .path.display(), counted(*.images, "image"), counted(*.arrays, "array file"))]
+    MixedKinds {
+        /// The folder.
+        path: PathBuf,
+        /// Number of images.
+        images: usize,
+        /// Number of files of arrays.
+        arrays: usize,
     },
     /// The operating system refused to list or read.
     #[error("cannot read {}: {source}", .path.display())]
@@ -194,15 +210,15 @@ pub enum CalibError {
         /// The label file.
         path: PathBuf,
     },
-    /// Some images have no label.
-    #[error("{missing} of {images} images have no label in {}, first {}", .path.display(), .first.join(", "))]
+    /// Some samples have no label.
+    #[error("{missing} of {samples} samples have no label in {}, first {}", .path.display(), .first.join(", "))]
     Unlabelled {
         /// The label file.
         path: PathBuf,
-        /// Number of images without a label.
+        /// Number of samples without a label.
         missing: usize,
-        /// Number of images.
-        images: usize,
+        /// Number of samples.
+        samples: usize,
         /// Names of the first few of them.
         first: Vec<String>,
     },
@@ -217,6 +233,14 @@ pub enum CalibError {
     Array {
         /// The array, by its path if it was read from a file.
         name: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// A file of arrays is damaged, cut short or of a format that is not read.
+    #[error("cannot read {}: {cause}", .path.display())]
+    ArrayFile {
+        /// The file.
+        path: PathBuf,
         /// What is wrong.
         cause: String,
     },
@@ -235,24 +259,27 @@ impl CalibError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let fixed = match self {
-            Self::NoImages { folders: 1.., .. } => "sub-folders are not searched; name one of them",
-            Self::Missing { .. } | Self::NotADataSet { .. } | Self::NoImages { .. } => {
-                "name a folder that holds JPEG, PNG or BMP files, or one such file"
+            Self::NoSamples { folders: 1.., .. } => "sub-folders are not searched; name one of them",
+            Self::Missing { wanted, .. } | Self::NotADataSet { wanted, .. } | Self::NoSamples { wanted, .. } => {
+                return Some(format!("name a folder that holds {wanted} files, or one such file"));
             }
+            Self::MixedKinds { .. } => "keep images and arrays in folders of their own, and name one of them",
             Self::ImageTooLarge { .. } | Self::FileTooLarge { .. } => "remove the file from the folder or shrink it",
             Self::Decode { .. } => "remove the file from the folder or save it again as PNG or JPEG",
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => "check the spelling of the path",
             Self::ListLength { .. } => "give one value for all channels or one value per channel",
             Self::BadValue { .. } => "values must be finite, and a scale must not be zero; x = (pixel - mean) * scale",
             Self::LabelLine { .. } | Self::NoLabels { .. } => "each line is `file name,class number`",
-            Self::Unlabelled { .. } => "add a line `file name,class number` for each image of the folder",
+            Self::Unlabelled { .. } => "add a line `file name,class number` for each sample",
             Self::CropTooLarge { crop, .. } => {
                 let side = crop.width.max(crop.height);
                 return Some(format!("resize the short side to at least {side} first, or choose a smaller crop"));
             }
             Self::Array { .. } => {
-                "save it with numpy.save as little-endian float32 or float64, or as uint8; a sample is height x width \
-                 x channels"
+                "save it with numpy.save as little-endian numbers; a sample is height x width x channels"
+            }
+            Self::ArrayFile { .. } => {
+                "write it with numpy.save or numpy.savez as little-endian numbers, or as a serialized ONNX TensorProto"
             }
             Self::ChannelCount { .. } => {
                 "images have three channels and can be made gray; feed other nets arrays of height x width x channels"

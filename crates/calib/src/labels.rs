@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{ImageFolder, is_image_name, read_bounded};
 use crate::error::CalibError;
+use crate::listing::{is_image_name, read_bounded};
 
 const MAX_FILE_BYTES: u64 = 1 << 28;
 const NAMED_IN_ERRORS: usize = 3;
@@ -42,19 +42,19 @@ impl Labels {
         self.by_name.get(name).copied()
     }
 
-    /// The label of each image of the folder, in its order. Labels without an image are ignored.
+    /// The label of each sample of these names, in their order. Labels without a sample are ignored.
     ///
     /// # Errors
-    /// [`CalibError::Unlabelled`] if any image has none.
-    pub fn of(&self, images: &ImageFolder) -> Result<Vec<u32>, CalibError> {
-        let missing: Vec<&str> = images.names().filter(|name| self.get(name).is_none()).collect();
+    /// [`CalibError::Unlabelled`] if any sample has none.
+    pub fn of<'n>(&self, names: impl Iterator<Item = &'n str> + Clone) -> Result<Vec<u32>, CalibError> {
+        let missing: Vec<&str> = names.clone().filter(|name| self.get(name).is_none()).collect();
         if missing.is_empty() {
-            return Ok(images.names().filter_map(|name| self.get(name)).collect());
+            return Ok(names.filter_map(|name| self.get(name)).collect());
         }
         Err(CalibError::Unlabelled {
             path: self.path.clone(),
             missing: missing.len(),
-            images: images.len(),
+            samples: names.count(),
             first: missing.iter().take(NAMED_IN_ERRORS).map(|name| (*name).to_owned()).collect(),
         })
     }
@@ -144,7 +144,6 @@ fn without_folder(name: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::Limits;
 
     fn parse(text: &[u8]) -> Result<Labels, CalibError> {
         Labels::parse(Path::new("labels.csv"), text)
@@ -212,16 +211,13 @@ mod tests {
     #[test]
     fn every_image_needs_a_label() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"] {
-            std::fs::write(folder.path().join(name), "").unwrap();
-        }
         let file = folder.path().join("labels.csv");
-        let images = ImageFolder::open(folder.path(), Limits::default()).unwrap();
+        let names = || ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"].into_iter();
         std::fs::write(&file, "e.jpg,4\nb.jpg,1\nc.jpg,2\na.jpg,0\nd.jpg,3\nunused.jpg,9\n").unwrap();
-        assert_eq!(Labels::read(&file).unwrap().of(&images).unwrap(), [0, 1, 2, 3, 4]);
+        assert_eq!(Labels::read(&file).unwrap().of(names()).unwrap(), [0, 1, 2, 3, 4]);
         std::fs::write(&file, "b.jpg,1\n").unwrap();
-        let error = Labels::read(&file).unwrap().of(&images).unwrap_err().to_string();
-        assert!(error.starts_with("4 of 5 images have no label in "), "{error}");
+        let error = Labels::read(&file).unwrap().of(names()).unwrap_err().to_string();
+        assert!(error.starts_with("4 of 5 samples have no label in "), "{error}");
         assert!(error.ends_with("labels.csv, first a.jpg, c.jpg, d.jpg"), "{error}");
     }
 }

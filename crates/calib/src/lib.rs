@@ -1,18 +1,25 @@
 //! The data side of calibration: where samples come from and how an image becomes a model input.
 //!
-//! An [`ImageFolder`] lists images and reads them, [`Sampling`] chooses some of them, and a [`Preparation`] turns each
-//! into a [`Sample`] of plain `f32` values: a [`Preprocess`] as Pillow does it, a [`Transformer`] as Caffe does.
-//! [`Labels`] says what the images show, and [`Statistics`] gathers what a model makes of them. Running a model and rounding its values live in other crates.
+//! A [`DataSet`] is an [`ImageFolder`], which lists images and reads them, or [`ArrayFiles`], which does so with arrays
+//! that are model inputs already. [`Sampling`] chooses some of them, and a [`Preparation`] turns an image into a
+//! [`Sample`] of plain `f32` values: a [`Preprocess`] as Pillow does it, a [`Transformer`] as Caffe does. [`Labels`] says
+//! what the samples show, and [`Statistics`] gathers what a model makes of them. Running a model and rounding its values
+//! live in other crates.
 #![forbid(unsafe_code)]
 
+mod array;
+mod arrays;
 mod bilinear;
 mod choice;
 mod dataset;
 mod decode;
 mod error;
+mod images;
 mod labels;
+mod listing;
 mod mean;
 mod npy;
+mod npz;
 mod preparation;
 mod preprocess;
 mod preset;
@@ -21,12 +28,14 @@ mod sampling;
 mod statistics;
 mod transformer;
 
-pub use dataset::{ImageFolder, RawSample};
+pub use array::Array;
+pub use arrays::{ArrayFiles, Outline, ReadMessage};
+pub use dataset::DataSet;
 pub use decode::{DecodedImage, Limits};
 pub use error::CalibError;
+pub use images::{ImageFolder, RawSample};
 pub use labels::Labels;
 pub use mean::{Mean, MeanImage};
-pub use npy::Array;
 pub use preparation::Preparation;
 pub use preprocess::{Channels, Layout, Preprocess, Resize, Sample};
 pub use preset::{PRESETS, Preset};

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use prost::Message;
 
+use crate::array::Array;
 use crate::bilinear::Grid;
-use crate::dataset::read_bounded;
 use crate::decode::Limits;
 use crate::error::CalibError;
-use crate::npy::Array;
+use crate::listing::read_bounded;
+use crate::npy;
 use crate::resample::Size;
 
 /// What is subtracted, in units of the values after the raw scale and in the order of channels after the swap.
@@ -71,7 +72,7 @@ impl Mean {
     }
 
     fn parse(name: &str, bytes: &[u8], channels: usize, size: Size, limits: Limits) -> Result<Self, CalibError> {
-        let array = if Array::is_npy(bytes) { Array::parse(name, bytes, limits)? } else { blob(name, bytes)? };
+        let array = if npy::is_npy(bytes) { Array::parse(name, bytes, limits)? } else { blob(name, bytes)? };
         if !array.data().iter().all(|value| value.is_finite()) {
             return Err(array.refuse("it holds NaN or an infinity".to_owned()));
         }

@@ -1,141 +1,93 @@
-//! Arrays as `numpy.save` writes them: the reader of `.npy` files, versions 1 to 3.
+//! Arrays as `numpy.save` writes them: the reader of `.npy` content, versions 1 to 3.
 //!
-//! Numbers are taken as they are; what the axes mean and which shapes fit is decided by whoever uses an [`Array`].
+//! Numbers keep their type, but for half precision, which becomes `float32`. What the axes mean and which shapes fit is
+//! decided by whoever uses an array; archives of arrays live in `npz`.
+
+use half::f16;
+use quantize_ir::{DType, Tensor, TensorData};
 
 use crate::decode::Limits;
-use crate::error::CalibError;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Longest header that is read: numpy's own stays below it for any array of numbers.
 const MAX_HEADER_BYTES: usize = 1 << 16;
+/// Bytes within which every header that is read ends: magic number, version and length stand before it.
+pub(crate) const MAX_HEAD_BYTES: usize = MAX_HEADER_BYTES + 12;
 /// Most axes of an array, as in numpy.
 const MAX_AXES: usize = 64;
 
-/// A dense array of numbers in memory, in row-major order whatever the order in the file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Array {
-    name: String,
-    shape: Vec<usize>,
-    data: Vec<f64>,
-}
-
-impl Array {
-    /// Wraps values that are in memory already, in row-major order; `name` serves messages.
-    ///
-    /// # Errors
-    /// [`CalibError::Array`] if the number of values is not the product of the shape.
-    pub fn new(name: impl Into<String>, shape: Vec<usize>, data: Vec<f64>) -> Result<Self, CalibError> {
-        let name = name.into();
-        if count(&shape) != Some(data.len()) {
-            let cause = format!("{} values do not have the shape {shape:?}", data.len());
-            return Err(CalibError::Array { name, cause });
-        }
-        Ok(Self { name, shape, data })
-    }
-
-    /// Reads the content of a `.npy` file of `float32`, `float64` (both little-endian) or `uint8` numbers.
-    ///
-    /// # Errors
-    /// [`CalibError::Array`]: damaged or cut short, another type of numbers, trailing bytes, or more numbers than
-    /// `limits` allow pixels. Nothing is allocated before the header agrees with the length of the content.
-    pub fn parse(name: impl Into<String>, bytes: &[u8], limits: Limits) -> Result<Self, CalibError> {
-        let name = name.into();
-        match values(bytes, limits) {
-            Ok((shape, data)) => Ok(Self { name, shape, data }),
-            Err(cause) => Err(CalibError::Array { name, cause }),
-        }
-    }
-
-    /// Whether the content begins like a `.npy` file.
-    pub(crate) fn is_npy(bytes: &[u8]) -> bool {
-        bytes.starts_with(MAGIC)
-    }
-
-    /// What messages call it: its path if it was read from a file, else the name given.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Lengths of the axes.
-    #[must_use]
-    pub fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    /// The values, the last axis fastest.
-    #[must_use]
-    pub fn data(&self) -> &[f64] {
-        &self.data
-    }
-
-    /// Gives the values away.
-    pub(crate) fn into_data(self) -> Vec<f64> {
-        self.data
-    }
-
-    /// An error about this array.
-    pub(crate) fn refuse(&self, cause: String) -> CalibError {
-        CalibError::Array { name: self.name.clone(), cause }
-    }
-}
-
-/// Number of elements of a shape, if it can be counted.
-fn count(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1_usize, |product, length| product.checked_mul(*length))
-}
-
-/// Type of the numbers in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Number {
-    F32,
-    F64,
-    U8,
-}
-
-impl Number {
-    /// Every type that is read with numpy's name of it.
-    const ALL: [(Self, &str); 3] = [(Self::F32, "<f4"), (Self::F64, "<f8"), (Self::U8, "|u1")];
-
-    fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F64 => 8,
-            Self::U8 => 1,
-        }
-    }
-
-    fn decode(self, body: &[u8]) -> Vec<f64> {
-        match self {
-            Self::F32 => body.as_chunks().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect(),
-            Self::F64 => body.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect(),
-            Self::U8 => body.iter().copied().map(f64::from).collect(),
-        }
-    }
-}
+/// Every type of number that is read, with numpy's name of it.
+const TYPES: [(DType, &str); 12] = [
+    (DType::F16, "<f2"),
+    (DType::F32, "<f4"),
+    (DType::F64, "<f8"),
+    (DType::I8, "|i1"),
+    (DType::U8, "|u1"),
+    (DType::I16, "<i2"),
+    (DType::U16, "<u2"),
+    (DType::I32, "<i4"),
+    (DType::U32, "<u4"),
+    (DType::I64, "<i8"),
+    (DType::U64, "<u8"),
+    (DType::Bool, "|b1"),
+];
 
 /// What the header says.
-#[derive(Debug, PartialEq)]
-struct Header {
-    number: Number,
-    fortran_order: bool,
-    shape: Vec<usize>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Header {
+    /// Type of the numbers in the file.
+    pub(crate) dtype: DType,
+    /// Whether the first axis is the fastest.
+    pub(crate) fortran_order: bool,
+    /// Lengths of the axes.
+    pub(crate) shape: Vec<usize>,
 }
 
-fn values(bytes: &[u8], limits: Limits) -> Result<(Vec<usize>, Vec<f64>), String> {
-    let (header, body) = split(bytes)?;
-    let header = Header::parse(header)?;
-    let shape = header.shape;
-    let elements = count(&shape).filter(|count| *count as u64 <= limits.max_pixels);
-    let elements = elements.ok_or_else(|| format!("{shape:?} are more than {} numbers", limits.max_pixels))?;
-    let needed = elements.checked_mul(header.number.bytes());
-    if needed != Some(body.len()) {
-        let cut = if needed > Some(body.len()) { "it is cut short" } else { "something follows the numbers" };
-        return Err(format!("{cut}: {shape:?} does not fit into {} bytes of numbers", body.len()));
+/// Whether the content begins like a `.npy` file.
+pub(crate) fn is_npy(bytes: &[u8]) -> bool {
+    bytes.starts_with(MAGIC)
+}
+
+/// Reads the content of a `.npy` file of numbers or truth values, little-endian; the result is in row-major order
+/// whatever the order in the file.
+///
+/// # Errors
+/// What is wrong: damaged or cut short, another type of numbers, trailing bytes, or more numbers than `limits` allow
+/// pixels. Nothing is allocated before the header agrees with the length of the content.
+pub(crate) fn decode(bytes: &[u8], limits: Limits) -> Result<Tensor, String> {
+    let (header, body) = Header::read(bytes)?;
+    if header.elements()? as u64 > limits.max_pixels {
+        return Err(format!("{:?} are more than {} numbers", header.shape, limits.max_pixels));
     }
-    let data = header.number.decode(body);
-    let data = if header.fortran_order { to_row_major(&shape, &data) } else { data };
-    Ok((shape, data))
+    header.check_length(body.len() as u64)?;
+    let data = if header.fortran_order {
+        numbers(header.dtype, &to_row_major(&header.shape, body, header.dtype.size()))
+    } else {
+        numbers(header.dtype, body)
+    };
+    Tensor::from_data(header.shape, data).map_err(|error| error.to_string())
+}
+
+/// The little-endian numbers of type `dtype` in `body`, whole ones only.
+pub(crate) fn numbers(dtype: DType, body: &[u8]) -> TensorData {
+    fn each<const N: usize, T>(body: &[u8], from: impl Fn([u8; N]) -> T) -> Vec<T> {
+        body.as_chunks::<N>().0.iter().map(|bytes| from(*bytes)).collect()
+    }
+    match dtype {
+        DType::F16 => TensorData::F32(each(body, |bytes| f16::from_le_bytes(bytes).to_f32())),
+        // numpy has no bfloat16, so that the table names none.
+        DType::F32 | DType::BF16 => TensorData::F32(each(body, f32::from_le_bytes)),
+        DType::F64 => TensorData::F64(each(body, f64::from_le_bytes)),
+        DType::I8 => TensorData::I8(each(body, i8::from_le_bytes)),
+        DType::U8 => TensorData::U8(body.to_vec()),
+        DType::I16 => TensorData::I16(each(body, i16::from_le_bytes)),
+        DType::U16 => TensorData::U16(each(body, u16::from_le_bytes)),
+        DType::I32 => TensorData::I32(each(body, i32::from_le_bytes)),
+        DType::U32 => TensorData::U32(each(body, u32::from_le_bytes)),
+        DType::I64 => TensorData::I64(each(body, i64::from_le_bytes)),
+        DType::U64 => TensorData::U64(each(body, u64::from_le_bytes)),
+        DType::Bool => TensorData::Bool(body.iter().map(|byte| *byte != 0).collect()),
+    }
 }
 
 /// The text of the header, and what follows it.
@@ -155,16 +107,50 @@ fn split(bytes: &[u8]) -> Result<(&str, &[u8]), String> {
 }
 
 impl Header {
+    /// The header of a file whose first bytes are given, and what follows it of them.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn read(bytes: &[u8]) -> Result<(Self, &[u8]), String> {
+        let (text, body) = split(bytes)?;
+        Ok((Self::parse(text)?, body))
+    }
+
+    /// Number of numbers.
+    ///
+    /// # Errors
+    /// If it cannot be counted.
+    pub(crate) fn elements(&self) -> Result<usize, String> {
+        quantize_ir::tensor::element_count(&self.shape).map_err(|error| error.to_string())
+    }
+
+    /// Checks that as many bytes follow as the numbers take.
+    ///
+    /// # Errors
+    /// If there are less or more.
+    pub(crate) fn check_length(&self, bytes: u64) -> Result<(), String> {
+        let needed = (self.elements()? as u64).checked_mul(self.dtype.size() as u64);
+        if needed == Some(bytes) {
+            return Ok(());
+        }
+        let cut = if needed.is_none_or(|needed| needed > bytes) {
+            "it is cut short"
+        } else {
+            "something follows the numbers"
+        };
+        Err(format!("{cut}: {:?} does not fit into {bytes} bytes of numbers", self.shape))
+    }
+
     /// Reads the text of a Python dictionary of exactly the three keys of the format.
     fn parse(text: &str) -> Result<Self, String> {
         let mut rest = Text(text);
-        let (mut number, mut fortran_order, mut shape) = (None, None, None);
+        let (mut dtype, mut fortran_order, mut shape) = (None, None, None);
         rest.expect('{')?;
         while !rest.accept('}') {
             let key = rest.string()?;
             rest.expect(':')?;
             let is_new = match key {
-                "descr" => number.replace(rest.number_type()?).is_none(),
+                "descr" => dtype.replace(rest.number_type()?).is_none(),
                 "fortran_order" => fortran_order.replace(rest.boolean()?).is_none(),
                 "shape" => shape.replace(rest.shape()?).is_none(),
                 other => return Err(format!("the header has an unknown key {other:?}")),
@@ -182,7 +168,7 @@ impl Header {
         }
         let lacks = |key| move || format!("the header lacks the key {key:?}");
         Ok(Self {
-            number: number.ok_or_else(lacks("descr"))?,
+            dtype: dtype.ok_or_else(lacks("descr"))?,
             fortran_order: fortran_order.ok_or_else(lacks("fortran_order"))?,
             shape: shape.ok_or_else(lacks("shape"))?,
         })
@@ -223,10 +209,10 @@ impl<'a> Text<'a> {
         word
     }
 
-    fn number_type(&mut self) -> Result<Number, String> {
+    fn number_type(&mut self) -> Result<DType, String> {
         let name = self.string().map_err(|_| "its elements are not plain numbers".to_owned())?;
-        let found = Number::ALL.iter().find(|(_, known)| *known == name);
-        found.map(|(number, _)| *number).ok_or_else(|| format!("numbers of type {name:?} are not read"))
+        let found = TYPES.iter().find(|(_, known)| *known == name);
+        found.map(|(dtype, _)| *dtype).ok_or_else(|| format!("numbers of type {name:?} are not read"))
     }
 
     fn boolean(&mut self) -> Result<bool, String> {
@@ -257,19 +243,20 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The same array with the last axis fastest instead of the first. `data` has as many values as `shape` says.
-fn to_row_major(shape: &[usize], data: &[f64]) -> Vec<f64> {
+/// The same elements of `size` bytes with the last axis fastest instead of the first. `body` has as many of them as
+/// `shape` says.
+fn to_row_major(shape: &[usize], body: &[u8], size: usize) -> Vec<u8> {
     let mut strides = Vec::with_capacity(shape.len());
-    let mut stride = 1;
+    let mut stride = size;
     for length in shape {
         strides.push(stride);
         stride *= length;
     }
     let mut position = vec![0; shape.len()];
     let mut at = 0;
-    let mut out = Vec::with_capacity(data.len());
-    for _ in 0..data.len() {
-        out.push(data[at]);
+    let mut out = Vec::with_capacity(body.len());
+    for _ in 0..body.len() / size {
+        out.extend_from_slice(&body[at..at + size]);
         for axis in (0..shape.len()).rev() {
             position[axis] += 1;
             at += strides[axis];
@@ -284,4 +271,4 @@ fn to_row_major(shape: &[usize], data: &[f64]) -> Vec<f64> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

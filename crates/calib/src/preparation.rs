@@ -4,8 +4,8 @@
 
 use std::fmt;
 
-use crate::dataset::RawSample;
 use crate::error::CalibError;
+use crate::images::RawSample;
 use crate::preprocess::{Preprocess, Sample};
 use crate::transformer::Transformer;
 

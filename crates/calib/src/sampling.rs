@@ -98,10 +98,10 @@ fn up_to(generator: &mut Mt, largest: usize) -> usize {
 #[non_exhaustive]
 pub enum SamplingError {
     /// A size of zero, or no position.
-    #[error("a calibration of 0 images calibrates nothing")]
+    #[error("a calibration of 0 samples calibrates nothing")]
     Nothing,
     /// The size exceeds the number of files.
-    #[error("calibration size {size} is more than the {files} files there are")]
+    #[error("calibration size {size} is more than the {files} samples there are")]
     TooFewFiles {
         /// Size asked for.
         size: usize,
@@ -109,7 +109,7 @@ pub enum SamplingError {
         files: usize,
     },
     /// Indices that are no position of the list.
-    #[error("calibration index {} is out of range, {files} files are numbered from 0", commas(.indices))]
+    #[error("calibration index {} is out of range, {files} samples are numbered from 0", commas(.indices))]
     OutOfRange {
         /// The indices, as given.
         indices: Vec<usize>,
@@ -141,8 +141,8 @@ impl SamplingError {
     pub fn hint(&self) -> String {
         match self {
             Self::Nothing => "choose a size of at least 1".to_owned(),
-            Self::TooFewFiles { files, .. } => format!("add images to the folder or choose a size of at most {files}"),
-            Self::OutOfRange { files: 0, .. } => "add images to the folder".to_owned(),
+            Self::TooFewFiles { files, .. } => format!("add samples or choose a size of at most {files}"),
+            Self::OutOfRange { files: 0, .. } => "add samples".to_owned(),
             Self::OutOfRange { files, .. } => format!("use numbers from 0 to {}", files - 1),
             Self::Repeated { .. } => "give each index once".to_owned(),
             Self::SizeBelowIndices { indices, .. } => {
@@ -200,10 +200,10 @@ mod tests {
     #[test]
     fn impossible_choices_name_their_numbers() {
         let cases = [
-            (sampling(Some(0), None, &[]), "a calibration of 0 images calibrates nothing"),
-            (sampling(Some(6), None, &[]), "calibration size 6 is more than the 5 files there are"),
-            (sampling(Some(6), None, &[0]), "calibration size 6 is more than the 5 files there are"),
-            (sampling(None, None, &[5, 0, 9]), "calibration index 5, 9 is out of range, 5 files are numbered from 0"),
+            (sampling(Some(0), None, &[]), "a calibration of 0 samples calibrates nothing"),
+            (sampling(Some(6), None, &[]), "calibration size 6 is more than the 5 samples there are"),
+            (sampling(Some(6), None, &[0]), "calibration size 6 is more than the 5 samples there are"),
+            (sampling(None, None, &[5, 0, 9]), "calibration index 5, 9 is out of range, 5 samples are numbered from 0"),
             (sampling(Some(4), None, &[3, 1, 3, 1, 3]), "calibration index 1, 3 is given more than once"),
             (sampling(Some(1), None, &[3, 1]), "calibration size 1 is less than the number of indices, 2"),
             (sampling(None, Some(0), &[3]), "calibration indices and a seed exclude each other"),

@@ -5,12 +5,12 @@
 
 use std::fmt;
 
+use crate::array::Array;
 use crate::bilinear::Grid;
-use crate::dataset::RawSample;
 use crate::decode::DecodedImage;
 use crate::error::CalibError;
+use crate::images::RawSample;
 use crate::mean::Mean;
-use crate::npy::Array;
 use crate::preprocess::Sample;
 use crate::resample::Size;
 

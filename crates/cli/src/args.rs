@@ -123,10 +123,10 @@ pub(crate) enum StatsCommand {
 pub(crate) struct EvalArgs {
     /// The model, fp32 or int8.
     pub(crate) model: PathBuf,
-    /// Folder of images, or one image.
-    #[arg(long, value_name = "PATH", help_heading = "Data")]
-    pub(crate) data: PathBuf,
-    /// Labels: a line `image,class` for each image; classes count from 0.
+    /// Folder of images or arrays, or one file of them; `NAME=PATH` for each input of a model with several.
+    #[arg(long, value_name = "[NAME=]PATH", help_heading = "Data", required = true)]
+    pub(crate) data: Vec<PathBuf>,
+    /// Labels: a line `sample,class` for each sample; classes count from 0.
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(crate) labels: PathBuf,
     #[command(flatten)]
@@ -147,16 +147,17 @@ pub(crate) struct DemoArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct DataArgs {
-    /// Folder of calibration images (JPEG, PNG, BMP), or one image; no labels needed.
-    #[arg(long, value_name = "PATH")]
-    pub(crate) calib: Option<PathBuf>,
-    /// Number of images, chosen at random [default: all of them].
+    /// Folder of calibration images (JPEG, PNG, BMP) or arrays (.npy, .npz, ONNX tensors .pb), or one file of them; no
+    /// labels needed. For a model with several inputs, `NAME=PATH` for each, or .npz files with an array for each.
+    #[arg(long, value_name = "[NAME=]PATH")]
+    pub(crate) calib: Vec<PathBuf>,
+    /// Number of samples, chosen at random [default: all of them].
     #[arg(long, value_name = "N")]
     calib_size: Option<usize>,
     /// Seed of the random choice [default: 0].
     #[arg(long, value_name = "N", conflicts_with = "calib_indices")]
     seed: Option<u32>,
-    /// Positions of images in the folder, sorted by name, from 0.
+    /// Positions of samples, in the order of file names, from 0.
     #[arg(long, value_name = "I,J,…")]
     calib_indices: Option<List<usize>>,
 }
@@ -371,7 +372,7 @@ impl DataArgs {
     /// The data set, prepared as `preparation` says.
     fn options(&self, preparation: PreparationOptions) -> Option<DataOptions> {
         let sampling = sampling(self.calib_size, self.seed, self.calib_indices.as_ref());
-        self.calib.clone().map(|path| DataOptions { path, sampling, preparation })
+        (!self.calib.is_empty()).then(|| DataOptions { paths: self.calib.clone(), sampling, preparation })
     }
 }
 

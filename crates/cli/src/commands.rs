@@ -76,7 +76,7 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<ExitCode, Failure> {
     let options = EvaluateOptions {
         model: args.model.clone(),
         data: DataOptions {
-            path: args.data.clone(),
+            paths: args.data.clone(),
             sampling: Default::default(),
             preparation: PreparationOptions::Pillow(args.preprocess.options()),
         },

@@ -172,13 +172,13 @@ fn emulation(example: &Example, args: &DemoArgs) -> EmulateOptions {
 fn caffe_data(folder: &Path) -> DataOptions {
     let transformer = TransformerOptions { raw_scale: Some(1.0), ..Default::default() };
     let preparation = PreparationOptions::Caffe(transformer);
-    DataOptions { path: folder.to_owned(), sampling: Default::default(), preparation }
+    DataOptions { paths: vec![folder.to_owned()], sampling: Default::default(), preparation }
 }
 
 /// The example's images, as the network was trained on them.
 fn data(folder: &Path) -> DataOptions {
     let preparation = PreparationOptions::Pillow(preprocess());
-    DataOptions { path: folder.to_owned(), sampling: Default::default(), preparation }
+    DataOptions { paths: vec![folder.to_owned()], sampling: Default::default(), preparation }
 }
 
 fn evaluation(example: &Example, model: &Path, args: &DemoArgs) -> EvaluateOptions {

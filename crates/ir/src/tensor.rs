@@ -2,6 +2,7 @@
 
 use crate::dtype::DType;
 use std::fmt;
+use std::ops::Range;
 
 /// Why a tensor could not be built or read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,6 +110,23 @@ macro_rules! elements {
             /// The element type.
             pub fn dtype(&self) -> DType {
                 match self { $(Self::$variant(_) => DType::$variant),* }
+            }
+            /// The elements at these positions; `None` if there are fewer.
+            pub fn part(&self, positions: Range<usize>) -> Option<Self> {
+                match self { $(Self::$variant(v) => Some(Self::$variant(v.get(positions)?.to_vec()))),* }
+            }
+            /// Adds the elements of `other`.
+            ///
+            /// # Errors
+            /// If they are of another type.
+            pub fn append(&mut self, other: &Self) -> Result<(), TensorError> {
+                match (self, other) {
+                    $((Self::$variant(v), Self::$variant(other)) => v.extend_from_slice(other),)*
+                    (v, other) => {
+                        return Err(TensorError::DType { expected: v.dtype(), found: other.dtype() });
+                    }
+                }
+                Ok(())
             }
         }
     };
@@ -232,6 +250,41 @@ impl Tensor {
         T::take(self.data).ok_or(TensorError::DType { expected: T::DTYPE, found })
     }
 
+    /// The part of the first axis at these positions.
+    ///
+    /// # Errors
+    /// If there is no such part.
+    pub fn rows(&self, rows: Range<usize>) -> Result<Self, TensorError> {
+        let wrong = || TensorError::Length { shape: self.shape.clone(), len: rows.end };
+        let (count, row) = self.shape.split_first().ok_or_else(wrong)?;
+        if rows.start > rows.end || rows.end > *count {
+            return Err(wrong());
+        }
+        let size: usize = row.iter().product();
+        let shape: Vec<usize> = std::iter::once(rows.len()).chain(row.iter().copied()).collect();
+        Self::from_data(shape, self.data.part(rows.start * size..rows.end * size).ok_or_else(wrong)?)
+    }
+
+    /// Adds the rows of `other` behind those of this tensor, along the first axis.
+    ///
+    /// # Errors
+    /// If the types or the shapes of a row differ.
+    pub fn append_rows(&mut self, other: &Self) -> Result<(), TensorError> {
+        let wrong = || TensorError::Length { shape: self.shape.clone(), len: other.len() };
+        let ([count, row @ ..], [more, other_row @ ..]) = (self.shape.as_slice(), other.shape.as_slice()) else {
+            return Err(wrong());
+        };
+        if row != other_row {
+            return Err(wrong());
+        }
+        let count = count.checked_add(*more).ok_or_else(wrong)?;
+        self.data.append(&other.data)?;
+        if let Some(first) = self.shape.first_mut() {
+            *first = count;
+        }
+        Ok(())
+    }
+
     /// The same elements under another shape.
     ///
     /// # Errors
@@ -272,6 +325,20 @@ mod tests {
     fn a_scalar_has_one_element_and_an_empty_tensor_none() {
         assert_eq!(Tensor::scalar(1i64).len(), 1);
         assert!(Tensor::new(vec![0, 4], Vec::<f32>::new()).is_ok_and(|t| t.is_empty()));
+    }
+
+    #[test]
+    fn rows_are_taken_and_joined_along_the_first_axis() {
+        let whole = Tensor::new([3, 2], vec![0i64, 1, 2, 3, 4, 5]).unwrap();
+        let mut joined = whole.rows(0..1).unwrap();
+        assert_eq!(joined, Tensor::new([1, 2], vec![0i64, 1]).unwrap());
+        joined.append_rows(&whole.rows(1..3).unwrap()).unwrap();
+        assert_eq!(joined, whole);
+        assert!(whole.rows(2..4).is_err() && Tensor::scalar(1i64).rows(0..0).is_err());
+        for other in [Tensor::vector(vec![6i64]), Tensor::new([1, 2], vec![6f32, 7.0]).unwrap(), Tensor::scalar(6i64)] {
+            assert!(joined.append_rows(&other).is_err());
+            assert_eq!(joined, whole, "an error changes nothing");
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Accuracy {
 pub struct OutputAccuracy {
     /// The output's name.
     pub name: String,
-    /// Mean over the samples of 10·log10(signal / noise), in dB.
+    /// Mean over the runs, of one sample each unless the model has a batch, of 10·log10(signal / noise), in dB.
     pub sqnr_db: f64,
     /// Samples whose largest score is the same, if the output is a vector of scores.
     pub agreeing: Option<usize>,
@@ -37,18 +37,24 @@ pub(crate) const EXACT_DB: f64 = 150.0;
 /// Samples on which quantized models are compared with fp32 where none is held back.
 const CHECKED_SAMPLES: usize = 8;
 
-/// The samples that a quantized model is compared with fp32 on.
+/// The runs that a quantized model is compared with fp32 on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Judges {
-    pub(crate) positions: Vec<usize>,
+    pub(crate) runs: Vec<usize>,
     /// Whether they are used for nothing else.
     pub(crate) held_back: bool,
 }
 
 impl Judges {
-    /// The first few samples of a data set.
+    /// The runs of the first few samples of a data set.
     pub(crate) fn first_of(data: &Data) -> Self {
-        Self { positions: (0..CHECKED_SAMPLES.min(data.len())).collect(), held_back: false }
+        let runs = CHECKED_SAMPLES.div_ceil(data.batch()).min(data.runs());
+        Self { runs: (0..runs).collect(), held_back: false }
+    }
+
+    /// Number of samples.
+    pub(crate) fn samples(&self, data: &Data) -> usize {
+        self.runs.iter().map(|run| data.samples_of(*run).len()).sum()
     }
 }
 
@@ -99,48 +105,73 @@ pub(crate) fn compare<R: Runner + Send>(
     progress: &dyn Progress,
 ) -> Result<Accuracy, Error> {
     let failed = |source| Error::exec(model, source);
-    let count = judges.positions.len();
-    progress.begin("checking accuracy", count);
+    let runs = &judges.runs;
+    progress.begin("checking accuracy", runs.len());
     let init = || (Session::new(reference), quantized(), Vec::new());
-    let states = for_each(count, threads, progress, init, |(fp32, int8, rows), index| {
-        let inputs = [(data.input(), data.sample(judges.positions[index])?)];
+    let states = for_each(runs.len(), threads, progress, init, |(fp32, int8, rows), at| {
+        let run = runs[at];
+        let inputs = data.feed(run)?;
+        let votes = Votes::of(data, run);
         let expected = fp32.run(&inputs, &mut ()).map_err(failed)?;
         let found = int8.run(&inputs).map_err(failed)?;
-        rows.push((index, expected.iter().zip(&found).map(|(e, f)| agreement(e, f)).collect::<Vec<_>>()));
+        rows.push((run, expected.iter().zip(&found).map(|(e, f)| agreement(e, f, votes)).collect::<Vec<_>>()));
         Ok::<(), Error>(())
     })?;
     progress.end();
     let mut rows: Vec<_> = states.into_iter().flat_map(|(_, _, rows)| rows).collect();
-    rows.sort_by_key(|(index, _)| *index);
+    rows.sort_by_key(|(run, _)| *run);
     let outputs = targets.iter().enumerate().filter_map(|(i, v)| summarize(graph, *v, &rows, i)).collect();
-    Ok(Accuracy { samples: count, held_back: judges.held_back, outputs })
+    Ok(Accuracy { samples: judges.samples(data), held_back: judges.held_back, outputs })
 }
 
-/// Ratio and agreement of one output on one sample.
-type Row = Option<(f64, Option<bool>)>;
+/// Ratio of one output in one run, and on how many samples the largest score is the same.
+type Row = Option<(f64, Option<usize>)>;
 
-fn agreement(expected: &Tensor, found: &Tensor) -> Row {
+/// The samples of a run, each of which has a vote where outputs are scores.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Votes {
+    /// Samples without copies.
+    pub(crate) samples: usize,
+    /// Samples with copies: the first extent of what is scored.
+    pub(crate) batch: usize,
+}
+
+impl Votes {
+    /// Those of run `run`; copies that fill it up have none.
+    pub(crate) fn of(data: &Data, run: usize) -> Self {
+        Self { samples: data.samples_of(run).len(), batch: data.batch() }
+    }
+
+    /// Samples whose largest score is the same in both, if these are vectors of scores.
+    pub(crate) fn agreeing(self, expected: &Tensor, found: &Tensor) -> Option<usize> {
+        let classes = class_count(expected.shape(), self.batch)?;
+        let (e, f) = (expected.as_slice::<f32>().ok()?, found.as_slice::<f32>().ok()?);
+        let pairs = e.chunks_exact(classes).zip(f.chunks_exact(classes)).take(self.samples);
+        Some(pairs.filter(|(e, f)| top1(e) == top1(f)).count())
+    }
+}
+
+fn agreement(expected: &Tensor, found: &Tensor, votes: Votes) -> Row {
     if expected.dtype() != DType::F32 {
         return None;
     }
     let (e, f) = (expected.as_slice::<f32>().ok()?, found.as_slice::<f32>().ok()?);
     let ratio = sqnr_db(e, f).ok()?.clamp(-EXACT_DB, EXACT_DB);
-    Some((ratio, class_count(expected.shape()).map(|_| top1(e) == top1(f))))
+    Some((ratio, votes.agreeing(expected, found)))
 }
 
 fn summarize(graph: &Graph, value: ValueId, rows: &[(usize, Vec<Row>)], output: usize) -> Option<OutputAccuracy> {
-    let cells: Vec<(f64, Option<bool>)> = rows.iter().filter_map(|(_, row)| *row.get(output)?).collect();
+    let cells: Vec<(f64, Option<usize>)> = rows.iter().filter_map(|(_, row)| *row.get(output)?).collect();
     if cells.is_empty() {
         return None;
     }
     let sqnr_db = cells.iter().map(|(db, _)| db).sum::<f64>() / cells.len() as f64;
-    let votes: Option<Vec<bool>> = cells.iter().map(|(_, agree)| *agree).collect();
-    let agreeing = votes.map(|v| v.into_iter().filter(|agree| *agree).count());
+    let agreeing = cells.iter().map(|(_, agreeing)| *agreeing).sum();
     Some(OutputAccuracy { name: graph.value(value).name.clone(), sqnr_db, agreeing })
 }
 
-/// Number of classes, if a tensor of this shape is one sample's vector of scores.
-pub(crate) fn class_count(shape: &[usize]) -> Option<usize> {
-    let [1, classes, rest @ ..] = shape else { return None };
-    (*classes > 1 && rest.iter().all(|d| *d == 1)).then_some(*classes)
+/// Number of classes, if a tensor of this shape has a vector of scores for each of `batch` samples.
+pub(crate) fn class_count(shape: &[usize], batch: usize) -> Option<usize> {
+    let [samples, classes, rest @ ..] = shape else { return None };
+    (*samples == batch && *classes > 1 && rest.iter().all(|d| *d == 1)).then_some(*classes)
 }

@@ -26,7 +26,7 @@ impl<'a> Collector<'a> {
         Self { graph, model, session: Session::new(program), statistics }
     }
 
-    /// Runs the network on image number `image` and adds what it produces.
+    /// Runs the network on what begins with image number `image` and adds what it produces.
     pub(crate) fn see(&mut self, image: u64, inputs: &[(ValueId, Tensor)]) -> Result<(), Error> {
         let mut recorder = Recorder { statistics: &mut self.statistics, image, error: None };
         self.session.run(inputs, &mut recorder).map_err(|source| Error::exec(self.model, source))?;
@@ -62,23 +62,24 @@ impl Observer for Recorder<'_> {
     }
 }
 
-/// Statistics of `values` over samples of `data`, given by number and position; the same for any number of threads.
+/// Statistics of `values` over runs of `data`, given with the number of their first sample; the same for any number of
+/// threads.
 pub(crate) fn calibrate(
     graph: &Graph,
     model: &Path,
     values: &BTreeSet<ValueId>,
     data: &Data,
-    samples: &[(u64, usize)],
+    runs: &[(u64, usize)],
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Statistics, Error> {
     let program = observing(graph, model, values)?;
-    progress.begin("calibrating", samples.len());
+    progress.begin("calibrating", runs.len());
     let threads = threads_for(&[&program], threads);
     let init = || Collector::new(graph, model, &program, values);
-    let collectors = for_each(samples.len(), threads, progress, init, |collector, at| {
-        let (number, position) = samples[at];
-        collector.see(number, &[(data.input(), data.sample(position)?)])
+    let collectors = for_each(runs.len(), threads, progress, init, |collector, at| {
+        let (number, run) = runs[at];
+        collector.see(number, &data.feed(run)?)
     })?;
     progress.end();
     let mut statistics = Statistics::of(values.iter().copied());

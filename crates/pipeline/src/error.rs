@@ -169,8 +169,8 @@ pub enum Error {
         /// What the import noticed, then why, by operator.
         reasons: Vec<String>,
     },
-    /// Images cannot feed this model.
-    #[error("{}: images cannot feed this model: {cause}", .model.display())]
+    /// The data cannot feed this model.
+    #[error("{}: these data cannot feed this model: {cause}", .model.display())]
     Input {
         /// The model.
         model: PathBuf,
@@ -228,6 +228,50 @@ pub enum Error {
         taken: String,
         /// What to do about it.
         cure: String,
+    },
+    /// An array does not fit the model input.
+    #[error("{given}, but model input `{input}` takes {taken}")]
+    SampleArray {
+        /// The array with its type and shape.
+        given: String,
+        /// Name of the model input.
+        input: String,
+        /// Type and shape the input takes.
+        taken: String,
+        /// What to do about it.
+        cure: String,
+    },
+    /// A file holds no array for a model input.
+    #[error("{} holds no array for model input `{input}`, but {held}", .path.display())]
+    NoArray {
+        /// The file.
+        path: PathBuf,
+        /// Name of the model input.
+        input: String,
+        /// The arrays it holds.
+        held: String,
+    },
+    /// Samples that run together have different shapes.
+    #[error("samples {first} and {other} have different shapes, but model input `{input}` takes {batch} at once")]
+    UnequalSamples {
+        /// Name of the model input.
+        input: String,
+        /// Samples of one run.
+        batch: usize,
+        /// One of the samples.
+        first: String,
+        /// The other.
+        other: String,
+    },
+    /// A batch that takes too much memory.
+    #[error("model input `{input}` takes {batch} samples of {elements} elements at once, which is too much")]
+    BatchTooLarge {
+        /// Name of the model input.
+        input: String,
+        /// Samples of one run.
+        batch: usize,
+        /// Elements of a sample.
+        elements: usize,
     },
     /// Labels do not fit the model's classes.
     #[error(
@@ -332,11 +376,18 @@ impl Error {
                 Some(format!("nodes of this model: {}", candidates.join(", ")))
             }
             Self::NoData { .. } => {
-                Some("give a folder of images with `--calib DIR`, or keep everything with `--skip '*'`".into())
+                Some("give images or arrays with `--calib PATH`, or keep everything with `--skip '*'`".into())
             }
             Self::NothingToQuantize { reasons, .. } => Some(reasons.join("; ")),
-            Self::Input { cure, .. } | Self::Synthetic { cure, .. } | Self::SampleShape { cure, .. } => {
-                Some(cure.clone())
+            Self::Input { cure, .. }
+            | Self::Synthetic { cure, .. }
+            | Self::SampleShape { cure, .. }
+            | Self::SampleArray { cure, .. } => Some(cure.clone()),
+            Self::NoArray { .. } => {
+                Some("call the array as the model calls its input, or keep it alone in its file".into())
+            }
+            Self::UnequalSamples { .. } | Self::BatchTooLarge { .. } => {
+                Some("export the model with a batch of 1, or an open one".into())
             }
             Self::Unlike { .. } => {
                 Some("compare a model with another form of the same, such as its quantized one".into())

@@ -7,7 +7,6 @@ use crate::memory::threads_for;
 use crate::model::Model;
 use crate::options::{DataOptions, thread_count};
 use crate::unknown::Unknown;
-use quantize_calib::Labels;
 use quantize_exec::Session;
 use quantize_ir::{Tensor, ValueId};
 use quantize_parallel::{Progress, for_each};
@@ -46,29 +45,32 @@ pub struct Evaluation {
 pub fn evaluate(options: &EvaluateOptions, progress: &dyn Progress) -> Result<Evaluation, Error> {
     let model = Model::open_onnx(&options.model)?;
     let data = Data::open(&options.data, model.graph(), &options.model)?;
-    let labels = Labels::read(&options.labels)?.of(data.images())?;
+    let labels = data.labels(&options.labels)?;
     let unknown = Unknown::of(model.graph()).map_err(|source| Error::graph(&options.model, source))?;
     let computable = unknown.computable_outputs(model.graph());
     let targets = if computable.is_empty() { model.graph().outputs() } else { &computable };
     let program = model.compile(targets)?;
-    progress.begin("evaluating", data.len());
+    progress.begin("evaluating", data.runs());
     let init = || (Session::new(&program), Evaluation::default());
     let threads = threads_for(&[&program], thread_count(options.threads));
-    let states = for_each(data.len(), threads, progress, init, |(session, evaluation), index| {
-        let scores = scores(&model, targets, session, &data, index, &options.model)?;
-        let place = place_of(&scores.output, &scores.values, labels[index], data.name(index as u64))?;
-        evaluation.top1 += usize::from(place == 0);
-        evaluation.top5 += usize::from(place < 5);
+    let states = for_each(data.runs(), threads, progress, init, |(session, evaluation), run| {
+        let scores = scores(&model, targets, session, &data, run, &options.model)?;
+        for (number, values) in data.samples_of(run).zip(scores.values.chunks_exact(scores.classes)) {
+            let place = place_of(&scores.output, values, labels[number], &data.name(number))?;
+            evaluation.top1 += usize::from(place == 0);
+            evaluation.top5 += usize::from(place < 5);
+        }
         Ok::<(), Error>(())
     })?;
     progress.end();
     let (top1, top5) = states.iter().fold((0, 0), |(one, five), (_, e)| (one + e.top1, five + e.top5));
-    Ok(Evaluation { images: data.len(), top1, top5, warnings: data.assumed().map(str::to_owned).into_iter().collect() })
+    Ok(Evaluation { images: data.samples(), top1, top5, warnings: data.assumed().collect() })
 }
 
-/// Name and elements of the first output that is a vector of scores.
+/// Name and elements of the first output that is a vector of scores for each sample of a run.
 struct Scores {
     output: String,
+    classes: usize,
     values: Vec<f32>,
 }
 
@@ -77,18 +79,20 @@ fn scores(
     targets: &[ValueId],
     session: &mut Session<'_>,
     data: &Data,
-    index: usize,
+    run: usize,
     path: &Path,
 ) -> Result<Scores, Error> {
-    let inputs = [(data.input(), data.sample(index)?)];
-    let outputs = session.run(&inputs, &mut ()).map_err(|source| Error::exec(path, source))?;
+    let outputs = session.run(&data.feed(run)?, &mut ()).map_err(|source| Error::exec(path, source))?;
     let name = |v: &ValueId| model.graph().value(*v).name.clone();
-    let vector = |tensor: &Tensor| {
-        class_count(tensor.shape())?;
-        tensor.as_slice::<f32>().ok().map(<[f32]>::to_vec)
+    let vectors = |tensor: &Tensor| {
+        let classes = class_count(tensor.shape(), data.batch())?;
+        tensor.as_slice::<f32>().ok().map(|values| (classes, values.to_vec()))
     };
     let mut named = targets.iter().map(name).zip(&outputs);
-    let found = named.find_map(|(output, t)| Some(Scores { output, values: vector(t)? }));
+    let found = named.find_map(|(output, t)| {
+        let (classes, values) = vectors(t)?;
+        Some(Scores { output, classes, values })
+    });
     found.ok_or_else(|| {
         let shapes = targets.iter().map(name).zip(&outputs).map(|(n, t)| format!("`{n}` {:?}", t.shape()));
         Error::NoScores { model: path.to_owned(), outputs: shapes.collect() }

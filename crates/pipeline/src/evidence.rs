@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Evidence {
     /// Of the observed values.
     pub(crate) statistics: Statistics,
-    /// The network input and the range that every sample stays in, where that is known.
-    pub(crate) bound: Option<(ValueId, Range)>,
+    /// The range that every sample stays in, for each network input for which it is known.
+    pub(crate) bounds: BTreeMap<ValueId, Range>,
     /// How samples became model inputs, in words.
     pub(crate) preparation: String,
     /// Samples seen: number among those that are calibrated with, and name.
@@ -41,27 +41,26 @@ impl Evidence {
         threads: usize,
         progress: &dyn Progress,
     ) -> Result<Self, Error> {
-        let calibrated = &split.calibrated;
-        let samples: Vec<_> =
-            shard.positions(calibrated.len()).map(|number| (number as u64, calibrated[number])).collect();
-        let statistics = calibrate(graph, model, observed, data, &samples, threads, progress)?;
-        Self::seen(data, statistics, &samples, calibrated.len())
+        let (numbered, samples) = numbered(data, &split.calibrated);
+        let runs: Vec<_> = shard.positions(numbered.len()).map(|at| numbered[at]).collect();
+        let statistics = calibrate(graph, model, observed, data, &runs, threads, progress)?;
+        Self::seen(data, statistics, &runs, samples)
     }
 
     /// All samples of the data, without statistics of its own.
     pub(crate) fn of(data: &Data) -> Result<Self, Error> {
-        let samples: Vec<_> = (0..data.len()).map(|number| (number as u64, number)).collect();
-        Self::seen(data, Statistics::default(), &samples, data.len())
+        let (runs, samples) = numbered(data, &(0..data.runs()).collect::<Vec<_>>());
+        Self::seen(data, Statistics::default(), &runs, samples)
     }
 
-    fn seen(data: &Data, statistics: Statistics, seen: &[(u64, usize)], samples: usize) -> Result<Self, Error> {
-        let named = |(number, position): &(u64, usize)| (*number, data.name(*position as u64).to_owned());
+    fn seen(data: &Data, statistics: Statistics, runs: &[(u64, usize)], samples: u64) -> Result<Self, Error> {
+        let named = |(first, run): &(u64, usize)| (*first..).zip(data.samples_of(*run).map(|number| data.name(number)));
         Ok(Self {
             statistics,
-            bound: data.possible_range()?.map(|range| (data.input(), range)),
-            preparation: data.preparation().to_string(),
-            seen: seen.iter().map(named).collect(),
-            samples: samples as u64,
+            bounds: data.possible_ranges()?,
+            preparation: data.preparation(),
+            seen: runs.iter().flat_map(named).collect(),
+            samples,
         })
     }
 
@@ -98,11 +97,10 @@ impl Evidence {
             })?;
             statistics.insert(*value, record);
         }
-        let bounded = |v: &&ValueId| file.bounds.contains_key(&graph.value(**v).name);
-        let input = graph.inputs().iter().find(bounded).copied();
-        let bound = input.and_then(|v| Some((v, *file.bounds.get(&graph.value(v).name)?)));
+        let bound = |value: &ValueId| Some((*value, *file.bounds.get(&graph.value(*value).name)?));
+        let bounds = graph.inputs().iter().filter_map(bound).collect();
         let Provenance { preparation, samples, .. } = file.provenance;
-        Ok(Self { statistics, bound, preparation, seen: file.seen, samples })
+        Ok(Self { statistics, bounds, preparation, seen: file.seen, samples })
     }
 
     /// The file that holds it.
@@ -112,7 +110,7 @@ impl Evidence {
         StatisticsFile {
             provenance: Provenance { model, preparation: self.preparation.clone(), samples: self.samples },
             seen: self.seen.clone(),
-            bounds: self.bound.iter().map(|(value, range)| (name(*value), *range)).collect(),
+            bounds: self.bounds.iter().map(|(value, range)| (name(*value), *range)).collect(),
             tensors: tensors.collect(),
         }
     }
@@ -126,6 +124,17 @@ impl Evidence {
     pub(crate) fn name(&self, number: u64) -> &str {
         self.seen.get(&number).map_or("?", String::as_str)
     }
+}
+
+/// Runs with the number of their first sample, counted over these runs alone, and how many samples they have together.
+fn numbered(data: &Data, runs: &[usize]) -> (Vec<(u64, usize)>, u64) {
+    let mut samples = 0;
+    let number = |run: &usize| {
+        let first = samples;
+        samples += data.samples_of(*run).len() as u64;
+        (first, *run)
+    };
+    (runs.iter().map(number).collect(), samples)
 }
 
 /// Reads a file of statistics.

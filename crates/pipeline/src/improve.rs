@@ -1,5 +1,5 @@
 //! Improving a plan by running the network: which samples are walked with, which are held back to judge, and which steps
-//! are worth keeping.
+//! are worth keeping. What is divided are runs, of one sample each unless the model has a fixed batch.
 
 use crate::accuracy::{Judges, simulated};
 use crate::data::Data;
@@ -43,7 +43,7 @@ impl Split {
 
     /// The samples that judge: those held back, or else the first few of the others.
     pub(crate) fn judges(&self) -> Option<Judges> {
-        (!self.held_back.is_empty()).then(|| Judges { positions: self.held_back.clone(), held_back: true })
+        (!self.held_back.is_empty()).then(|| Judges { runs: self.held_back.clone(), held_back: true })
     }
 
     /// Some samples are held back, evenly spread; none of a few.
@@ -122,8 +122,10 @@ impl Workshop<'_> {
         progress: &dyn Progress,
     ) -> Result<Improved, Error> {
         let calibrated = &self.split.calibrated;
-        let chosen: Vec<usize> =
-            spread(calibrated.len(), correction.images).into_iter().map(|i| calibrated[i]).collect();
+        let chosen: Vec<usize> = spread(calibrated.len(), correction.images.div_ceil(self.data.batch()))
+            .into_iter()
+            .map(|i| calibrated[i])
+            .collect();
         let samples = Walkers { model: self.model, data: self.data, chosen: &chosen };
         let options = WalkOptions {
             steps: steps(correction, chosen.len()),
@@ -132,7 +134,7 @@ impl Workshop<'_> {
             threads: self.threads,
         };
         let walked = walk(graph, plan, self.targets, &samples, &options, progress)?;
-        let judges = self.split.judges().unwrap_or(Judges { positions: chosen.clone(), held_back: false });
+        let judges = self.split.judges().unwrap_or(Judges { runs: chosen.clone(), held_back: false });
         let judge = |changed: &Graph, plan: &QuantPlan| self.judge(graph, (changed, plan), &judges, progress);
         let before_db = judge(graph, plan)?;
         let mut best = (judge(&walked.graph, &walked.plan)?, walked.graph.clone(), walked.plan.clone());
@@ -149,8 +151,12 @@ impl Workshop<'_> {
         }
         let report = Improvement {
             layers: walked.changes.len(),
-            images: walked.changes.last().map_or(0, |change| change.images),
-            judges: judges.positions.len(),
+            images: walked
+                .changes
+                .last()
+                .map_or(0, |change| change.images * self.data.batch())
+                .min(self.data.samples()),
+            judges: judges.samples(self.data),
             held_back: judges.held_back,
             before_db,
             after_db: best.0,
@@ -237,7 +243,7 @@ impl Samples for Walkers<'_> {
     }
 
     fn sample(&self, index: usize) -> Result<Vec<(ValueId, Tensor)>, Error> {
-        Ok(vec![(self.data.input(), self.data.sample(self.chosen[index])?)])
+        self.data.feed(self.chosen[index])
     }
 
     fn failed(&self, source: OptimizeError) -> Error {

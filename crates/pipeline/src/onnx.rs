@@ -213,7 +213,7 @@ pub fn gather_onnx(
     };
     let data = ready.samples(&job)?;
     let (graph, observed) = (&ready.graph, ready.selection.observed().collect());
-    let split = Split::for_correction(data.len(), &options.recipe.correction);
+    let split = Split::for_correction(data.runs(), &options.recipe.correction);
     let evidence = Evidence::gather(graph, model.path(), &observed, &data, &split, shard, threads, progress)?;
     let file = evidence.to_file(graph, opened.fingerprint()?);
     let mut outputs = OutputSet::new();

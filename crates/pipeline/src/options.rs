@@ -179,8 +179,8 @@ pub enum PreparationOptions {
 /// Where samples come from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DataOptions {
-    /// Folder of samples, or one sample.
-    pub path: PathBuf,
+    /// What feeds the model: one folder or file for all inputs, or `NAME=PATH` for each input.
+    pub paths: Vec<PathBuf>,
     /// Which of them are taken.
     pub sampling: Sampling,
     /// How they become model inputs.

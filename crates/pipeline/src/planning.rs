@@ -26,9 +26,9 @@ use std::sync::Arc;
 /// Where parameters come from.
 #[derive(Clone, Copy)]
 pub(crate) enum Parameters<'a> {
-    /// Activations from statistics, constants from their values. `input_range` holds the value samples feed and the
-    /// range that all of them stay in, which stands in for its statistics.
-    Found { statistics: &'a Statistics, input_range: Option<(ValueId, Range)> },
+    /// Activations from statistics, constants from their values. `bounds` are ranges that all samples stay in, which
+    /// stand in for the statistics of the network inputs that they feed.
+    Found { statistics: &'a Statistics, bounds: &'a BTreeMap<ValueId, Range> },
     /// A plan that exists.
     Given(&'a Given),
 }
@@ -59,7 +59,7 @@ pub(crate) fn make_plan(
         overcut: Vec::new(),
     };
     match parameters {
-        Parameters::Found { statistics, input_range } => planner.activations(statistics, input_range)?,
+        Parameters::Found { statistics, bounds } => planner.activations(statistics, bounds)?,
         Parameters::Given(given) => planner.planned.plan.activations.clone_from(&given.activations),
     }
     planner.constants()?;
@@ -89,9 +89,9 @@ impl Planner<'_> {
         self.graph.value(value).name.clone()
     }
 
-    fn activations(&mut self, statistics: &Statistics, input_range: Option<(ValueId, Range)>) -> Result<(), Error> {
+    fn activations(&mut self, statistics: &Statistics, bounds: &BTreeMap<ValueId, Range>) -> Result<(), Error> {
         for group in &self.selection.groups {
-            let entries = group.voters.iter().map(|v| Ok((*v, self.activation(*v, statistics, input_range)?)));
+            let entries = group.voters.iter().map(|v| Ok((*v, self.activation(*v, statistics, bounds)?)));
             let entries: BTreeMap<ValueId, ActivationPlan> = entries.collect::<Result<_, Error>>()?;
             let entries = self.united(entries, statistics)?;
             let Some(speaker) = entries.values().next().cloned() else { continue };
@@ -143,14 +143,14 @@ impl Planner<'_> {
         &mut self,
         value: ValueId,
         statistics: &Statistics,
-        input_range: Option<(ValueId, Range)>,
+        bounds: &BTreeMap<ValueId, Range>,
     ) -> Result<ActivationPlan, Error> {
         let Grids { activation: qtype, symmetric, .. } = self.recipe.grids();
         let place = || format!("activation `{}`", self.name(value));
         let failed = |source| Error::tensor(self.model, place(), None, source);
         let empty = TensorStats::new();
         let stats = statistics.get(value).unwrap_or(&empty);
-        if let Some((_, range)) = input_range.filter(|(input, _)| *input == value) {
+        if let Some(range) = bounds.get(&value).copied() {
             let params = params_from_range(range, qtype, symmetric).map_err(failed)?.params;
             let noise = quantize_numerics::expected_mse(stats, &params);
             let sqnr_db = Some(sqnr_db_of(stats.second_moment(), noise));

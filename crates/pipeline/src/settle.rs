@@ -214,7 +214,7 @@ pub(crate) fn constants_folded(model: &Model) -> Result<Graph, Error> {
 pub(crate) fn calibrated(job: &Job<'_>, ready: Ready, data: Data, progress: &dyn Progress) -> Result<Settled, Error> {
     let observed: BTreeSet<ValueId> = ready.selection.observed().collect();
     let path = job.model.path();
-    let split = Split::for_correction(data.len(), &job.options.correction);
+    let split = Split::for_correction(data.runs(), &job.options.correction);
     let evidence = Evidence::gather(&ready.graph, path, &observed, &data, &split, Shard::WHOLE, job.threads, progress)?;
     planned(job, ready, evidence, Some(data), progress)
 }
@@ -230,13 +230,14 @@ fn planned(
     let Ready { graph, selection, targets, mut log } = ready;
     let path = job.model.path();
     let correction = &job.options.correction;
-    let split = data.as_ref().map(|data| Split::for_correction(data.len(), correction));
-    let input_range = evidence.bound.filter(|_| job.options.input == InputRange::Possible);
-    let parameters = Parameters::Found { statistics: &evidence.statistics, input_range };
+    let split = data.as_ref().map(|data| Split::for_correction(data.runs(), correction));
+    let unbounded = BTreeMap::new();
+    let bounds = if job.options.input == InputRange::Possible { &evidence.bounds } else { &unbounded };
+    let parameters = Parameters::Found { statistics: &evidence.statistics, bounds };
     let Planned { plan, remarks } = make_plan(&graph, path, &selection, parameters, job.recipe, job.options)?;
     log.extend(absorbed(&graph, &plan));
-    log.extend(data.as_ref().and_then(Data::left_out));
-    let mut warnings: Vec<String> = data.as_ref().and_then(Data::assumed).map(str::to_owned).into_iter().collect();
+    log.extend(data.iter().flat_map(Data::remarks));
+    let mut warnings: Vec<String> = data.iter().flat_map(Data::assumed).collect();
     warnings.extend(not_finite(&graph, &evidence));
     warnings.extend(remarks);
     let mut settled = Settled {

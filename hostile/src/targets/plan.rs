@@ -25,7 +25,7 @@ pub(super) fn files() -> Result<Vec<Seed>> {
             model: seeds::path(MODEL),
             output: folder.path().join("int8.onnx"),
             data: Some(DataOptions {
-                path: seeds::path(IMAGES),
+                paths: vec![seeds::path(IMAGES)],
                 sampling: Sampling { size: Some(2), ..Sampling::default() },
                 preparation: PreparationOptions::Pillow(PreprocessOptions::default()),
             }),

@@ -126,7 +126,7 @@ fn options(args: &WorkerArgs) -> BenchOptions {
         model: args.model.clone(),
         int8: true,
         data: Some(DataOptions {
-            path: args.images.clone(),
+            paths: vec![args.images.clone()],
             sampling: Default::default(),
             preparation: PreparationOptions::Pillow(preprocessing()),
         }),

@@ -441,7 +441,7 @@ impl QuantizeArgs {
             sampling.size = Some(ORIGINAL_SIZE);
         }
         let preparation = preparation(&self.transformer, &self.preprocess)?;
-        Ok(Some(DataOptions { path: path.clone(), sampling, preparation }))
+        Ok(Some(DataOptions { paths: vec![path.clone()], sampling, preparation }))
     }
 
     fn file_options(&self, compat: bool) -> Result<FileOptions, String> {
@@ -517,7 +517,7 @@ impl EmulateArgs {
         Ok(EmulateOptions {
             model: self.network.files()?,
             quantcfg: self.quantcfg.clone(),
-            data: DataOptions { path: self.data.clone(), sampling: Default::default(), preparation },
+            data: DataOptions { paths: vec![self.data.clone()], sampling: Default::default(), preparation },
             limit: self.limit.map(std::num::NonZeroUsize::get),
             labels: self.labels.clone(),
             flavor: self.flavor.map(Flavor::from),

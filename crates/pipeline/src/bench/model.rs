@@ -12,7 +12,7 @@ use quantize_ir::{Graph, QuantPlan, Tensor, ValueId};
 use quantize_onnx::OnnxRecipe;
 use quantize_parallel::Progress;
 use quantize_passes::{Preparation, Selection, prepare};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Synthetic inputs that a plan is made from where no images are given.
@@ -96,7 +96,7 @@ impl BenchModel {
             Prepared::Untouched(untouched) => return Err(nothing_quantized(model, &untouched.graph, &untouched.plan)),
         };
         let samples = ready.samples(&job)?;
-        let fed = vec![(samples.input(), samples.sample(0)?)];
+        let fed = samples.feed(0)?;
         let (graph, observed) = (ready.graph.clone(), ready.selection.observed().collect());
         let plan = options.int8.then(|| calibrated(&job, *ready, samples, progress)).transpose()?;
         let plan = plan.map(|settled| settled.plan);
@@ -131,7 +131,7 @@ fn synthetic_plan(
         collector.see(u64::from(image), &synthetic_inputs(graph, shapes, path, image)?)?;
     }
     let statistics = collector.into_statistics();
-    let parameters = Parameters::Found { statistics: &statistics, input_range: None };
+    let parameters = Parameters::Found { statistics: &statistics, bounds: &BTreeMap::new() };
     let plan = make_plan(graph, path, selection, parameters, &OnnxRecipe::default(), &RecipeOptions::default())?.plan;
     let quantizes = graph.nodes().any(|(id, _)| selection.quantizes(id));
     if quantizes { Ok(plan) } else { Err(nothing_quantized(model, graph, &plan)) }

@@ -8,7 +8,6 @@ use crate::evaluate::{Evaluation, place_of};
 use crate::options::thread_count;
 use crate::unknown::Unknown;
 use quantize_caffe::xfdnn::{EntryKinds, FileRecipe, QuantizationFile, XfdnnRecipe, in_layer_order, integer_plan};
-use quantize_calib::Labels;
 use quantize_document::{Limits, SourceFile};
 use quantize_exec::{Emulation, Emulator, ExecError, Observer, Program, Session, View};
 use quantize_ir::{Decision, Graph, IntegerPlan, NodeId, NodePlan, QuantPlan, Tensor, ValueId};
@@ -79,7 +78,7 @@ pub fn emulate_caffe(options: &EmulateOptions, progress: &dyn Progress) -> Resul
     let file = QuantizationFile::parse(&source)?;
     let network = Network::prepare(&caffe, &file, options)?;
     let data = Data::open(&options.data, caffe.model.graph(), caffe.model.path())?;
-    let labels = options.labels.as_ref().map(|path| Labels::read(path)?.of(data.images())).transpose()?;
+    let labels = options.labels.as_ref().map(|path| data.labels(path)).transpose()?;
     let tallies = network.run(&caffe, &data, labels.as_deref(), options, progress)?;
     let mut warnings: Vec<String> = caffe.model.problems().to_vec();
     warnings.extend(unmatched(&caffe, &file));
@@ -130,14 +129,13 @@ impl Network {
         progress: &dyn Progress,
     ) -> Result<Vec<Tally>, Error> {
         let failed = |source| Error::exec(caffe.model.path(), source);
-        let count = options.limit.unwrap_or(usize::MAX).clamp(1, data.len());
+        let count = options.limit.unwrap_or(usize::MAX).clamp(1, data.runs());
         progress.begin("emulating", count);
         let init = || Runner::new(self);
         let workers = for_each(count, thread_count(options.threads), progress, init, |runner, index| {
-            let inputs = [(data.input(), data.sample(index)?)];
-            let mut tally = runner.sample(&inputs).map_err(failed)?;
+            let mut tally = runner.sample(&data.feed(index)?).map_err(failed)?;
             if let Some(label) = labels.and_then(|l| l.get(index)) {
-                tally.places(self, *label, data.name(index as u64))?;
+                tally.places(self, *label, &data.name(index))?;
             }
             runner.tallies.push((index, tally));
             Ok::<(), Error>(())
@@ -212,7 +210,7 @@ impl Network {
         };
         EmulationReport {
             samples: tallies.len(),
-            preparation: data.preparation().to_string(),
+            preparation: data.preparation(),
             flavor: self.flavor,
             outputs,
             layers,
@@ -323,7 +321,7 @@ impl Tally {
         let (Ok(r), Ok(f)) = (reference.as_slice::<f32>(), found.as_slice::<f32>()) else { return };
         self.sums.insert(value, Sums::of(r, f));
         if is_target {
-            let scored = class_count(reference.shape()).is_some();
+            let scored = class_count(reference.shape(), 1).is_some();
             self.agree.insert(value, scored.then(|| top1(r) == top1(f)));
             if scored && self.scores.is_none() {
                 self.scores = Some((value, r.to_vec(), f.to_vec()));

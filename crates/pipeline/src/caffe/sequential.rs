@@ -129,14 +129,20 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn feed(&mut self, data: &Data, progress: &dyn Progress) -> Result<(), Error> {
-        progress.begin("reading samples", data.len());
-        let samples = each(data.len(), self.threads, progress, |index| data.sample(index))?;
+        progress.begin("reading samples", data.runs());
+        let samples = each(data.runs(), self.threads, progress, |run| data.feed(run))?;
         progress.end();
+        let mut inputs: BTreeMap<ValueId, Batch> = BTreeMap::new();
+        for (value, tensor) in samples.into_iter().flatten() {
+            inputs.entry(value).or_default().push(tensor);
+        }
         let method = if self.input == InputRange::Observed { RangeMethod::MinMax } else { self.method };
-        let threshold = self.threshold(&samples, method, data.input())?;
-        let blob = self.rounded(samples, threshold)?;
-        self.thresholds.insert(self.graph.value(data.input()).name.clone(), threshold);
-        self.blobs.insert(data.input(), blob);
+        for (value, batch) in inputs {
+            let threshold = self.threshold(&batch, method, value)?;
+            let blob = self.rounded(batch, threshold)?;
+            self.thresholds.insert(self.graph.value(value).name.clone(), threshold);
+            self.blobs.insert(value, blob);
+        }
         Ok(())
     }
 

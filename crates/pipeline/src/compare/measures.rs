@@ -1,8 +1,8 @@
 //! What is measured of two tensors, and its summary over images.
 
-use crate::accuracy::{EXACT_DB, class_count};
+use crate::accuracy::{EXACT_DB, Votes};
 use quantize_ir::Tensor;
-use quantize_numerics::measure::{cosine, max_abs_error, sqnr_db, top1};
+use quantize_numerics::measure::{cosine, max_abs_error, sqnr_db};
 use std::collections::BTreeMap;
 
 /// How far a tensor is from its reference, over all images.
@@ -23,19 +23,19 @@ impl Difference {
     }
 }
 
-/// Measures of one pair on one image.
+/// Measures of one pair in one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Measured {
     sqnr_db: f64,
     cosine: f64,
     max_abs: f64,
-    /// Whether the largest score is the same; `None` if the tensors are no vectors of scores.
-    agrees: Option<bool>,
+    /// Samples whose largest score is the same; `None` if the tensors are no vectors of scores.
+    agreeing: Option<usize>,
 }
 
 impl Measured {
     /// `None` if the tensors are not real or their shapes differ.
-    pub(super) fn of(expected: &Tensor, found: &Tensor) -> Option<Self> {
+    pub(super) fn of(expected: &Tensor, found: &Tensor, votes: Votes) -> Option<Self> {
         let (e, f) = (expected.as_slice::<f32>().ok()?, found.as_slice::<f32>().ok()?);
         if expected.shape() != found.shape() {
             return None;
@@ -44,7 +44,7 @@ impl Measured {
             sqnr_db: sqnr_db(e, f).ok()?.clamp(-EXACT_DB, EXACT_DB),
             cosine: cosine(e, f).ok()?,
             max_abs: max_abs_error(e, f).ok()?,
-            agrees: class_count(expected.shape()).map(|_| top1(e) == top1(f)),
+            agreeing: votes.agreeing(expected, found),
         })
     }
 }
@@ -107,8 +107,8 @@ impl Sum {
         if measured.max_abs > self.max_abs || measured.max_abs.is_nan() {
             self.max_abs = measured.max_abs;
         }
-        self.votes += usize::from(measured.agrees.is_some());
-        self.agreeing += usize::from(measured.agrees == Some(true));
+        self.votes += usize::from(measured.agreeing.is_some());
+        self.agreeing += measured.agreeing.unwrap_or(0);
     }
 }
 
@@ -116,15 +116,16 @@ impl Sum {
 mod tests {
     use super::*;
 
-    fn scores(values: &[f32]) -> Tensor {
-        Tensor::new([1, values.len()], values.to_vec()).unwrap()
+    /// Measures of two vectors of scores of one sample.
+    fn measured(expected: &[f32], found: &[f32]) -> Option<Measured> {
+        let scores = |values: &[f32]| Tensor::new([1, values.len()], values.to_vec()).unwrap();
+        Measured::of(&scores(expected), &scores(found), Votes { samples: 1, batch: 1 })
     }
 
     #[test]
     fn images_are_added_in_their_order() {
-        let measured: Vec<Measured> = (0..50)
-            .map(|i| Measured::of(&scores(&[1.0, 0.3]), &scores(&[1.0 + 0.1 * (i as f32).sin(), 0.3])).unwrap())
-            .collect();
+        let measured: Vec<Measured> =
+            (0..50).map(|i| measured(&[1.0, 0.3], &[1.0 + 0.1 * (i as f32).sin(), 0.3]).unwrap()).collect();
         let total = |order: &mut dyn Iterator<Item = usize>| {
             let mut totals = Totals::of(1);
             order.for_each(|index| totals.add(index, vec![Some(measured[index])]));
@@ -138,9 +139,9 @@ mod tests {
 
     #[test]
     fn equal_tensors_are_exact_and_other_shapes_are_not_measured() {
-        let equal = Measured::of(&scores(&[3.0, 4.0]), &scores(&[3.0, 4.0])).unwrap();
-        assert_eq!((equal.sqnr_db, equal.cosine, equal.max_abs, equal.agrees), (EXACT_DB, 1.0, 0.0, Some(true)));
-        assert_eq!(Measured::of(&scores(&[1.0, 2.0]), &scores(&[1.0, 2.0, 3.0])), None);
+        let equal = measured(&[3.0, 4.0], &[3.0, 4.0]).unwrap();
+        assert_eq!((equal.sqnr_db, equal.cosine, equal.max_abs, equal.agreeing), (EXACT_DB, 1.0, 0.0, Some(1)));
+        assert_eq!(measured(&[1.0, 2.0], &[1.0, 2.0, 3.0]), None);
         let mut totals = Totals::of(1);
         totals.add(0, vec![Some(equal)]);
         assert!(totals.difference(0).unwrap().is_exact());
@@ -152,7 +153,7 @@ mod tests {
     fn not_a_number_is_passed_on() {
         let mut totals = Totals::of(1);
         for (index, value) in [f32::NAN, 1.0].into_iter().enumerate() {
-            totals.add(index, vec![Measured::of(&scores(&[1.0, 2.0]), &scores(&[value, 2.0]))]);
+            totals.add(index, vec![measured(&[1.0, 2.0], &[value, 2.0])]);
         }
         let difference = totals.difference(0).unwrap();
         assert!(difference.max_abs.is_nan() && difference.sqnr_db.is_nan() && difference.cosine.is_nan());

@@ -9,6 +9,7 @@ mod pairing;
 
 pub use measures::Difference;
 
+use crate::accuracy::Votes;
 use crate::data::Data;
 use crate::error::Error;
 use crate::model::Model;
@@ -93,32 +94,33 @@ pub fn compare(options: &CompareOptions, progress: &dyn Progress) -> Result<Comp
     let data = Data::open(&options.data, reference.graph(), &options.reference)?;
     let pairing = Pairing::of(&reference, &other)?;
     let sides = (Side::of(&reference, &pairing, |pair| pair.a)?, Side::of(&other, &pairing, |pair| pair.b)?);
-    let fed = pairing.input(data.input());
     let totals = Mutex::new(Totals::of(pairing.pairs.len()));
-    progress.begin("comparing", data.len());
+    progress.begin("comparing", data.runs());
     let init = || (Session::new(&sides.0.program), Session::new(&sides.1.program));
-    for_each(data.len(), thread_count(options.threads), progress, init, |(first, second), index| {
-        let sample = data.sample(index)?;
+    for_each(data.runs(), thread_count(options.threads), progress, init, |(first, second), run| {
+        let fed = data.feed(run)?;
+        let votes = Votes::of(&data, run);
         let mut seen = Seen { side: &sides.0, values: vec![None; pairing.pairs.len()], error: None };
-        let run = first.run(&[(data.input(), sample.clone())], &mut seen);
-        let expected = seen.result(run.map(|_| ()), &options.reference)?;
+        let done = first.run(&fed, &mut seen);
+        let expected = seen.result(done.map(|_| ()), &options.reference)?;
+        let fed: Vec<_> = fed.into_iter().map(|(value, tensor)| (pairing.input(value), tensor)).collect();
         let mut seen = Seen { side: &sides.1, values: vec![None; pairing.pairs.len()], error: None };
-        let run = second.run(&[(fed, sample)], &mut seen);
-        let found = seen.result(run.map(|_| ()), &options.other)?;
-        let measured = expected.iter().zip(&found).map(|(e, f)| Measured::of(e.as_ref()?, f.as_ref()?)).collect();
-        totals.lock().unwrap_or_else(PoisonError::into_inner).add(index, measured);
+        let done = second.run(&fed, &mut seen);
+        let found = seen.result(done.map(|_| ()), &options.other)?;
+        let measured =
+            expected.iter().zip(&found).map(|(e, f)| Measured::of(e.as_ref()?, f.as_ref()?, votes)).collect();
+        totals.lock().unwrap_or_else(PoisonError::into_inner).add(run, measured);
         Ok::<(), Error>(())
     })?;
     progress.end();
     let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let (images, preprocessing) = (data.len(), data.preparation().to_string());
-    let assumed = data.assumed().map(str::to_owned);
+    let (images, preprocessing) = (data.samples(), data.preparation());
     let comparison = Comparison {
         images,
         preprocessing,
         outputs: outputs(reference.graph(), &pairing, &totals),
         layers: layers(reference.graph(), &pairing, &totals),
-        warnings: assumed.into_iter().chain(pairing.remark()).collect(),
+        warnings: data.assumed().chain(pairing.remark()).collect(),
     };
     if comparison.outputs.is_empty() {
         return Err(pairing::unlike(&reference, &other, "no output of float32 has the same shape in both".to_owned()));

@@ -71,7 +71,7 @@ fn options(lite0: &Lite0, output: &Path) -> QuantizeOptions {
         model: lite0.model.clone(),
         output: output.to_owned(),
         data: Some(DataOptions {
-            path: lite0.calib.clone(),
+            paths: vec![lite0.calib.clone()],
             sampling: Default::default(),
             preparation: PreparationOptions::Pillow(preprocessing()),
         }),

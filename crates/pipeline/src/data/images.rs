@@ -1,7 +1,7 @@
-//! From images to model inputs: which input is fed, how images are preprocessed for it, and loading one sample.
+//! Images that feed an input: how they are preprocessed for it, and loading one of them.
 
 use crate::error::Error;
-use crate::options::{DataOptions, PreparationOptions, PreprocessOptions, TransformerOptions};
+use crate::options::{PreparationOptions, PreprocessOptions, TransformerOptions};
 use quantize_calib::{
     CalibError, Channels, ImageFolder, Layout, Limits, Mean, Preparation, Preprocess, Preset, Resize, Size, Transformer,
 };
@@ -14,42 +14,34 @@ const DEFAULT_PRESET: &str = "imagenet";
 
 /// The model input that images feed.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ImageInput {
-    pub(crate) value: ValueId,
+struct ImageInput {
     name: String,
-    batch: usize,
     channels: Option<usize>,
     height: Option<usize>,
     width: Option<usize>,
     layout: Layout,
 }
 
-/// A data set with everything needed to turn one of its images into a model input.
+/// Images, and what turns one of them into a model input.
 #[derive(Debug)]
-pub(crate) struct Data {
-    images: ImageFolder,
+pub(super) struct Images {
+    folder: ImageFolder,
     preparation: Preparation,
     input: ImageInput,
     assumed: Option<String>,
 }
 
-/// Names of left-out files listed before the rest is counted.
-const NAMED: usize = 3;
-
 impl ImageInput {
-    /// The only input of `graph`, if images can feed it: four axes, three or one channels.
-    pub(crate) fn of(graph: &Graph, model: &Path, layout: Option<Layout>) -> Result<Self, Error> {
-        let refuse = |cause: String, cure: &str| Error::Input { model: model.to_owned(), cause, cure: cure.to_owned() };
-        let [value] = graph.inputs() else {
-            let names: Vec<String> = graph.inputs().iter().map(|v| format!("`{}`", graph.value(*v).name)).collect();
-            let cause = format!("it has {} inputs ({})", names.len(), names.join(", "));
-            return Err(refuse(cause, "models with exactly one image input can be calibrated from a folder of images"));
-        };
-        let declared = graph.value(*value);
+    /// `value`, if images can feed it: four axes, three or one channels.
+    fn of(graph: &Graph, model: &Path, value: ValueId, layout: Option<Layout>) -> Result<Self, Error> {
+        let declared = graph.value(value);
         let name = declared.name.clone();
-        let Some([n, a, b, c]) = declared.shape.as_deref() else {
-            let cause = format!("input `{name}` does not have four axes");
-            return Err(refuse(cause, "images feed inputs of shape [N, C, H, W] or [N, H, W, C]"));
+        let Some([_, a, b, c]) = declared.shape.as_deref() else {
+            return Err(Error::Input {
+                model: model.to_owned(),
+                cause: format!("input `{name}` does not have four axes"),
+                cure: "images feed inputs of shape [N, C, H, W] or [N, H, W, C]; feed others from arrays".to_owned(),
+            });
         };
         let size = |d: &quantize_ir::Dim| d.known().and_then(|d| usize::try_from(d).ok()).filter(|d| *d > 0);
         let image_like = |d: Option<usize>| matches!(d, Some(1 | 3));
@@ -59,7 +51,7 @@ impl ImageInput {
             Layout::Nchw => (size(a), size(b), size(c)),
             Layout::Nhwc => (size(c), size(a), size(b)),
         };
-        Ok(Self { value: *value, name, batch: size(n).unwrap_or(1), channels, height, width, layout })
+        Ok(Self { name, channels, height, width, layout })
     }
 
     fn size(&self) -> Option<Size> {
@@ -70,85 +62,63 @@ impl ImageInput {
         let dim = |d: Option<usize>| d.map_or("?".to_owned(), |d| d.to_string());
         let (c, h, w) = (dim(self.channels), dim(self.height), dim(self.width));
         match self.layout {
-            Layout::Nchw => format!("[{}, {c}, {h}, {w}]", self.batch),
-            Layout::Nhwc => format!("[{}, {h}, {w}, {c}]", self.batch),
+            Layout::Nchw => format!("[1, {c}, {h}, {w}]"),
+            Layout::Nhwc => format!("[1, {h}, {w}, {c}]"),
         }
     }
 }
 
-impl Data {
-    /// Opens the data set and settles its preprocessing for the input of `graph`.
-    pub(crate) fn open(options: &DataOptions, graph: &Graph, model: &Path) -> Result<Self, Error> {
-        let (preparation, input, assumed) = match &options.preparation {
+impl Images {
+    /// Settles how the images of `folder` are preprocessed for `value`.
+    pub(super) fn of(
+        folder: ImageFolder,
+        options: &PreparationOptions,
+        graph: &Graph,
+        model: &Path,
+        value: ValueId,
+    ) -> Result<Self, Error> {
+        let (preparation, input, assumed) = match options {
             PreparationOptions::Pillow(preprocess) => {
-                let input = ImageInput::of(graph, model, preprocess.layout)?;
+                let input = ImageInput::of(graph, model, value, preprocess.layout)?;
                 let (preprocess, assumed) = resolve(preprocess, &input, model)?;
                 (Preparation::Pillow(preprocess), input, assumed)
             }
             PreparationOptions::Caffe(parts) => {
-                let input = ImageInput::of(graph, model, Some(Layout::Nchw))?;
+                let input = ImageInput::of(graph, model, value, Some(Layout::Nchw))?;
                 (Preparation::Caffe(transformer(parts, &input, model)?), input, None)
             }
         };
         preparation.validate()?;
-        let images = match &preparation {
-            Preparation::Pillow(_) => ImageFolder::open(&options.path, Limits::default())?,
-            Preparation::Caffe(_) => ImageFolder::open_with_arrays(&options.path, Limits::default())?,
-        };
-        let positions = options.sampling.positions(images.len()).map_err(CalibError::from)?;
-        Ok(Self { images: images.select(&positions)?, preparation, input, assumed })
+        Ok(Self { folder, preparation, input, assumed })
     }
 
-    /// Number of images.
-    pub(crate) fn len(&self) -> usize {
-        self.images.len()
-    }
-
-    /// Name of image `index`, for messages.
-    pub(crate) fn name(&self, index: u64) -> &str {
-        usize::try_from(index).ok().and_then(|i| self.images.name(i)).unwrap_or("?")
-    }
-
-    /// The images themselves.
-    pub(crate) fn images(&self) -> &ImageFolder {
-        &self.images
-    }
-
-    /// The input that is fed.
-    pub(crate) fn input(&self) -> ValueId {
-        self.input.value
+    /// The files.
+    pub(super) fn folder(&self) -> &ImageFolder {
+        &self.folder
     }
 
     /// How images are preprocessed.
-    pub(crate) fn preparation(&self) -> &Preparation {
+    pub(super) fn preparation(&self) -> &Preparation {
         &self.preparation
     }
 
-    /// The range any sample can produce; `None` if arrays are among them, whose numbers nothing bounds.
-    pub(crate) fn possible_range(&self) -> Result<Option<Range>, Error> {
-        let (lo, hi) = self.preparation.possible_range()?;
-        Ok(Range::new(lo, hi).ok().filter(|_| !self.images.has_arrays()))
-    }
-
     /// What was assumed because nothing was said, for a warning.
-    pub(crate) fn assumed(&self) -> Option<&str> {
+    pub(super) fn assumed(&self) -> Option<&str> {
         self.assumed.as_deref()
     }
 
-    /// What of the folder was left out, for a log.
-    pub(crate) fn left_out(&self) -> Option<String> {
-        left_out(&self.images)
+    /// The range any sample can produce; `None` if arrays are among them, whose numbers nothing bounds.
+    pub(super) fn possible_range(&self) -> Result<Option<Range>, Error> {
+        let (lo, hi) = self.preparation.possible_range()?;
+        Ok(Range::new(lo, hi).ok().filter(|_| !self.folder.has_arrays()))
     }
 
-    /// Decodes and preprocesses image `index`; a fixed batch is filled with copies.
-    pub(crate) fn sample(&self, index: usize) -> Result<Tensor, Error> {
-        let image = self.images.load(index)?;
+    /// Decodes and preprocesses image `index`: four axes, the first of which is 1.
+    pub(super) fn sample(&self, index: usize) -> Result<Tensor, Error> {
+        let image = self.folder.load(index)?;
         let sample = self.preparation.apply(&image)?;
         self.check_shape(image.name(), sample.dims)?;
-        let mut shape = sample.dims.to_vec();
-        shape[0] = self.input.batch;
-        let data = if self.input.batch == 1 { sample.data } else { sample.data.repeat(self.input.batch) };
-        Tensor::new(shape, data).map_err(|e| self.mismatch(image.name(), sample.dims, e.to_string()))
+        Tensor::new(sample.dims, sample.data).map_err(|e| self.mismatch(image.name(), sample.dims, e.to_string()))
     }
 
     fn check_shape(&self, image: &str, dims: [usize; 4]) -> Result<(), Error> {
@@ -177,14 +147,6 @@ impl Data {
             cure,
         }
     }
-}
-
-/// What of the folder is no sample, in words.
-fn left_out(images: &ImageFolder) -> Option<String> {
-    let count = images.left_out().len();
-    let listed: Vec<String> = images.left_out().take(NAMED).map(|n| format!("`{n}`")).collect();
-    let rest = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
-    (count > 0).then(|| format!("data: not samples, left out: {}{rest}", listed.join(", ")))
 }
 
 /// Caffe's transformer for `input`, with the parts that were given.
@@ -290,7 +252,7 @@ mod tests {
         value.shape = Some(dims.iter().map(|d| d.map_or(Dim::Unknown, Dim::Known)).collect());
         let value = graph.add_value(value);
         graph.set_inputs(vec![value]);
-        ImageInput::of(&graph, Path::new("m.onnx"), None)
+        ImageInput::of(&graph, Path::new("m.onnx"), value, None)
     }
 
     fn settled(options: &PreprocessOptions, dims: [Option<u64>; 4]) -> Result<(Preprocess, Option<String>), Error> {

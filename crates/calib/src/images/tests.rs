@@ -1,6 +1,7 @@
-//! Tests of what belongs to a data set, and of reading it.
+//! Tests of what belongs to a data set of images, and of reading it.
 
 use super::*;
+use std::fs;
 
 fn write_image(path: &Path) {
     image::RgbImage::from_pixel(2, 1, image::Rgb([9, 8, 7])).save(path).unwrap();
@@ -53,20 +54,6 @@ fn arrays_belong_to_a_data_set_that_asks_for_them() {
     let error = array.image().unwrap_err();
     assert!(error.to_string().ends_with("b.npy.0 is an array, an image is needed"), "{error}");
     assert!(matches!(samples.load(2), Err(CalibError::Array { .. })));
-}
-
-#[test]
-fn a_selection_is_a_data_set() {
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["a.png", "b.png", "c.png", "d.txt"] {
-        fs::write(folder.path().join(name), "").unwrap();
-    }
-    let images = ImageFolder::open(folder.path(), Limits::default()).unwrap();
-    let some = images.select(&[2, 0]).unwrap();
-    assert_eq!(some.names().collect::<Vec<_>>(), ["c.png", "a.png"]);
-    assert_eq!((some.root(), some.left_out().len()), (images.root(), 1));
-    assert!(matches!(images.select(&[0, 3]), Err(CalibError::NoSuchImage { index: 3, len: 3, .. })));
-    assert!(matches!(images.select(&[]), Err(CalibError::Sampling(SamplingError::Nothing))));
 }
 
 #[test]
