@@ -78,7 +78,7 @@ pub(crate) fn costly_models() -> Vec<Bomb> {
         any("a chain of a thousand products of matrices", || model(&products(1000, 256))),
         any("a product of two matrices of 2^22 elements", || model(&products(1, 2048))),
         any("100000 nodes that read a constant of 2^18 elements", || model(&readers(NODES, 1 << 18))),
-        any("100000 results that are joined", || model(&joined(NODES))),
+        any("40000 results that are joined", || model(&joined(40_000))),
         any("a value passed on to 100000 results", || model(&passed_on(NODES))),
         any("20000 additions to a vector at an axis, as opset 6 has them", || old_model(&old_additions(20_000))),
     ]

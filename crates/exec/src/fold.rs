@@ -15,7 +15,7 @@ const BYTES_PER_BYTE: usize = 2;
 /// Steps that folding may take in any model, and per byte of its files. A step is a multiplication or the reading of an
 /// element.
 const FREE_WORK: usize = 1 << 27;
-const WORK_PER_BYTE: usize = 1 << 8;
+const WORK_PER_BYTE: usize = 1 << 6;
 
 /// Elements that are read cost as much as so many multiplications.
 const STEPS_PER_ELEMENT: usize = 4;
@@ -174,7 +174,7 @@ mod tests {
         let node = net.producer(y);
         let error = evaluate_constant(&net.graph, node, &mut FoldBudget::of_file(0)).unwrap_err().to_string();
         assert!(error.contains("would take too long"), "{error}");
-        assert!(evaluate_constant(&net.graph, node, &mut FoldBudget::of_file(8 << 20)).is_ok());
+        assert!(evaluate_constant(&net.graph, node, &mut FoldBudget::of_file(32 << 20)).is_ok());
 
         let z = net.node("size", Op::Size, &[a]);
         let node = net.producer(z);

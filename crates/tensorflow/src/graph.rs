@@ -213,6 +213,11 @@ impl<'g> GraphIndex<'g> {
         self.by_name.get(name).copied()
     }
 
+    /// Number of nodes.
+    pub(crate) fn len(&self) -> usize {
+        self.graph.nodes.len()
+    }
+
     /// The node at a position.
     pub fn at(&self, position: usize) -> Option<&'g NodeDef> {
         self.graph.nodes.get(position)
@@ -238,6 +243,14 @@ impl<'g> GraphIndex<'g> {
         })
     }
 
+    /// Position of the node that `reader` reads under this name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn producer(&self, reader: &NodeDef, name: &str) -> Result<usize, TensorflowError> {
+        self.position(name).ok_or_else(|| dangling(reader, name))
+    }
+
     /// Positions of the nodes that read each node, by its position: who reads which output. A reader that has it more
     /// than once stands there as often.
     ///
@@ -247,7 +260,7 @@ impl<'g> GraphIndex<'g> {
         let mut consumers = vec![Vec::new(); self.graph.nodes.len()];
         for (reader, node) in self.graph.nodes.iter().enumerate() {
             for input in node.refs() {
-                let producer = self.position(input.node).ok_or_else(|| dangling(node, input.node))?;
+                let producer = self.producer(node, input.node)?;
                 if let Some(readers) = consumers.get_mut(producer) {
                     readers.push((reader, input.port));
                 }

@@ -6,6 +6,10 @@
 //! | [`checkpoint`] | the values of variables |
 //! | [`graph`], [`node`], [`attr`], [`tensor`] | the graph, its nodes, their attributes and tensors |
 //! | [`shape`], [`dtype`] | partly known shapes, element types |
+//! | [`summary`] | what a graph is |
+//! | [`freeze`] | variables become constants |
+//! | [`transform`] | transforms and the language that requests them |
+//! | [`order`] | orders of execution |
 //! | [`names`] | names of nodes as users write them |
 //! | [`error`] | what can go wrong |
 //!
@@ -18,15 +22,22 @@ pub mod checkpoint;
 pub mod document;
 pub mod dtype;
 pub mod error;
+pub mod freeze;
 pub mod graph;
 pub mod names;
 pub mod node;
+mod number;
+pub mod order;
+mod outputs;
+mod reach;
 mod schema;
 pub mod shape;
+pub mod summary;
 pub mod tensor;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod transform;
 mod wire;
 
 pub use attr::{Attr, AttrList, AttrValue};
@@ -34,8 +45,13 @@ pub use checkpoint::{Checkpoint, Variable};
 pub use document::{Container, Encoding, ReadOptions, Signature, TensorName, TensorflowDocument, render};
 pub use dtype::DataType;
 pub use error::{Location, Problem, TensorflowError};
+pub use freeze::{FreezeOptions, Frozen, freeze};
 pub use graph::{GraphDef, GraphIndex};
 pub use names::{node_name, node_names};
 pub use node::{Input, NodeDef, Port};
+pub use order::execution_order;
 pub use shape::PartialShape;
+pub use summary::{Fed, GraphSummary, structure};
 pub use tensor::TensorProto;
+pub use transform::language::{Call, parse as parse_transforms};
+pub use transform::{Evaluator, Setting, Transformed, transform, transform_names};
