@@ -53,7 +53,7 @@ impl ImageFolder {
     /// is read. Sub-folders are not searched. Nothing is decoded yet.
     ///
     /// # Errors
-    /// [`CalibError::Missing`], [`CalibError::NotADataSet`], [`CalibError::NoImages`] or [`CalibError::Io`].
+    /// [`CalibError::Missing`], [`CalibError::NotADataSet`], [`CalibError::NoSamples`] or [`CalibError::Io`].
     pub fn open(path: impl AsRef<Path>, limits: Limits) -> Result<Self, CalibError> {
         Ok(Self::of(Listing::of(path.as_ref(), Wanted::Images)?, limits))
     }

@@ -2,10 +2,10 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`bundle`] | version 2: an index and files of elements |
-//! | [`former`] | version 1: everything in one table |
-//! | [`table`] | the tables that both are made of |
-//! | [`slices`] | variables in parts |
+//! | `bundle` | version 2: an index and files of elements |
+//! | `former` | version 1: everything in one table |
+//! | `table` | the tables that both are made of |
+//! | `slices` | variables in parts |
 
 mod bundle;
 mod former;

@@ -2,16 +2,16 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`document`] | files: a GraphDef, MetaGraph or SavedModel, binary or text |
-//! | [`checkpoint`] | the values of variables |
-//! | [`graph`], [`node`], [`attr`], [`tensor`] | the graph, its nodes, their attributes and tensors |
-//! | [`shape`], [`dtype`] | partly known shapes, element types |
-//! | [`summary`] | what a graph is |
-//! | [`freeze`] | variables become constants |
-//! | [`transform`] | transforms and the language that requests them |
-//! | [`order`] | orders of execution |
-//! | [`names`] | names of nodes as users write them |
-//! | [`error`] | what can go wrong |
+//! | `document` | files: a GraphDef, MetaGraph or SavedModel, binary or text |
+//! | `checkpoint` | the values of variables |
+//! | `graph`, `node`, `attr`, `tensor` | the graph, its nodes, their attributes and tensors |
+//! | `shape`, `dtype` | partly known shapes, element types |
+//! | `summary` | what a graph is |
+//! | `freeze` | variables become constants |
+//! | `transform` | transforms and the language that requests them |
+//! | `order` | orders of execution |
+//! | `names` | names of nodes as users write them |
+//! | `error` | what can go wrong |
 //!
 //! What a file holds is kept as bytes until someone asks; what nobody edits is written as it was.
 #![forbid(unsafe_code)]

@@ -2,13 +2,13 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`language`] | requests |
-//! | [`structure`] | unused nodes, nodes without effect, the order of nodes |
-//! | [`fold_constants`] | what depends on constants only |
-//! | [`batch_norm`], [`old_batch_norm`] | batch normalization into the weights before it |
-//! | [`logging`], [`frozen_ranges`] | ranges of running graphs: printing them, and making them constants |
-//! | [`attributes`] | names, attributes, operators and devices |
-//! | [`rewire`] | what several of them do to inputs |
+//! | `language` | requests |
+//! | `structure` | unused nodes, nodes without effect, the order of nodes |
+//! | `fold_constants` | what depends on constants only |
+//! | `batch_norm`, `old_batch_norm` | batch normalization into the weights before it |
+//! | `logging`, `frozen_ranges` | ranges of running graphs: printing them, and making them constants |
+//! | `attributes` | names, attributes, operators and devices |
+//! | `rewire` | what several of them do to inputs |
 
 mod attributes;
 mod batch_norm;
