@@ -11,6 +11,9 @@ use zip::read::ZipFile;
 use crate::decode::Limits;
 use crate::npy::{self, Header, MAX_HEAD_BYTES};
 
+/// Arrays of an archive: it is opened anew for each, and no model has so many inputs.
+const MOST_ARRAYS: usize = 256;
+
 /// Ends the name of a member.
 const MEMBER_END: &str = ".npy";
 
@@ -21,6 +24,12 @@ const MEMBER_END: &str = ".npy";
 /// same name.
 pub(crate) fn headers(source: impl Read + Seek) -> Result<Vec<(String, Header)>, String> {
     let mut archive = ZipArchive::new(source).map_err(|error| error.to_string())?;
+    if archive.len() > MOST_ARRAYS {
+        return Err(format!(
+            "it holds {} arrays, more than the {MOST_ARRAYS} that a model may have inputs",
+            archive.len()
+        ));
+    }
     let mut headers = Vec::new();
     for index in 0..archive.len() {
         let mut member = archive.by_index(index).map_err(|error| error.to_string())?;

@@ -10,6 +10,7 @@ use crate::error::{Location, TensorflowError};
 use crate::graph::{GraphDef, GraphFault};
 use crate::schema::{GRAPH, META_GRAPH, Message, SAVED_MODEL};
 use crate::text;
+use crate::wire::MOST_FIELDS;
 use crate::wire::slice;
 use bytes::Bytes;
 use quantize_document::{Limits, MessageIndex, SourceFile, TextDocument, index_message};
@@ -21,6 +22,9 @@ const SAVED_MODEL_FILES: [(&str, Encoding); 2] =
     [("saved_model.pb", Encoding::Binary), ("saved_model.pbtxt", Encoding::Text)];
 /// Where the variables of a SavedModel are: folder and first part of the names.
 const SAVED_VARIABLES: [&str; 2] = ["variables", "variables"];
+/// Items of a text beyond which no network goes: each takes hundreds of bytes.
+const MOST_ITEMS: usize = 1 << 18;
+
 /// A text may have an item for so many of its bytes, if that is more than [`Limits::max_items`].
 const BYTES_PER_ITEM: usize = 12;
 
@@ -90,6 +94,7 @@ impl TensorflowDocument {
         if source.bytes().is_empty() {
             return Err(TensorflowError::invalid(Location::file(source.path()), "the file is empty"));
         }
+        let limits = &Limits { max_fields: limits.max_fields.min(MOST_FIELDS), ..*limits };
         let encoding = options.encoding.unwrap_or_else(|| container::encoding(source.bytes(), limits));
         let (bytes, container) = match encoding {
             Encoding::Binary => {
@@ -110,6 +115,9 @@ impl TensorflowDocument {
             variables: None,
         };
         document.read_graph(&bytes, limits, options)?;
+        if document.graph.nodes().is_empty() {
+            return Err(document.invalid("its graph has no node".into()));
+        }
         Ok(document)
     }
 
@@ -212,7 +220,8 @@ pub fn render(graph: &GraphDef, encoding: Encoding) -> Result<Vec<u8>, Tensorflo
     match encoding {
         Encoding::Binary => Ok(binary),
         Encoding::Text => {
-            let text = text::print(&binary, &GRAPH, &Limits::default());
+            let limits = Limits { max_fields: MOST_FIELDS, ..Limits::default() };
+            let text = text::print(&binary, &GRAPH, &limits);
             let hinted =
                 |cause| TensorflowError::unsupported(Location::default(), cause).with_hint("write it as binary");
             text.map(String::into_bytes).map_err(hinted)
@@ -222,7 +231,8 @@ pub fn render(graph: &GraphDef, encoding: Encoding) -> Result<Vec<u8>, Tensorflo
 
 /// The message in a text, in the wire format.
 fn read_text(source: &SourceFile, limits: &Limits) -> Result<(Bytes, Container), TensorflowError> {
-    let roomy = Limits { max_items: limits.max_items.max(source.bytes().len() / BYTES_PER_ITEM), ..*limits };
+    let items = limits.max_items.max(source.bytes().len() / BYTES_PER_ITEM).min(MOST_ITEMS);
+    let roomy = Limits { max_items: items, ..*limits };
     let text = TextDocument::parse(source.clone(), &roomy)?;
     let container = Container::of_text(text.root());
     let schema: &Message = match container {

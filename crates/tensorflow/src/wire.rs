@@ -5,6 +5,9 @@
 use bytes::Bytes;
 use quantize_document::{Field, Limits, MessageIndex, WireError, WireType, index_message};
 
+/// Fields of one message beyond which no network goes: what is read of each takes many times the bytes it has in the file.
+pub(crate) const MOST_FIELDS: usize = 1 << 18;
+
 /// A message and where its fields are.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader {
@@ -15,7 +18,8 @@ pub(crate) struct Reader {
 impl Reader {
     /// Indexes the message in `bytes`.
     pub(crate) fn new(bytes: &Bytes) -> Result<Self, WireError> {
-        let index = index_message(bytes, 0..bytes.len(), &Limits::default())?;
+        let limits = Limits { max_fields: MOST_FIELDS, ..Limits::default() };
+        let index = index_message(bytes, 0..bytes.len(), &limits)?;
         Ok(Self { bytes: bytes.clone(), index })
     }
 
