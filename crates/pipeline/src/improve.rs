@@ -43,7 +43,7 @@ impl Split {
         if judges { Self::of(samples) } else { Self::whole(samples) }
     }
 
-    /// The samples that judge: those held back, or else the first few of the others.
+    /// The samples held back, which judge; `None` where there are too few to hold any back.
     pub(crate) fn judges(&self) -> Option<Judges> {
         (!self.held_back.is_empty()).then(|| Judges { runs: self.held_back.clone(), held_back: true })
     }
