@@ -2,11 +2,11 @@
 //!
 //! Document ids: layer `i` of [`CaffeDocument::layers`] is `i`.
 
-use crate::error::{CaffeError, Location, Problem};
+use crate::error::CaffeError;
 use crate::input::NetInput;
 use crate::net::{self, Layer, ReadOptions};
 use crate::weights::{StoredLayer, Weights};
-use quantize_document::{Limits, SourceFile, TextDocument};
+use quantize_document::{Limits, Location, Problem, SourceFile, TextDocument};
 use quantize_ir::{Constant, ConstantSource, DocId, Tensor};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -157,12 +157,12 @@ impl CaffeDocument {
 
     /// The place of the whole description.
     pub(crate) fn file(&self) -> Location {
-        Location { file: self.text.source().path().to_owned(), ..Location::default() }
+        Location::file(self.text.source().path())
     }
 }
 
 fn weights(caffemodel: SourceFile, limits: &Limits) -> Result<Weights, CaffeError> {
-    let location = Location { file: caffemodel.path().to_owned(), ..Location::default() };
+    let location = Location::file(caffemodel.path());
     if caffemodel.bytes().starts_with(HDF5) {
         return Err(CaffeError::unsupported(location, "the weights are in HDF5, which is not read")
             .with_hint("save them as a binary caffemodel with Caffe"));

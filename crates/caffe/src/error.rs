@@ -1,38 +1,8 @@
 //! What can be wrong with a Caffe network, where, and what to do about it.
 
-use quantize_document::DocumentError;
+use quantize_document::{DocumentError, Location};
 use quantize_ir::GraphError;
-use std::fmt;
 use std::path::PathBuf;
-
-/// Where in a network something is wrong.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Location {
-    /// The file.
-    pub file: PathBuf,
-    /// Line in a text file, counted from 1.
-    pub line: Option<usize>,
-    /// The layer or other item, with its kind, e.g. "layer `conv1`".
-    pub item: Option<String>,
-    /// The field of that item, e.g. "convolution_param.pad".
-    pub field: Option<String>,
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some(line) = self.line {
-            write!(f, ", line {line}")?;
-        }
-        if let Some(item) = &self.item {
-            write!(f, ": {item}")?;
-        }
-        if let Some(field) = &self.field {
-            write!(f, ", {field}")?;
-        }
-        Ok(())
-    }
-}
 
 /// Why a Caffe network cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -119,23 +89,5 @@ impl CaffeError {
             *hint = Some(text);
         }
         self
-    }
-}
-
-/// Something the import noticed that does not stop it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The layer it concerns, if any.
-    pub node: Option<String>,
-    /// What was noticed.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.node {
-            Some(node) => write!(f, "layer `{node}`: {}", self.message),
-            None => f.write_str(&self.message),
-        }
     }
 }

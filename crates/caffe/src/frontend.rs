@@ -6,10 +6,11 @@
 //! document until someone reads them.
 
 use crate::document::CaffeDocument;
-use crate::error::{CaffeError, Location, Problem};
+use crate::error::CaffeError;
 use crate::input::{self, NetInput};
 use crate::layers::{self, Fault, LayerBuilder};
 use crate::net::Layer;
+use quantize_document::{Location, Problem};
 use quantize_ir::op::Opaque;
 use quantize_ir::{DType, Dim, DocId, Graph, GraphError, Node, Op, Origin, Value, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,7 +120,7 @@ impl Importer<'_> {
             }
         };
         let message = format!("{cause}; the layer is carried as it is");
-        self.problems.push(Problem { node: Some(layer.name.clone()), message });
+        self.problems.push(Problem::of_layer(&layer.name, message));
         self.opaque(id, layer, inputs)
     }
 

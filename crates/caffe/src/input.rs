@@ -1,11 +1,11 @@
 //! What a network is fed: the header of the file, `Input` layers, or the data layers of a file for training.
 
-use crate::error::{CaffeError, Location};
+use crate::error::CaffeError;
 use crate::net::{Layer, ReadOptions, location};
 use crate::params::{FieldError, Params};
 use crate::weights::MAX_AXES;
-use quantize_document::TextDocument;
 use quantize_document::text::{Message, Scalar};
+use quantize_document::{Location, TextDocument};
 
 /// A blob that the caller feeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,9 +69,8 @@ pub(crate) fn inputs(
     options: &ReadOptions,
 ) -> Result<Vec<NetInput>, CaffeError> {
     let header = |error: FieldError| {
-        let item = Some("the header".to_owned());
-        let file = text.source().path().to_owned();
-        CaffeError::invalid(Location { file, item, field: Some(error.field), line: None }, error.cause)
+        let place = Location::item(text.source().path(), "the header");
+        CaffeError::invalid(Location { field: Some(error.field), ..place }, error.cause)
     };
     let mut found = header_inputs(text.root()).map_err(header)?;
     for (index, layer) in layers.iter().enumerate() {
@@ -86,14 +85,10 @@ pub(crate) fn inputs(
     }
     let place = |input: &NetInput| match input.layer.and_then(|index| layers.get(index)) {
         Some(layer) => location(text, layer, None),
-        None => Location {
-            file: text.source().path().to_owned(),
-            item: Some(format!("input `{}`", input.blob)),
-            ..Location::default()
-        },
+        None => Location::item(text.source().path(), format!("input `{}`", input.blob)),
     };
     if found.is_empty() {
-        let location = Location { file: text.source().path().to_owned(), ..Location::default() };
+        let location = Location::file(text.source().path());
         return Err(CaffeError::invalid(location, "the network has no input")
             .with_hint("use the deploy prototxt, which begins with an input"));
     }

@@ -24,7 +24,7 @@ mod weights;
 pub mod xfdnn;
 
 pub use document::CaffeDocument;
-pub use error::{CaffeError, Location, Problem};
+pub use error::CaffeError;
 pub use frontend::import;
 pub use input::NetInput;
 pub use merged::{MergedModel, merged};

@@ -1,11 +1,11 @@
 //! The description of a network: its layers in file order, upgraded to the current format and filtered by phase.
 
-use crate::error::{CaffeError, Location, Problem};
+use crate::error::CaffeError;
 use crate::input::{self, NetInput};
 use crate::params::FieldError;
 use crate::{kind, phase};
-use quantize_document::TextDocument;
 use quantize_document::text::{Field, Message, Scalar, Value};
+use quantize_document::{Location, Problem, TextDocument};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -80,12 +80,12 @@ pub(crate) fn read(text: &TextDocument, options: &ReadOptions) -> Result<Net, Ca
 /// The place of a layer's field in the file.
 pub(crate) fn location(text: &TextDocument, layer: &Layer, field: Option<String>) -> Location {
     let line = Some(text.line(layer.span.start));
-    Location { file: text.source().path().to_owned(), line, item: Some(layer.label()), field }
+    Location { line, field, ..Location::item(text.source().path(), layer.label()) }
 }
 
 fn layers(text: &TextDocument) -> Result<Vec<Layer>, CaffeError> {
     let root = text.root();
-    let file = Location { file: text.source().path().to_owned(), ..Location::default() };
+    let file = Location::file(text.source().path());
     let (current, former) = (root.fields_named("layer").next(), root.fields_named("layers").next());
     if let (Some(_), Some(former)) = (current, former) {
         let location = Location { line: Some(text.line(former.span.start)), ..file };
@@ -106,10 +106,10 @@ fn layers(text: &TextDocument) -> Result<Vec<Layer>, CaffeError> {
 /// The layer in a block; `None` if another phase has it.
 fn layer(text: &TextDocument, field: &Field, value: &Value) -> Result<Option<Layer>, CaffeError> {
     let at = |wrong: Option<String>, item: Option<String>| Location {
-        file: text.source().path().to_owned(),
         line: Some(text.line(field.span.start)),
         item,
         field: wrong,
+        ..Location::file(text.source().path())
     };
     let Some(message) = value.message() else {
         return Err(CaffeError::invalid(at(None, None), format!("`{}` is no message in brackets", field.name)));
@@ -157,7 +157,7 @@ fn without_labels(layers: Vec<Layer>) -> (Vec<Layer>, Vec<Problem>) {
     for mut layer in layers {
         if let Some(label) = layer.bottoms.iter().find(|bottom| missing.contains(*bottom)) {
             let message = format!("left out, because it needs the label `{label}`");
-            problems.push(Problem { node: Some(layer.name.clone()), message });
+            problems.push(Problem::of_layer(&layer.name, message));
             missing.extend(layer.tops.into_iter().filter(|top| !written.contains(top)));
             continue;
         }

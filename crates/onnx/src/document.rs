@@ -3,12 +3,12 @@
 //! Nodes and initializers are decoded one at a time, when someone asks; tensor data stays in the file's bytes until
 //! then. Document ids and constant keys: node `i` is `i`, initializer `i` is `i` with the top bit set.
 
-use crate::error::{Location, OnnxError};
+use crate::error::OnnxError;
 use crate::external::external_range;
 use crate::tensor::{decode_tensor_beside, dims_of, read_external};
 use crate::weight::{self, Weighed};
 use prost::Message;
-use quantize_document::{ExternalRange, Field, Limits, MessageIndex, SourceFile, Splice, WireType};
+use quantize_document::{ExternalRange, Field, Limits, Location, MessageIndex, SourceFile, Splice, WireType};
 use quantize_ir::{ConstantSource, DocId, Node, Tensor};
 use quantize_proto::onnx::{
     FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, SparseTensorProto, TensorProto, ValueInfoProto,
@@ -191,8 +191,8 @@ impl OnnxDocument {
     }
 
     fn undecodable(&self, item: String, cause: prost::DecodeError) -> OnnxError {
-        let location = Location { file: self.source.path().to_owned(), item: Some(item), field: None };
-        OnnxError::Decode { location, cause }
+        let location = Location::item(self.source.path(), item);
+        OnnxError::Decode { location: Box::new(location), cause }
     }
 
     /// The file.
@@ -428,8 +428,8 @@ fn not_one_graph(source: &SourceFile, graphs: usize) -> String {
 }
 
 fn invalid(source: &SourceFile, item: Option<String>, cause: String) -> OnnxError {
-    let location = Location { file: source.path().to_owned(), item, field: None };
-    OnnxError::Invalid { location, cause, hint: None }
+    let location = Location { item, ..Location::file(source.path()) };
+    OnnxError::Invalid { location: Box::new(location), cause, hint: None }
 }
 
 impl OnnxError {

@@ -1,33 +1,9 @@
 //! What can be wrong with an ONNX model, where, and what to do about it.
 
-use quantize_document::{DocumentError, ExternalError};
+use quantize_document::{DocumentError, ExternalError, Location};
 use quantize_ir::{GraphError, TensorError};
 use std::fmt;
 use std::path::PathBuf;
-
-/// Where in a model something is wrong.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Location {
-    /// The file.
-    pub file: PathBuf,
-    /// The node, initializer or other item, with its kind, e.g. "node `conv1`".
-    pub item: Option<String>,
-    /// The field or attribute of that item.
-    pub field: Option<String>,
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if let Some(item) = &self.item {
-            write!(f, ": {item}")?;
-        }
-        if let Some(field) = &self.field {
-            write!(f, ", {field}")?;
-        }
-        Ok(())
-    }
-}
 
 /// Why an ONNX model cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +16,7 @@ pub enum OnnxError {
     #[error("{location}: {cause}")]
     Decode {
         /// Where.
-        location: Location,
+        location: Box<Location>,
         /// What the decoder says.
         cause: prost::DecodeError,
     },
@@ -48,7 +24,7 @@ pub enum OnnxError {
     #[error("{location}: {cause}")]
     Invalid {
         /// Where.
-        location: Location,
+        location: Box<Location>,
         /// What is wrong.
         cause: String,
         /// What to do about it, if anything.
@@ -58,7 +34,7 @@ pub enum OnnxError {
     #[error("{location}: external data: {cause}")]
     External {
         /// Where the reference stands.
-        location: Location,
+        location: Box<Location>,
         /// What is wrong with it.
         cause: Box<ExternalError>,
     },
@@ -66,7 +42,7 @@ pub enum OnnxError {
     #[error("{location}: {cause}")]
     Unsupported {
         /// Where.
-        location: Location,
+        location: Box<Location>,
         /// What it needs.
         cause: String,
         /// What to do about it, if anything.
@@ -131,23 +107,5 @@ pub struct Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.item, self.cause)
-    }
-}
-
-/// Something the import noticed that does not stop it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The node it concerns, if any.
-    pub node: Option<String>,
-    /// What was noticed.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.node {
-            Some(node) => write!(f, "node `{node}`: {}", self.message),
-            None => f.write_str(&self.message),
-        }
     }
 }

@@ -4,9 +4,9 @@
 //! What a location may be is decided by `quantize_document::external`; how elements are decoded by [`crate::tensor`].
 
 use crate::document::{InitializerHead, OnnxDocument};
-use crate::error::{Location, OnnxError};
+use crate::error::OnnxError;
 use crate::tensor::{dims_of, dtype_of};
-use quantize_document::{ExternalError, ExternalRange};
+use quantize_document::{ExternalError, ExternalRange, Location};
 use quantize_proto::onnx::tensor_proto::DataLocation;
 use quantize_proto::onnx::{GraphProto, NodeProto, SparseTensorProto, StringStringEntryProto, TensorProto};
 use std::collections::BTreeMap;
@@ -214,8 +214,8 @@ impl OnnxDocument {
     fn external_fault(&self, item: String, fault: Fault) -> OnnxError {
         match fault {
             Fault::File(cause) => {
-                let location = Location { file: self.source().path().to_owned(), item: Some(item), field: None };
-                OnnxError::External { location, cause: Box::new(cause) }
+                let location = Location::item(self.source().path(), item);
+                OnnxError::External { location: Box::new(location), cause: Box::new(cause) }
             }
             Fault::Tensor(cause) => self.invalid(Some(item), cause),
         }

@@ -5,11 +5,12 @@
 //! someone reads them.
 
 use crate::document::{GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_VALUE_INFO, OnnxDocument, normal_domain};
-use crate::error::{OnnxError, Problem};
+use crate::error::OnnxError;
 use crate::expand::{RUNTIME_DOMAIN, expand};
 use crate::ops::{self, Known, MAX_READ_ELEMENTS, NodeReader, Read, ReadError};
 use crate::tensor::dtype_of;
 use crate::types::element_types;
+use quantize_document::Problem;
 use quantize_ir::op::Opaque;
 use quantize_ir::{Constant, Dim, Graph, Node, Op, Origin, Shape, Tensor, Value, ValueId};
 use quantize_proto::onnx::tensor_shape_proto::dimension;
@@ -64,7 +65,10 @@ struct Importer<'d> {
 
 impl Importer<'_> {
     fn problem(&mut self, node: Option<&str>, message: String) {
-        self.problems.push(Problem { node: node.map(str::to_owned), message });
+        self.problems.push(match node {
+            Some(node) => Problem::of_node(node, message),
+            None => Problem::general(message),
+        });
     }
 
     fn check_opset(&mut self) {

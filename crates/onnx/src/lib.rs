@@ -26,7 +26,7 @@ mod weight;
 
 pub use backend::{Encoded, MAX_MODEL_BYTES, Placement, Revision, encode};
 pub use document::OnnxDocument;
-pub use error::{Location, OnnxError, Problem, Refusal};
+pub use error::{OnnxError, Refusal};
 pub use export::export;
 pub use frontend::import;
 pub use header::Header;

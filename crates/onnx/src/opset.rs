@@ -1,7 +1,8 @@
 //! Raising a model to the opset that per-axis quantization needs.
 
 use crate::document::{OnnxDocument, normal_domain};
-use crate::error::{Location, OnnxError};
+use crate::error::OnnxError;
+use quantize_document::Location;
 use quantize_ir::{Graph, Op};
 use quantize_proto::onnx::{GraphProto, NodeProto};
 
@@ -77,15 +78,14 @@ pub(crate) fn outdated_nodes(document: &OnnxDocument, original: &Graph) -> Resul
 }
 
 fn blocked(document: &OnnxDocument, node: &str, why: &str) -> OnnxError {
-    let location =
-        Location { file: document.source().path().to_owned(), item: Some(format!("node `{node}`")), field: None };
+    let location = Location::item(document.source().path(), format!("node `{node}`"));
     let cause = format!(
         "stands in the way of raising the model from opset {} to {TARGET_OPSET}, which scales for each channel need: \
          {why}, which changed in between",
         document.opset()
     );
     let hint = Some("export the model with opset 13 or later, or convert it with the ONNX version converter");
-    OnnxError::Unsupported { location, cause, hint }
+    OnnxError::Unsupported { location: Box::new(location), cause, hint }
 }
 
 fn is_changed(node: &NodeProto, opset: i64) -> bool {

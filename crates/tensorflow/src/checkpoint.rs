@@ -15,12 +15,12 @@ mod table;
 mod tests;
 
 use crate::dtype::DataType;
-use crate::error::{Location, TensorflowError};
+use crate::error::TensorflowError;
 use crate::names::nearest;
 use crate::tensor::TensorProto;
 use bundle::Bundle;
 use former::Former;
-use quantize_document::{DocumentError, Limits, SourceFile, TextDocument};
+use quantize_document::{DocumentError, Limits, Location, SourceFile, TextDocument};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

@@ -6,14 +6,14 @@ mod saved_model;
 pub use container::Container;
 pub use saved_model::{Signature, TensorName};
 
-use crate::error::{Location, TensorflowError};
+use crate::error::TensorflowError;
 use crate::graph::{GraphDef, GraphFault};
 use crate::schema::{GRAPH, META_GRAPH, Message, SAVED_MODEL};
 use crate::text;
 use crate::wire::MOST_FIELDS;
 use crate::wire::slice;
 use bytes::Bytes;
-use quantize_document::{Limits, MessageIndex, SourceFile, TextDocument, index_message};
+use quantize_document::{Limits, Location, MessageIndex, SourceFile, TextDocument, index_message};
 use saved_model::MetaGraph;
 use std::path::{Path, PathBuf};
 

@@ -1,48 +1,11 @@
 //! What can be wrong with a TensorFlow graph, where, and what to do about it.
 
-use quantize_document::DocumentError;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use quantize_document::{DocumentError, Location};
+use std::path::Path;
 
-/// Where in a graph something is wrong.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Location {
-    /// The file; functions on graphs do not know it.
-    pub file: Option<PathBuf>,
-    /// Line in a text file, counted from 1.
-    pub line: Option<usize>,
-    /// The node or other item, with its kind, e.g. "node `conv1`".
-    pub item: Option<String>,
-    /// The attribute or input of that item.
-    pub field: Option<String>,
-}
-
-impl Location {
-    /// A whole file.
-    pub(crate) fn file(path: &Path) -> Self {
-        Self { file: Some(path.to_owned()), ..Self::default() }
-    }
-
-    /// A node of a graph.
-    pub(crate) fn node(name: &str) -> Self {
-        Self { item: Some(format!("node `{name}`")), ..Self::default() }
-    }
-
-    /// An attribute of a node.
-    pub(crate) fn attribute(node: &str, attribute: &str) -> Self {
-        Self { field: Some(format!("attribute `{attribute}`")), ..Self::node(node) }
-    }
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.as_ref().map(|file| file.display().to_string());
-        let line = self.line.map(|line| format!("line {line}"));
-        let place = file.into_iter().chain(line).collect::<Vec<_>>().join(", ");
-        let item = self.item.iter().chain(&self.field).cloned().collect::<Vec<_>>().join(", ");
-        let parts: Vec<String> = [place, item].into_iter().filter(|part| !part.is_empty()).collect();
-        f.write_str(&parts.join(": "))
-    }
+/// The place of an attribute of a node.
+pub(crate) fn attribute_of(node: &str, attribute: &str) -> Location {
+    Location { field: Some(format!("attribute `{attribute}`")), ..Location::node(node) }
 }
 
 /// Why a TensorFlow graph cannot be read, changed or written.
@@ -117,23 +80,5 @@ impl TensorflowError {
             location.file.get_or_insert_with(|| path.to_owned());
         }
         self
-    }
-}
-
-/// Something that was noticed and does not stop the work.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The node it concerns, if any.
-    pub node: Option<String>,
-    /// What was noticed.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.node {
-            Some(node) => write!(f, "node `{node}`: {}", self.message),
-            None => f.write_str(&self.message),
-        }
     }
 }

@@ -2,12 +2,13 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::dtype::DataType;
-use crate::error::{Location, Problem, TensorflowError};
+use crate::error::{TensorflowError, attribute_of};
 use crate::graph::{GraphDef, GraphIndex};
 use crate::node::{Input, NodeDef, Port};
 use crate::reach::{behind, check_outputs};
 use crate::shape::PartialShape;
 use crate::tensor::TensorProto;
+use quantize_document::{Location, Problem};
 use quantize_ir::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -169,7 +170,7 @@ impl Freezer<'_> {
         let unused: Vec<&str> = stored.iter().map(|v| v.name.as_str()).filter(|name| !used.contains(name)).collect();
         let averages = unused.iter().filter(|name| is_average(name)).count();
         let mut problems = Vec::new();
-        let mut note = |message: String| problems.push(Problem { node: None, message });
+        let mut note = |message: String| problems.push(Problem::general(message));
         if averages > 0 && !self.options.averages {
             note(format!("the checkpoint has moving averages of {averages} variables, which are not used"));
         }
@@ -187,7 +188,7 @@ fn is_variable(node: &NodeDef) -> bool {
 
 fn dtype_of(variable: &NodeDef) -> Result<DataType, TensorflowError> {
     let dtype = variable.dtype("dtype")?.map(DataType::base);
-    dtype.ok_or_else(|| TensorflowError::invalid(Location::attribute(variable.name(), "dtype"), "it is missing"))
+    dtype.ok_or_else(|| TensorflowError::invalid(attribute_of(variable.name(), "dtype"), "it is missing"))
 }
 
 /// Whether a tensor of shape `found` can be of shape `stated`.

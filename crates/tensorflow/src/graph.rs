@@ -2,13 +2,13 @@
 //!
 //! While nothing is edited the graph is its bytes. Nodes that are not edited keep theirs in any graph they are put in.
 
-use crate::error::{Location, TensorflowError};
+use crate::error::TensorflowError;
 use crate::names::nearest;
 use crate::node::{NodeDef, NodeFault, Original, Port};
 use crate::wire::slice;
 use bytes::Bytes;
 use quantize_document::encode::length_prefix;
-use quantize_document::{Limits, MessageIndex, WireError, WireType, index_message};
+use quantize_document::{Limits, Location, MessageIndex, WireError, WireType, index_message};
 use std::collections::HashMap;
 use std::io;
 

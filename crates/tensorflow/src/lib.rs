@@ -44,7 +44,7 @@ pub use attr::{Attr, AttrList, AttrValue};
 pub use checkpoint::{Checkpoint, Variable};
 pub use document::{Container, Encoding, ReadOptions, Signature, TensorName, TensorflowDocument, render};
 pub use dtype::DataType;
-pub use error::{Location, Problem, TensorflowError};
+pub use error::TensorflowError;
 pub use freeze::{FreezeOptions, Frozen, freeze};
 pub use graph::{GraphDef, GraphIndex};
 pub use names::{node_name, node_names};

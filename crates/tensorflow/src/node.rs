@@ -2,7 +2,7 @@
 
 use crate::attr::{Attr, AttrValue};
 use crate::dtype::DataType;
-use crate::error::{Location, TensorflowError};
+use crate::error::{TensorflowError, attribute_of};
 use crate::shape::PartialShape;
 use crate::tensor::TensorProto;
 use crate::wire::slice;
@@ -310,7 +310,7 @@ impl NodeDef {
     }
 
     fn about(&self, attribute: &str, cause: impl Into<String>) -> TensorflowError {
-        TensorflowError::invalid(Location::attribute(&self.name, attribute), cause)
+        TensorflowError::invalid(attribute_of(&self.name, attribute), cause)
     }
 
     fn typed<T>(

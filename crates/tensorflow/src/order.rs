@@ -1,8 +1,9 @@
 //! Orders in which a graph can be executed.
 
-use crate::error::{Location, TensorflowError};
+use crate::error::TensorflowError;
 use crate::graph::{GraphDef, GraphIndex};
 use crate::node::NodeDef;
+use quantize_document::Location;
 
 /// Nodes of a circle that an error names.
 const NAMED: usize = 5;

@@ -1,8 +1,9 @@
 //! Element types of what nodes compute.
 
 use crate::dtype::DataType;
-use crate::error::{Location, TensorflowError};
+use crate::error::TensorflowError;
 use crate::node::NodeDef;
+use quantize_document::Location;
 
 /// The attribute that states the type of a node's first output, in the order in which they are asked.
 const STATED: [&str; 8] = ["out_type", "Toutput", "DstT", "output_type", "dtype", "T", "Tparams", "T1"];

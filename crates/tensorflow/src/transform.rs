@@ -20,11 +20,11 @@ mod old_batch_norm;
 mod rewire;
 mod structure;
 
-use crate::error::{Problem, TensorflowError};
+use crate::error::TensorflowError;
 use crate::graph::GraphDef;
 use crate::names::nearest;
 use language::{Call, misplaced};
-use quantize_document::Limits;
+use quantize_document::{Limits, Problem};
 use quantize_ir::{Op, Tensor};
 
 /// Computes operators on constants.
@@ -138,7 +138,7 @@ pub fn transform(graph: &GraphDef, calls: &[Call], setting: &Setting<'_>) -> Res
             }
             Err(error) if ignore => {
                 let message = format!("{} failed and was left out: {error}", call.name);
-                done.problems.push(Problem { node: None, message });
+                done.problems.push(Problem::general(message));
             }
             Err(error) => return Err(error),
         }

@@ -1,9 +1,9 @@
 //! Damaged files: an error or a graph, never a panic.
 
 use super::{blob, legacy_blob, parse_with, stored, stored_former};
-use crate::{CaffeError, Problem, ReadOptions, import};
+use crate::{CaffeError, ReadOptions, import};
 use proptest::prelude::*;
-use quantize_document::{Limits, SourceFile, TextDocument};
+use quantize_document::{Limits, Problem, SourceFile, TextDocument};
 use quantize_ir::Graph;
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! The graph: names, wiring, provenance, shapes, and what is refused.
 
 use super::{blob, no_weights, parse_with, stored};
-use crate::{CaffeError, Problem, ReadOptions, import};
-use quantize_document::encode;
+use crate::{CaffeError, ReadOptions, import};
+use quantize_document::{Problem, encode};
 use quantize_ir::op::{Binary, Opaque, Unary};
 use quantize_ir::{Constant, DType, Dim, DocId, Graph, Node, Op, Origin};
 use std::sync::Arc;

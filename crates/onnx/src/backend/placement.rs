@@ -3,12 +3,12 @@
 
 use super::emit;
 use crate::document::{GRAPH_INITIALIZER, OnnxDocument};
-use crate::error::{Location, OnnxError};
+use crate::error::OnnxError;
 use crate::external::external_entries;
 use crate::tensor::{raw_len, tensor_head, write_raw};
 use prost::Message;
 use quantize_document::encode::{bytes_field, varint_field};
-use quantize_document::{ExternalRange, Piece, Splice};
+use quantize_document::{ExternalRange, Location, Piece, Splice};
 use quantize_ir::Tensor;
 use quantize_proto::onnx::tensor_proto::DataLocation;
 use std::io;
@@ -213,9 +213,8 @@ impl<'a, 'p> Placer<'a, 'p> {
         let length = match range.open(path) {
             Ok(part) => part.length(),
             Err(cause) => {
-                let item = Some(format!("initializer `{name}`"));
-                let location = Location { file: path.to_owned(), item, field: None };
-                return Err(OnnxError::External { location, cause: Box::new(cause) });
+                let location = Location::item(path, format!("initializer `{name}`"));
+                return Err(OnnxError::External { location: Box::new(location), cause: Box::new(cause) });
             }
         };
         Ok((self.outside.add(Chunk::Copy(path, range.clone()), length), length))
@@ -239,14 +238,9 @@ impl<'a, 'p> Placer<'a, 'p> {
 /// Tensors of nodes and nested graphs keep their references, which mean nothing in another folder.
 fn refuse_nested(document: &OnnxDocument) -> Result<(), OnnxError> {
     document.nested_external_data(&mut |item, _, range| {
-        let file = document.source().path().to_owned();
         let cause =
             format!("has external data in `{}`, which an output in another folder cannot refer to", range.location);
         let hint = Some("write the output into the folder of the model");
-        Err(OnnxError::Unsupported {
-            location: Location { file, item: Some(item.to_owned()), field: None },
-            cause,
-            hint,
-        })
+        Err(OnnxError::Unsupported { location: Box::new(Location::item(document.source().path(), item)), cause, hint })
     })
 }

@@ -4,9 +4,9 @@ mod errors;
 mod files;
 mod graphs;
 
-use crate::{OnnxDocument, OnnxError, Problem, import};
+use crate::{OnnxDocument, OnnxError, import};
 use prost::Message;
-use quantize_document::{Limits, SourceFile};
+use quantize_document::{Limits, Problem, SourceFile};
 use quantize_ir::{Graph, Tensor};
 use quantize_proto::onnx::attribute_proto::AttributeType;
 use quantize_proto::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto};

@@ -1,9 +1,9 @@
 //! Telling the format's messages apart, and binary files from texts.
 
 use super::Encoding;
-use crate::error::{Location, TensorflowError};
+use crate::error::TensorflowError;
 use quantize_document::text::Message as TextMessage;
-use quantize_document::{Field, Limits, MessageIndex, SourceFile, WireType, index_message};
+use quantize_document::{Field, Limits, Location, MessageIndex, SourceFile, WireType, index_message};
 
 /// Bytes that are looked at to tell a text from anything else.
 const HEAD: usize = 1024;

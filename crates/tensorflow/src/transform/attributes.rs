@@ -2,9 +2,10 @@
 
 use super::Setting;
 use super::language::Call;
-use crate::error::{Problem, TensorflowError};
+use crate::error::TensorflowError;
 use crate::graph::GraphDef;
 use crate::node::NodeDef;
+use quantize_document::Problem;
 
 /// What stands for every operator.
 const ANY: &str = "*";

@@ -2,10 +2,11 @@
 
 use super::Setting;
 use super::language::Call;
-use crate::error::{Location, Problem, TensorflowError};
+use crate::error::TensorflowError;
 use crate::graph::{GraphDef, GraphIndex};
 use crate::node::{NodeDef, Port};
 use crate::tensor::TensorProto;
+use quantize_document::{Location, Problem};
 use quantize_ir::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,7 +56,7 @@ pub(super) fn fold(
     for product in graph.nodes().iter().filter(|node| node.op() == "Mul") {
         let Some(found) = find(&index, product) else { continue };
         if let Some(reason) = reason_against(&index, &readers, setting, &found) {
-            problems.push(Problem { node: Some(product.name().to_owned()), message: format!("not folded: {reason}") });
+            problems.push(Problem::of_node(product.name(), format!("not folded: {reason}")));
             continue;
         }
         let weights = fold_weights(&found)?;

@@ -6,13 +6,14 @@ mod lower;
 
 use super::Setting;
 use super::language::Call;
-use crate::error::{Location, Problem, TensorflowError};
+use crate::error::TensorflowError;
 use crate::graph::GraphDef;
 use crate::node::{NodeDef, Port};
 use crate::order::execution_order;
 use crate::outputs::output_dtype;
 use crate::reach::behind;
 use crate::tensor::TensorProto;
+use quantize_document::{Location, Problem};
 use quantize_ir::Tensor;
 use std::collections::HashMap;
 
@@ -84,7 +85,7 @@ fn folded(
             }
             Ok(_) => {}
             Err(cause) => {
-                problems.push(Problem { node: Some(node.name().to_owned()), message: format!("not folded: {cause}") });
+                problems.push(Problem::of_node(node.name(), format!("not folded: {cause}")));
             }
         }
     }

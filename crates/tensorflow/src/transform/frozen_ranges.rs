@@ -5,12 +5,12 @@ use super::language::{Call, misplaced};
 use super::logging::PRINT;
 use super::rewire::Rewire;
 use crate::dtype::DataType;
-use crate::error::{Location, Problem, TensorflowError};
+use crate::error::TensorflowError;
 use crate::graph::GraphDef;
 use crate::names::nearest;
 use crate::node::NodeDef;
 use crate::tensor::TensorProto;
-use quantize_document::SourceFile;
+use quantize_document::{Location, Problem, SourceFile};
 use quantize_ir::Tensor;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -110,7 +110,7 @@ fn parse(text: &str, problems: &mut Vec<Problem>) -> Log {
     }
     if unusable > 0 {
         let message = format!("{unusable} ranges of the log are cut off or not finite, and were left out");
-        problems.push(Problem { node: None, message });
+        problems.push(Problem::general(message));
     }
     log
 }

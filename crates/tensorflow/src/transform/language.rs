@@ -3,7 +3,8 @@
 //! A transform is a name, and in brackets its parameters, `name=value`, separated by commas or blanks. A value is bare
 //! or in double quotes, in which a backslash keeps the next character from ending it; both stay as they are written.
 
-use crate::error::{Location, TensorflowError};
+use crate::error::TensorflowError;
+use quantize_document::Location;
 
 /// A transform as it is requested.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 use super::Setting;
 use super::language::Call;
 use super::rewire::Rewire;
-use crate::error::{Problem, TensorflowError};
+use crate::error::TensorflowError;
 use crate::graph::GraphDef;
 use crate::node::{NodeDef, Port};
 use crate::outputs::output_dtype;
+use quantize_document::Problem;
 use std::collections::BTreeSet;
 
 /// What the name of a printing node ends in.
@@ -45,7 +46,7 @@ pub(super) fn insert(
         *place = Some(print);
     }
     if rewire.is_empty() {
-        problems.push(Problem { node: None, message: "insert_logging: no node is meant".into() });
+        problems.push(Problem::general("insert_logging: no node is meant".into()));
     }
     let mut nodes = Vec::with_capacity(graph.nodes().len());
     for (node, print) in graph.nodes().iter().zip(prints) {

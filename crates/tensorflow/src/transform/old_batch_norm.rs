@@ -7,10 +7,11 @@ use super::Setting;
 use super::batch_norm::{channels, has_one_reader, scaled};
 use super::language::Call;
 use crate::dtype::DataType;
-use crate::error::{Location, Problem, TensorflowError};
+use crate::error::TensorflowError;
 use crate::graph::{GraphDef, GraphIndex};
 use crate::node::{NodeDef, Port};
 use crate::tensor::TensorProto;
+use quantize_document::{Location, Problem};
 use quantize_ir::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +53,7 @@ pub(super) fn fold(
                 Ok(()) => {}
                 Err(reason) => {
                     let message = format!("not folded: {reason}");
-                    unfolded.push(Problem { node: Some(node.name().to_owned()), message });
+                    unfolded.push(Problem::of_node(node.name(), message));
                 }
             }
         }

@@ -4,13 +4,14 @@ use super::Setting;
 use super::language::{Call, misplaced};
 use super::rewire::Rewire;
 use crate::dtype::DataType;
-use crate::error::{Problem, TensorflowError};
+use crate::error::TensorflowError;
 use crate::graph::GraphDef;
 use crate::names::node_name;
 use crate::node::NodeDef;
 use crate::order::execution_order;
 use crate::reach::{behind, check_outputs, is_named};
 use crate::shape::PartialShape;
+use quantize_document::Problem;
 
 /// `sort_by_execution_order`: every node behind those it reads.
 pub(super) fn sort(
