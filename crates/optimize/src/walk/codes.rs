@@ -1,0 +1,68 @@
+//! Codes of a layer's weights that keep its result.
+
+use super::{Samples, Walker};
+use crate::columns::{Geometry, fits};
+use crate::error::OptimizeError;
+use crate::layer::{Layer, WEIGHT};
+use crate::live::{Held, Image};
+use crate::rounding::{Task, round};
+use quantize_ir::quant::storage;
+use quantize_ir::{DType, Element, QuantParams, Tensor, TensorError, WeightPlan};
+use quantize_numerics::ChannelLayout;
+use quantize_numerics::measure::sqnr_db;
+use quantize_numerics::weights::dequantize_weights;
+use std::sync::{Arc, PoisonError};
+
+impl<S: Samples> Walker<'_, S> {
+    /// Gives a layer codes that keep its result; the number of those that are not the nearest.
+    pub(super) fn round(&mut self, layer: &Layer) -> Result<usize, S::Error> {
+        let weight = self.reference.constant(layer.weight).map_err(|e| self.fail(e))?;
+        let key = (layer.node, WEIGHT);
+        let (Some(weight), Some(entry)) = (weight, self.walked.plan.weights.get(&key)) else { return Ok(0) };
+        let Some(geometry) = Geometry::of(&layer.op, weight.shape()).filter(|g| fits(g, &weight)) else { return Ok(0) };
+        let Some(layout) = scale_layout(&entry.params, weight.shape()) else { return Ok(0) };
+        let values = weight.as_slice::<f32>().map_err(|e| self.fail(e))?;
+        let scales = entry.params.scale();
+        let scale_of = |index: usize| scales[index / layout.inner % layout.channels];
+        let (qtype, threads) = (entry.params.qtype(), self.options.threads);
+        let task = Task { geometry: &geometry, weights: values, scale_of: &scale_of, qtype, threads };
+        let images: Vec<&Image> =
+            self.images.iter_mut().map(|i| &*i.get_mut().unwrap_or_else(PoisonError::into_inner)).collect();
+        let inputs: Vec<&Held> = images.iter().filter_map(|image| image.rounded(layer.input)).collect();
+        let Some(codes) = round(layer, &task, &inputs) else { return Ok(0) };
+        let back = dequantize_weights(&codes, layout, scales)
+            .map_err(|e| self.fail(OptimizeError::numbers(&layer.label)(e)))?;
+        let sqnr_db = sqnr_db(values, &back).map_err(|e| self.fail(OptimizeError::numbers(&layer.label)(e)))?;
+        let stored = stored(weight.shape(), &codes, storage(qtype)).map_err(|e| self.fail(e))?;
+        let changed = differences(&entry.codes, &stored);
+        let entry = WeightPlan { params: entry.params.clone(), codes: Arc::new(stored), sqnr_db };
+        self.walked.plan.weights.insert(key, entry);
+        Ok(changed)
+    }
+}
+
+/// How scales are spread over weights of `shape`.
+pub(super) fn scale_layout(params: &QuantParams, shape: &[usize]) -> Option<ChannelLayout> {
+    let all: usize = shape.iter().product();
+    match params.axis() {
+        None => Some(ChannelLayout::new(1, all.max(1))),
+        Some(axis) => {
+            ChannelLayout::of_shape(shape, axis).filter(|l| l.channels == params.scale().len() && l.inner > 0)
+        }
+    }
+}
+
+fn stored(shape: &[usize], codes: &[i32], dtype: DType) -> Result<Tensor, TensorError> {
+    match dtype {
+        DType::I16 => Tensor::new(shape, codes.iter().map(|q| *q as i16).collect::<Vec<_>>()),
+        _ => Tensor::new(shape, codes.iter().map(|q| *q as i8).collect::<Vec<_>>()),
+    }
+}
+
+fn differences(before: &Tensor, after: &Tensor) -> usize {
+    fn count<T: Element + PartialEq>(before: &Tensor, after: &Tensor) -> Option<usize> {
+        let (before, after) = (before.as_slice::<T>().ok()?, after.as_slice::<T>().ok()?);
+        Some(before.iter().zip(after).filter(|(b, a)| b != a).count())
+    }
+    count::<i8>(before, after).or_else(|| count::<i16>(before, after)).unwrap_or(0)
+}

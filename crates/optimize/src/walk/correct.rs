@@ -1,0 +1,128 @@
+//! Gains and biases of a layer, from the moments of its result.
+
+use super::{LayerChange, Samples, Walker};
+use crate::assembled::bias_plan;
+use crate::correction::{GainRule, gains, shifts};
+use crate::error::OptimizeError;
+use crate::layer::{BIAS, Bias, Layer, WEIGHT, set_bias};
+use crate::moments::Moments;
+use quantize_ir::{QuantError, QuantParams, Tensor};
+use quantize_numerics::weights::MAX_BIAS_CODE;
+
+impl<S: Samples> Walker<'_, S> {
+    /// Gives a layer its gains and its biases.
+    pub(super) fn correct(
+        &mut self,
+        layer: &Layer,
+        codes: usize,
+        images: &[Moments],
+    ) -> Result<LayerChange, OptimizeError> {
+        let total = Moments::total(images);
+        let entry = self.walked.plan.weights.get(&(layer.node, WEIGHT));
+        let params = entry
+            .map(|entry| entry.params.clone())
+            .ok_or_else(|| OptimizeError::layer(&layer.label, "it has no codes"))?;
+        let rule = self.gain_rule(layer, &params);
+        let biases = self.biases(layer)?;
+        let mut gains = gains(&total, rule);
+        let mut shifts = match layer.bias {
+            Bias::Absent | Bias::Given(_) if self.options.steps.bias => shifts(images, &total, &gains, &biases),
+            _ => vec![0.0; layer.channels],
+        };
+        let scale = self.input_scale(layer);
+        self.keep_representable(&params, scale, &biases, &mut gains, &mut shifts);
+        self.apply(layer, &params, scale, &biases, &gains, &shifts)?;
+        let decibel = |noise: f64| 10.0 * (total.0.iter().map(|p| p.signal()).sum::<f64>() / noise).log10();
+        let noise = |of: &dyn Fn(usize) -> (f64, f64)| {
+            total.0.iter().enumerate().map(|(c, p)| p.noise(of(c).0, biases[c], of(c).1)).sum::<f64>()
+        };
+        let (spread, shared) = total.0.iter().fold((0.0, 0.0), |sum, p| (sum.0 + p.spread(), sum.1 + p.shared()));
+        Ok(LayerChange {
+            node: layer.label.clone(),
+            images: images.len(),
+            codes,
+            slope: if spread > 0.0 { shared / spread } else { 1.0 },
+            gains: gains.iter().fold((f64::INFINITY, 0.0), |(lo, hi), g| (g.min(lo), g.max(hi))),
+            before_db: decibel(noise(&|_| (1.0, 0.0))),
+            after_db: decibel(noise(&|c| (gains[c], shifts[c]))),
+        })
+    }
+
+    /// Where a function that bends follows, moments are those of values that are cut off anyway. The last layer has few
+    /// positions for each channel; and a scale for the whole tensor cannot turn single channels.
+    fn gain_rule(&self, layer: &Layer, params: &QuantParams) -> GainRule {
+        match (self.options.steps.gain, layer.bent, params.axis()) {
+            (false, ..) | (_, true, _) => GainRule::None,
+            (true, false, Some(_)) => GainRule::PerChannel,
+            (true, false, None) if self.options.steps.rounding => GainRule::Pooled,
+            (true, false, None) => GainRule::None,
+        }
+    }
+
+    fn biases(&self, layer: &Layer) -> Result<Vec<f64>, OptimizeError> {
+        let Bias::Given(value) = layer.bias else { return Ok(vec![0.0; layer.channels]) };
+        let Some(bias) = self.reference.constant(value)? else { return Ok(vec![0.0; layer.channels]) };
+        Ok(bias.as_slice::<f32>()?.iter().map(|b| f64::from(*b)).collect())
+    }
+
+    fn input_scale(&self, layer: &Layer) -> Option<f32> {
+        let entry = self.walked.plan.activations.get(&layer.input).filter(|_| self.options.coded_bias)?;
+        entry.params.scale().first().copied()
+    }
+
+    /// Leaves channels as they were whose bias would need too large a code.
+    fn keep_representable(
+        &self,
+        params: &QuantParams,
+        input_scale: Option<f32>,
+        biases: &[f64],
+        gains: &mut [f64],
+        shifts: &mut [f64],
+    ) {
+        let Some(input_scale) = input_scale else { return };
+        let scales = params.scale();
+        for (c, bias) in biases.iter().enumerate() {
+            let scale = f64::from(scales[if scales.len() == 1 { 0 } else { c }]) * gains[c];
+            let code = (bias + shifts[c]) / (f64::from(input_scale) * scale);
+            if code.abs() >= f64::from(MAX_BIAS_CODE) || code.is_nan() {
+                shifts[c] = 0.0;
+                if scales.len() > 1 {
+                    gains[c] = 1.0;
+                }
+            }
+        }
+    }
+
+    fn apply(
+        &mut self,
+        layer: &Layer,
+        params: &QuantParams,
+        input_scale: Option<f32>,
+        biases: &[f64],
+        gains: &[f64],
+        shifts: &[f64],
+    ) -> Result<(), OptimizeError> {
+        let gain_of = |c: usize| gains.get(c).copied().unwrap_or(1.0);
+        let scales =
+            params.scale().iter().enumerate().map(|(c, s)| (f64::from(*s) * gain_of(c)) as f32).collect::<Vec<_>>();
+        let unfit = |e: QuantError| OptimizeError::layer(&layer.label, e);
+        let params = match params.axis() {
+            Some(axis) => QuantParams::per_channel(params.qtype(), axis, scales).map_err(unfit)?,
+            None => QuantParams::per_tensor(params.qtype(), scales[0], params.zero_point()[0]).map_err(unfit)?,
+        };
+        if let Some(entry) = self.walked.plan.weights.get_mut(&(layer.node, WEIGHT)) {
+            entry.params = params.clone();
+        }
+        let bias: Vec<f32> = biases.iter().zip(shifts).map(|(b, d)| (b + d) as f32).collect();
+        let moved = shifts.iter().any(|d| *d != 0.0);
+        if moved {
+            set_bias(&mut self.walked.graph, layer.node, bias.clone())?;
+        }
+        if let Some(scale) = input_scale.filter(|_| moved || matches!(layer.bias, Bias::Given(_))) {
+            let entry =
+                bias_plan(&Tensor::vector(bias), scale, &params).map_err(|e| OptimizeError::layer(&layer.label, e))?;
+            self.walked.plan.weights.insert((layer.node, BIAS), entry);
+        }
+        Ok(())
+    }
+}

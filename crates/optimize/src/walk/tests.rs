@@ -1,0 +1,185 @@
+//! Whole walks through small networks.
+
+use super::codes::scale_layout;
+use super::*;
+use crate::layer::{BIAS, WEIGHT};
+use crate::testing::Net;
+use quantize_ir::QuantParams;
+use quantize_numerics::weights::dequantize_weights;
+use std::collections::BTreeMap;
+
+struct Given(Vec<(ValueId, Tensor)>);
+
+impl Samples for Given {
+    type Error = OptimizeError;
+
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn sample(&self, index: usize) -> Result<Vec<(ValueId, Tensor)>, OptimizeError> {
+        Ok(vec![self.0[index].clone()])
+    }
+
+    fn failed(&self, error: OptimizeError) -> OptimizeError {
+        error
+    }
+}
+
+const ALL: Steps = Steps { rounding: true, gain: true, bias: true };
+
+/// Two convolutions of a few channels with an activation between, and images of correlated channels.
+fn network() -> (Net, ValueId, Given) {
+    let wave = |i: usize| ((i * 7919 % 997) as f32 / 997.0 - 0.45) * 2.0;
+    let weights = |count: usize| (0..count).map(|i| wave(3 * i + 1)).collect::<Vec<f32>>();
+    let mut net = Net::new();
+    let x = net.input("x");
+    let a = net.conv("first", x, &[6, 4, 1, 1], &weights(24), Some(&[0.1; 6]));
+    let r = net.relu("relu", a);
+    let b = net.conv("second", r, &[5, 6, 1, 1], &weights(30), None);
+    let c = net.conv("third", b, &[3, 5, 1, 1], &weights(15), Some(&[0.0; 3]));
+    net.outputs(&[c]);
+    let image = |n: usize| {
+        let pixel = |i: usize| wave(11 * (i % 900) + n) + 0.5 * wave(i / 900 + 5 * n);
+        (x, Tensor::new([1, 4, 30, 30], (0..3600).map(pixel).collect::<Vec<f32>>()).unwrap())
+    };
+    (net, c, Given((0..12).map(image).collect()))
+}
+
+fn options(steps: Steps, threads: usize) -> WalkOptions {
+    WalkOptions { steps, inputs: LayerInputs::Rounded, coded_bias: true, threads }
+}
+
+/// Mean square difference of the simulated result and the fp32 one.
+fn noise(net: &Net, result: ValueId, graph: &Graph, plan: &QuantPlan, samples: &Given) -> f64 {
+    let fp32 = Program::compile(&net.graph, &[result]).unwrap();
+    let quantized = Program::simulate(graph, &[result], plan).unwrap();
+    let (mut sum, mut count) = (0.0, 0.0);
+    for sample in &samples.0 {
+        let fed = std::slice::from_ref(sample);
+        let y = Session::new(&fp32).run(fed, &mut ()).unwrap();
+        let q = Session::new(&quantized).run(fed, &mut ()).unwrap();
+        for (y, q) in y[0].as_slice::<f32>().unwrap().iter().zip(q[0].as_slice::<f32>().unwrap()) {
+            sum += f64::from(y - q).powi(2);
+            count += 1.0;
+        }
+    }
+    sum / count
+}
+
+#[test]
+fn a_coarse_network_gets_better_with_every_step() {
+    let (net, result, samples) = network();
+    // Scales eight times too large: weights of four bits.
+    let plan = net.plan_within(8.0, 4.0);
+    let mut before = noise(&net, result, &net.graph, &plan, &samples);
+    let gain = Steps { rounding: false, ..ALL };
+    for steps in [Steps { gain: false, ..gain }, gain, ALL] {
+        let walked = walk(&net.graph, &plan, &[result], &samples, &options(steps, 1), &Silent).unwrap();
+        let after = noise(&net, result, &walked.graph, &walked.plan, &samples);
+        assert!(after < before, "{steps:?}: {after} after {before}");
+        before = after;
+    }
+}
+
+#[test]
+fn what_is_left_of_a_mean_is_chance() {
+    let (net, result, samples) = network();
+    let steps = Steps { rounding: false, ..ALL };
+    let plan = net.plan_within(8.0, 4.0);
+    let walked = walk(&net.graph, &plan, &[result], &samples, &options(steps, 1), &Silent).unwrap();
+    let codes = walked.plan.weights.clone();
+    let biases =
+        |node| -> Vec<f64> { codes[&(node, BIAS)].params.scale().iter().map(|step| 0.5 * f64::from(*step)).collect() };
+    let again = Steps { rounding: false, gain: false, bias: true };
+    // Walking the corrected network against the original one finds no more than chance.
+    let mut walker = Walker {
+        reference: &net.graph,
+        samples: &samples,
+        options: &options(again, 1),
+        walked: Walked { changes: Vec::new(), ..walked },
+        images: Vec::new(),
+        room: vec![samples.count(); 4],
+    };
+    for (index, stage) in stages(&net.graph, &plan, &[result]).unwrap().iter().enumerate() {
+        walker.admit(index, stage).unwrap();
+        let computed: Vec<ValueId> = stage.after.iter().copied().filter(|v| !stage.before.contains(v)).collect();
+        let images = walker.advance_reals(stage, &computed, stage.layer.as_ref()).unwrap();
+        for (c, pair) in Moments::total(&images).0.iter().enumerate() {
+            let ((y, q), deviation) = (pair.means(), (pair.spread() / pair.count).sqrt());
+            let chance = crate::correction::standard_error(images.iter().map(|image| {
+                let (y, q) = image.0[c].means();
+                y - q
+            }));
+            let left = (y - q).abs();
+            let step = biases(stage.layer.as_ref().unwrap().node)[c];
+            assert!(left <= chance + step + 1e-4 * deviation, "{:?}: {left} of {deviation}", stage.layer);
+        }
+        walker.advance_rounded(stage, &computed).unwrap();
+    }
+}
+
+#[test]
+fn nothing_is_lost_so_nothing_is_changed() {
+    let (net, result, samples) = network();
+    let exact = |plan: QuantPlan| QuantPlan { activations: BTreeMap::new(), ..plan };
+    // Weights that are multiples of their scales, and activations in fp32.
+    let mut plan = exact(net.plan(1.0));
+    let mut graph = net.graph.clone();
+    for (&(node, slot), entry) in plan.weights.iter_mut().filter(|((_, slot), _)| *slot == WEIGHT) {
+        let layout = scale_layout(&entry.params, entry.codes.shape()).unwrap();
+        let codes: Vec<i32> = entry.codes.as_slice::<i8>().unwrap().iter().map(|q| i32::from(*q)).collect();
+        let back = dequantize_weights(&codes, layout, entry.params.scale()).unwrap();
+        let value = graph.node(node).unwrap().input(slot).unwrap();
+        let tensor = Tensor::new(entry.codes.shape(), back).unwrap();
+        graph.value_mut(value).constant = Some(quantize_ir::Constant::owned(tensor));
+    }
+    plan.weights.retain(|(_, slot), _| *slot == WEIGHT);
+    let walked = walk(&graph, &plan, &[result], &samples, &options(ALL, 1), &Silent).unwrap();
+    for change in &walked.changes {
+        assert!(change.codes == 0 && change.before_db > 100.0, "{change:?}");
+        assert!((change.gains.0 - 1.0).abs() < 1e-6 && (change.gains.1 - 1.0).abs() < 1e-6, "{change:?}");
+    }
+}
+
+#[test]
+fn a_scale_that_is_wrong_is_put_right() {
+    let (net, result, samples) = network();
+    let mut plan = net.plan(1.0);
+    let key = (net.id("second"), WEIGHT);
+    let right = plan.weights[&key].params.scale().to_vec();
+    let weak = right.iter().map(|s| 0.9 * s).collect();
+    let entry = plan.weights.get_mut(&key).unwrap();
+    entry.params = QuantParams::per_channel(entry.params.qtype(), 0, weak).unwrap();
+    let steps = Steps { rounding: false, ..ALL };
+    let walked = walk(&net.graph, &plan, &[result], &samples, &options(steps, 1), &Silent).unwrap();
+    for (found, right) in walked.plan.weights[&key].params.scale().iter().zip(right) {
+        assert!((found / right - 1.0).abs() < 2e-2, "{found} for {right}");
+    }
+}
+
+#[test]
+fn threads_do_not_show() {
+    let (net, result, samples) = network();
+    let plan = net.plan_within(8.0, 4.0);
+    let walked = |threads| {
+        let walked = walk(&net.graph, &plan, &[result], &samples, &options(ALL, threads), &Silent).unwrap();
+        (walked.plan, walked.changes)
+    };
+    let one = walked(1);
+    assert_eq!(walked(2), one);
+    assert_eq!(walked(7), one);
+}
+
+#[test]
+fn a_layer_without_a_bias_gets_one() {
+    let (net, result, samples) = network();
+    let steps = Steps { rounding: false, gain: false, bias: true };
+    let plan = net.plan_within(8.0, 4.0);
+    let walked = walk(&net.graph, &plan, &[result], &samples, &options(steps, 1), &Silent).unwrap();
+    let node = walked.graph.node(net.id("second")).unwrap();
+    assert!(node.input(BIAS).is_some() && walked.plan.weights.contains_key(&(net.id("second"), BIAS)));
+    let (graph, plan_without) = walked.without(crate::Step::Bias, &net.graph, &plan).unwrap();
+    assert!(graph.node(net.id("second")).unwrap().input(BIAS).is_none());
+    assert_eq!(plan_without.weights, plan.weights);
+}
