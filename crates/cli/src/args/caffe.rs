@@ -8,8 +8,8 @@ use crate::list::List;
 use clap::{Args, Subcommand, ValueEnum};
 use quantize_pipeline::{
     BitWidth, CaffeFiles, Correction, DataOptions, EmulateOptions, FileOptions, Flavor, Granularity, InputRange,
-    PreparationOptions, QuantizeCaffeOptions, QuantizeOptions, RangeMethod, ReadOptions, RecipeOptions, Release,
-    TargetOptions, TextStyle, Thresholds, TransformerOptions, default_range,
+    PreparationOptions, Preset, QuantizeCaffeOptions, QuantizeOptions, RangeMethod, ReadOptions, RecipeOptions,
+    Release, TargetOptions, TextStyle, Thresholds, TransformerOptions, default_range,
 };
 use std::path::{Path, PathBuf};
 
@@ -388,19 +388,16 @@ impl QuantizeArgs {
             Emit::Onnx => ("int8.onnx", self.recipe.skip.clone()),
             Emit::OnnxFp32 => ("onnx", vec!["*".to_owned()]),
         };
-        let range = self.recipe.range.unwrap_or(RangeMethod::MinMax);
+        let preset = RecipeOptions::of(Preset::Balanced);
         let options = QuantizeOptions {
             model: model.deploy.clone(),
             output: self.output(&model.deploy, extension),
             data,
             recipe: RecipeOptions {
-                range,
+                range: self.recipe.range.unwrap_or(preset.range),
                 input: self.recipe.input(),
-                result_headroom: true,
-                weights: Granularity::PerChannel,
-                correction: Correction::default(),
-                target: None,
                 skip,
+                ..preset
             },
             target: TargetOptions::default(),
             emit_plan: self.emit_plan.clone(),
