@@ -29,6 +29,7 @@ mod selection;
 mod settle;
 mod summary;
 mod synthetic;
+mod tensorflow;
 mod unknown;
 mod work;
 
@@ -58,6 +59,10 @@ pub use options::{
 };
 pub use search::TargetOutcome;
 pub use summary::{Kept, Summary, WorstTensor};
+pub use tensorflow::{
+    FreezeJob, TensorflowSummary, TransformJob, WrittenGraph, freeze_tensorflow, summarize_tensorflow,
+    transform_tensorflow,
+};
 
 pub use quantize_caffe::ReadOptions;
 pub use quantize_caffe::xfdnn::TextStyle;
@@ -68,3 +73,4 @@ pub use quantize_numerics::RangeMethod;
 pub use quantize_numerics::xfdnn::{BitWidth, Flavor};
 pub use quantize_onnx::{ActivationCodes, Form};
 pub use quantize_parallel::{Progress, Silent};
+pub use quantize_tensorflow::{Fed, FreezeOptions, GraphSummary, node_names};
