@@ -2,8 +2,10 @@
 //! elements.
 #![allow(clippy::unwrap_used)]
 
+use quantize_ir::Tensor;
 use quantize_tensorflow::eightbit::{EightbitOptions, eightbit};
-use quantize_tensorflow::{GraphDef, NodeDef};
+use quantize_tensorflow::{DataType, Encoding, GraphDef, NodeDef, TensorProto, render};
+use quantize_tests::sandbox::Sandbox;
 use quantize_tests::tensorflow::{canonical_node, open};
 use quantize_tests::{counted, shared};
 use std::collections::BTreeMap;
@@ -47,4 +49,81 @@ fn graphs_are_those_of_the_original() {
         count += assert_same(&ours.graph, open(&folder.join(name)).graph(), name);
     }
     counted(count, "nodes");
+}
+
+/// A sandbox with a graph of two convolutions, of which the second reads what is not negative.
+fn sandbox() -> Sandbox {
+    let floats = |name: &str, shape: &[usize]| {
+        let values = (0u8..).take(shape.iter().product()).map(|n| f32::from(n) - 1.0).collect();
+        let tensor = Tensor::new(shape, values).unwrap();
+        NodeDef::constant(name, TensorProto::new(DataType::FLOAT, &tensor).unwrap())
+    };
+    let node = |name: &str, op: &str, inputs: [&str; 2]| {
+        let inputs = inputs.into_iter().filter(|input| !input.is_empty());
+        NodeDef::new(name, op).with_inputs(inputs).with_attr("T", DataType::FLOAT)
+    };
+    let conv = |name: &str, inputs| {
+        node(name, "Conv2D", inputs).with_attr("strides", vec![1, 1, 1, 1]).with_attr("padding", "SAME")
+    };
+    let graph = GraphDef::new(vec![
+        NodeDef::new("input", "Placeholder").with_attr("dtype", DataType::FLOAT),
+        floats("w", &[1, 1, 2, 2]),
+        conv("first", ["input", "w"]),
+        node("relu", "Relu", ["first", ""]),
+        floats("w2", &[1, 1, 2, 2]),
+        conv("second", ["relu", "w2"]),
+        floats("bias", &[2]),
+        node("sum", "AddV2", ["second", "bias"]),
+        node("out", "Relu", ["sum", ""]),
+    ]);
+    let sandbox = Sandbox::new();
+    sandbox.write("graph.pb", render(&graph, Encoding::Binary).unwrap());
+    sandbox
+}
+
+const COMMAND: &str = "tf eightbit --input=graph.pb --output=out.pb --output_node_names=out";
+
+#[test]
+fn what_became_of_each_operator_is_said() {
+    let sandbox = sandbox();
+    let command = format!("{COMMAND} --mode=eightbit --intel_cpu_eightbitize=True");
+    let outcome = sandbox.quantize(&command).succeeded();
+    assert_eq!(outcome.stdout, "out.pb\n");
+    assert_eq!(
+        outcome.stderr,
+        "Conv2D: 1 of 2 compute on codes\n  `first` stays: what it reads, `input` (Placeholder), may be negative\n\
+         reals become codes 1 times, codes become reals 1 times\n9 nodes before, 20 after\n"
+    );
+    let first = sandbox.read("out.pb");
+    let outcome = sandbox.quantize(&format!("{command} --output-format json")).succeeded();
+    let json: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(json["nodes"][1]["becomes"], "QuantizedConv2D");
+    assert_eq!(json["nodes"][0]["reason"], "what it reads, `input` (Placeholder), may be negative");
+    assert!(sandbox.read("out.pb") == first);
+    let outcome = sandbox.quantize(&format!("{command} --rules sound --output_binary=false")).succeeded();
+    assert!(outcome.stderr.ends_with("9 nodes before, 17 after\n"), "{}", outcome.stderr);
+    let text = String::from_utf8(sandbox.read("out.pb")).unwrap();
+    assert!(text.contains("QuantizedConv2DWithBiasAndRelu"), "{text}");
+}
+
+#[test]
+fn other_modes_and_wrong_requests() {
+    let sandbox = sandbox();
+    sandbox.quantize(COMMAND).failed(2, &["`--mode round` inserts operators that no TensorFlow has"]);
+    let eightbit = format!("{COMMAND} --mode eightbit");
+    let _ = sandbox.quantize(&eightbit).succeeded();
+    for mode in ["weights", "weights_rounded"] {
+        let _ = sandbox.quantize(&format!("{COMMAND} --mode={mode} --bitdepth 4")).succeeded();
+    }
+    sandbox.quantize(&format!("{eightbit} --model_name=resnet")).failed(2, &["no rules are known for the model"]);
+    sandbox
+        .quantize(&format!("{eightbit} --quantized_fallback_min=1 --quantized_fallback_max=-1"))
+        .failed(2, &["`--quantized_fallback_min` is not less than"]);
+    sandbox
+        .quantize("tf eightbit --input=graph.pb --output=out2.pb --output_node_names=outt --mode=eightbit")
+        .failed(1, &["graph.pb: there is no node `outt` in the graph", "did you mean `out`?"]);
+    sandbox
+        .quantize("tf eightbit --input=graph.pb --output=out2.pb --mode=eightbit")
+        .failed(1, &["no output is named", "quantize tf summarize"]);
+    assert!(!sandbox.files().contains(&"out2.pb".to_owned()));
 }

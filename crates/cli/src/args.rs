@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod caffe;
+pub(crate) mod eightbit;
 pub(crate) mod tensorflow;
 pub(crate) mod tools;
 

@@ -60,8 +60,8 @@ pub use options::{
 pub use search::TargetOutcome;
 pub use summary::{Kept, Summary, WorstTensor};
 pub use tensorflow::{
-    FreezeJob, TensorflowSummary, TransformJob, WrittenGraph, freeze_tensorflow, summarize_tensorflow,
-    transform_tensorflow,
+    EightbitGraph, EightbitJob, FreezeJob, TensorflowSummary, TransformJob, WrittenGraph, eightbit_tensorflow,
+    freeze_tensorflow, summarize_tensorflow, transform_tensorflow,
 };
 
 pub use quantize_caffe::ReadOptions;
@@ -73,4 +73,5 @@ pub use quantize_numerics::RangeMethod;
 pub use quantize_numerics::xfdnn::{BitWidth, Flavor};
 pub use quantize_onnx::{ActivationCodes, Form};
 pub use quantize_parallel::{Progress, Silent};
+pub use quantize_tensorflow::eightbit::{Covered, EightbitOptions, Mode as EightbitMode, Rules as EightbitRules};
 pub use quantize_tensorflow::{Fed, FreezeOptions, GraphSummary, node_names};

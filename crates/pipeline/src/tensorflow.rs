@@ -1,4 +1,8 @@
-//! TensorFlow's steps from file to file: summarize, freeze, transform.
+//! TensorFlow's steps from file to file: summarize, freeze, transform; `eightbit` quantizes.
+
+mod eightbit;
+
+pub use eightbit::{EightbitGraph, EightbitJob, eightbit_tensorflow};
 
 use crate::error::Error;
 use quantize_document::{Limits, Location, OutputSet};

@@ -1,6 +1,7 @@
 //! The command lines of `quantize tf`: the flags of the original programs, in their spelling.
 
 use super::OutputFormat;
+use super::eightbit::EightbitArgs;
 use clap::{Args, Subcommand};
 use quantize_pipeline::{FreezeJob, FreezeOptions, TransformJob, node_names};
 use std::path::PathBuf;
@@ -19,6 +20,8 @@ pub(crate) enum TensorflowCommand {
     Freeze(Box<FreezeArgs>),
     /// Change a graph by transforms; as transform_graph does. docs/tensorflow.md lists them.
     Transform(TransformArgs),
+    /// Make operators compute on 8-bit codes; as quantize_graph.py does.
+    Eightbit(Box<EightbitArgs>),
 }
 
 #[derive(Debug, Args)]
@@ -171,7 +174,7 @@ impl TransformArgs {
 }
 
 /// A truth value in any of the spellings of the original programs: `False`, `false`, `0`.
-fn parse_bool(text: &str) -> Result<bool, String> {
+pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "t" => Ok(true),
         "false" | "0" | "no" | "f" => Ok(false),
