@@ -27,6 +27,7 @@ mod planning;
 mod search;
 mod selection;
 mod settle;
+mod smooth;
 mod summary;
 mod synthetic;
 mod tensorflow;
@@ -58,6 +59,7 @@ pub use options::{
     WeightRounding,
 };
 pub use search::TargetOutcome;
+pub use smooth::SmoothingWorth;
 pub use summary::{Kept, Summary, WorstTensor};
 pub use tensorflow::{
     EightbitGraph, EightbitJob, FreezeJob, TensorflowSummary, TransformJob, WrittenGraph, eightbit_tensorflow,
