@@ -13,6 +13,7 @@ mod finite;
 pub mod histogram;
 pub mod measure;
 pub mod range;
+pub mod ranged;
 pub mod requantize;
 pub mod smooth;
 pub mod stats;
