@@ -122,7 +122,7 @@ fn what_became_of_each_operator_is_said() {
     assert_eq!(json["nodes"][0]["reason"], "what it reads, `input` (Placeholder), may be negative");
     assert!(sandbox.read("out.pb") == first);
     let outcome = sandbox.quantize(&format!("{command} --rules sound --output_binary=false")).succeeded();
-    assert!(outcome.stderr.ends_with("9 nodes before, 17 after\n"), "{}", outcome.stderr);
+    assert!(outcome.stderr.ends_with("9 nodes before, 18 after\n"), "{}", outcome.stderr);
     let text = String::from_utf8(sandbox.read("out.pb")).unwrap();
     assert!(text.contains("QuantizedConv2DWithBiasAndRelu"), "{text}");
 }
