@@ -77,8 +77,8 @@ pub(crate) fn costly_models() -> Vec<Bomb> {
         any("twenty thousand tensors of 2^18 zeros", || model(&zeros(20_000, 1 << 18))),
         any("a chain of a thousand products of matrices", || model(&products(1000, 256))),
         any("a product of two matrices of 2^22 elements", || model(&products(1, 2048))),
-        any("40000 nodes that read a constant of 2^18 elements", || model(&readers(40_000, 1 << 18))),
-        any("40000 results that are joined", || model(&joined(40_000))),
+        any("100000 nodes that read a constant of 2^18 elements", || model(&readers(NODES, 1 << 18))),
+        any("100000 results that are joined", || model(&joined(NODES))),
         any("a value passed on to 100000 results", || model(&passed_on(NODES))),
         any("20000 additions to a vector at an axis, as opset 6 has them", || old_model(&old_additions(20_000))),
     ]

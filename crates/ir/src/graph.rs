@@ -6,7 +6,7 @@
 use crate::dtype::DType;
 use crate::op::Op;
 use crate::origin::Origin;
-use crate::patch::{Operand, Patch, PatchEdit};
+use crate::patch::{Before, Operand, Patch, PatchEdit, Reversal};
 use crate::shape::Shape;
 use crate::tensor::{Tensor, TensorError};
 use std::cmp::Reverse;
@@ -455,31 +455,48 @@ impl Graph {
         GraphError::Cycle { nodes: cycle.into_iter().map(|n| self.label(n)).collect() }
     }
 
-    /// Carries out the edits of a patch, in order.
+    /// Carries out the edits of a patch, in order. What it returns takes them back, with [`Graph::revert`].
     ///
     /// # Errors
-    /// If a node it edits was removed before, or a value would get two producers.
-    pub fn apply(&mut self, patch: Patch) -> Result<(), GraphError> {
+    /// If a node it edits was removed before, or a value would get two producers; edits before that one stay.
+    pub fn apply(&mut self, patch: Patch) -> Result<Reversal, GraphError> {
         let Patch { pass, edits, .. } = patch;
+        let mut reversal = Reversal { values: self.values.len(), befores: Vec::with_capacity(edits.len()) };
         for edit in edits {
-            match edit {
+            reversal.befores.push(match edit {
                 PatchEdit::Annotate { value, constant } => {
-                    let target = self.value_mut(value);
-                    target.constant = Some(constant);
+                    Before::Constant { value, constant: self.value_mut(value).constant.replace(constant) }
                 }
-                PatchEdit::Remove { node } => {
-                    self.remove_node(node).ok_or(GraphError::Stale { pass })?;
+                PatchEdit::Remove { node: id } => {
+                    Before::Node { id, node: self.remove_node(id).ok_or(GraphError::Stale { pass })? }
                 }
-                PatchEdit::Rewire { node, op, inputs, outputs } => {
-                    let mut rewired = self.remove_node(node).ok_or(GraphError::Stale { pass })?;
-                    let origin = rewired.origin.clone();
-                    rewired.op = op;
-                    rewired.inputs = inputs.into_iter().map(|o| self.operand(o, pass, &origin)).collect();
-                    rewired.outputs = outputs;
-                    self.place(node, rewired)?;
+                PatchEdit::Rewire { node: id, op, inputs, outputs } => {
+                    let node = self.remove_node(id).ok_or(GraphError::Stale { pass })?;
+                    let (name, after, origin) = (node.name.clone(), node.after.clone(), node.origin.clone());
+                    let inputs = inputs.into_iter().map(|o| self.operand(o, pass, &origin)).collect();
+                    self.place(id, Node { name, op, inputs, outputs, after, origin })?;
+                    Before::Node { id, node }
+                }
+            });
+        }
+        Ok(reversal)
+    }
+
+    /// Takes back a patch. Those applied after it must have been taken back before.
+    ///
+    /// # Errors
+    /// If a value would get two producers, because the graph was changed in the meantime.
+    pub fn revert(&mut self, reversal: Reversal) -> Result<(), GraphError> {
+        for before in reversal.befores.into_iter().rev() {
+            match before {
+                Before::Constant { value, constant } => self.value_mut(value).constant = constant,
+                Before::Node { id, node } => {
+                    self.remove_node(id);
+                    self.place(id, node)?;
                 }
             }
         }
+        self.values.truncate(reversal.values);
         Ok(())
     }
 
@@ -584,10 +601,12 @@ mod tests {
         let tail = relu(&mut g, "tail", v[1], v[2]);
         let opaque = Op::Opaque(Opaque { domain: "d".into(), kind: "Fused".into() });
         let weight = Operand::Constant { name: "w".into(), tensor: Tensor::scalar(1f32) };
-        g.apply(Patch {
+        let before = format!("{g:?}");
+        let fused = g.apply(Patch {
             pass: "fuse",
             because: "test".into(),
             edits: vec![
+                PatchEdit::Annotate { value: v[0], constant: Constant::owned(Tensor::scalar(0f32)) },
                 PatchEdit::Remove { node: tail },
                 PatchEdit::Rewire {
                     node: head,
@@ -596,14 +615,15 @@ mod tests {
                     outputs: vec![Some(v[2])],
                 },
             ],
-        })
-        .unwrap();
+        });
         assert_eq!(g.producer(v[2]).map(|(id, _)| id), Some(head));
         assert!(g.value(v[1]).producer().is_none() && g.value(v[1]).consumers().is_empty());
         let weight = g.node(head).and_then(|n| n.input(1)).unwrap();
         assert!(g.constant(weight).unwrap().is_some());
         assert_eq!(g.value(weight).consumers(), &[(head, 1)]);
         let stale = Patch { pass: "fuse", because: String::new(), edits: vec![PatchEdit::Remove { node: tail }] };
-        assert_eq!(g.apply(stale), Err(GraphError::Stale { pass: "fuse" }));
+        assert_eq!(g.apply(stale).unwrap_err(), GraphError::Stale { pass: "fuse" });
+        g.revert(fused.unwrap()).unwrap();
+        assert_eq!(format!("{g:?}"), before);
     }
 }

@@ -53,14 +53,12 @@ impl Selection {
 /// If the graph has a cycle.
 pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Result<Selection, PassError> {
     let order = graph.topological_order()?;
-    let support: BTreeMap<NodeId, Support> = order
-        .iter()
-        .map(|id| {
-            let skipped = Support::Keep(KeepReason::Skipped);
-            (*id, if skip.contains(id) { skipped } else { recipe.support(graph, *id) })
-        })
-        .collect();
-    let computes = |id: NodeId| match support.get(&id) {
+    let mut support = vec![None; order.iter().map(|id| id.index() + 1).max().unwrap_or(0)];
+    for id in &order {
+        let skipped = Support::Keep(KeepReason::Skipped);
+        support[id.index()] = Some(if skip.contains(id) { skipped } else { recipe.support(graph, *id) });
+    }
+    let computes = |id: NodeId| match support.get(id.index()).and_then(Option::as_ref) {
         Some(Support::Anchor) => true,
         Some(Support::Joins) => {
             graph.node(id).is_some_and(|n| matches!(n.op, Op::Binary(_) | Op::GlobalPool(_) | Op::AveragePool(_)))
@@ -72,7 +70,7 @@ pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Re
         if recipe.results_stay_real() { (results, BTreeSet::new()) } else { (BTreeSet::new(), results) };
     let mut chooser = Chooser { graph, recipe, results: real, decisions: BTreeMap::new() };
     for id in &order {
-        if let (Some(node), Some(support)) = (graph.node(*id), support.get(id)) {
+        if let (Some(node), Some(support)) = (graph.node(*id), &support[id.index()]) {
             chooser.decide(*id, node, support);
         }
     }
