@@ -14,14 +14,17 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
         out.push_str(&text);
         out.push('\n');
     };
-    if summary.quantized.is_empty() {
+    if summary.quantized.is_empty() && summary.weight_only.is_empty() {
         line(format!("nothing was quantized; {}", untouched(summary)));
     } else {
         let total: usize = summary.quantized.iter().map(|(_, n)| n).sum();
-        let ops: Vec<String> = summary.quantized.iter().map(|(op, n)| format!("{n} {op}")).collect();
-        line(format!("int8: {total} nodes ({})", ops.join(", ")));
+        line(format!("int8: {total} nodes ({})", counts(&summary.quantized)));
         if summary.folded > 0 {
             line(format!("      {} nodes folded into them", summary.folded));
+        }
+        if !summary.weight_only.is_empty() {
+            let total: usize = summary.weight_only.iter().map(|(_, n)| n).sum();
+            line(format!("      weights only: {total} nodes ({})", counts(&summary.weight_only)));
         }
     }
     let only_exported = summary.exported && summary.quantized.is_empty();
@@ -61,6 +64,11 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
     }
     out.truncate(out.trim_end().len());
     out
+}
+
+/// Numbers of nodes by operator, in one line.
+fn counts(operators: &[(String, usize)]) -> String {
+    operators.iter().map(|(op, n)| format!("{n} {op}")).collect::<Vec<_>>().join(", ")
 }
 
 /// What was written if nothing was quantized.
@@ -175,6 +183,7 @@ pub(crate) fn json(summary: &Summary) -> Value {
         "preprocessing": summary.preprocessing,
         "range": summary.range,
         "quantized": summary.quantized.iter().map(|(op, n)| json!({"op": op, "nodes": n})).collect::<Vec<_>>(),
+        "weight_only": summary.weight_only.iter().map(|(op, n)| json!({"op": op, "nodes": n})).collect::<Vec<_>>(),
         "folded": summary.folded,
         "kept": summary.kept.iter().map(|k| json!({"op": k.op, "reason": k.reason, "nodes": k.nodes})).collect::<Vec<_>>(),
         "worst": summary.worst.iter()

@@ -32,6 +32,8 @@ pub enum Support {
     Carries,
     /// A bounded activation: vanishes into the saturation of its quantized producer, and is `Keep` after any other.
     Absorbed,
+    /// Computes on reals, but its constant operand is stored as codes (weight-only quantization).
+    WeightOnly,
     /// Stays as it is.
     Keep(KeepReason),
 }
@@ -82,6 +84,11 @@ pub trait Recipe {
 
     /// Whether `node`, quantized, may leave its result real and still run on integers.
     fn allows_real_result(&self, graph: &Graph, node: NodeId) -> bool;
+
+    /// Whether `node`, quantized for its own sake, leaves its result real wherever no other such node reads the codes.
+    fn prefers_real_result(&self, _graph: &Graph, _node: NodeId) -> bool {
+        false
+    }
 
     /// Which values around `node` share parameters.
     fn ties(&self, graph: &Graph, node: NodeId) -> Ties {

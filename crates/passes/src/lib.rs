@@ -12,6 +12,7 @@ pub mod affine;
 pub mod constant;
 pub mod gemm;
 pub mod prepare;
+mod products;
 pub mod results;
 pub mod select;
 pub mod sum;

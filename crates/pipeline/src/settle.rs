@@ -129,7 +129,7 @@ impl Ready {
     /// # Errors
     /// If there are none, or they cannot be used.
     pub(crate) fn samples(&self, job: &Job<'_>) -> Result<Data, Error> {
-        let nodes = self.selection.decisions.values().filter(|d| **d == Decision::Quantize).count();
+        let nodes = self.selection.decisions.values().filter(|d| d.codes_constants()).count();
         job.open_data(&self.graph)?.ok_or(Error::NoData { nodes })
     }
 }
@@ -186,7 +186,7 @@ pub(crate) fn prepared_without(job: &Job<'_>, more: &BTreeSet<NodeId>) -> Result
         return Ok(Prepared::Untouched(Box::new(Settled::untouched(imported.clone(), nodes))));
     }
     let Preparation { graph, selection, log } = chosen(job.model, job.recipe, &skip)?;
-    if !selection.decisions.values().any(|d| *d == Decision::Quantize) {
+    if !selection.decisions.values().any(Decision::codes_constants) {
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
         let untouched = Settled::untouched(graph, nodes);
         return if skip.is_empty() {
@@ -292,7 +292,7 @@ pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<S
     let mut kept = prescription.kept(job.model.graph())?;
     kept.extend(matching(job.model.graph(), &job.options.skip)?);
     let Preparation { mut graph, selection, mut log } = chosen(job.model, job.recipe, &kept)?;
-    if selection.groups.is_empty() {
+    if !selection.decisions.values().any(Decision::codes_constants) {
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
         return Ok(Settled::untouched(graph, nodes));
     }

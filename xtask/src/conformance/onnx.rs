@@ -4,6 +4,7 @@ mod accuracy;
 mod corrected;
 mod demo;
 mod determinism;
+mod encoder;
 mod fp32;
 mod identity;
 pub(crate) mod lite0;
@@ -21,6 +22,7 @@ pub(super) const CHECKS: &[Check] = &[
     ("fp32", fp32::check),
     ("wheel", wheel::check),
     ("networks", networks::check),
+    ("encoder", encoder::check),
     ("demo", demo::check),
     ("lite0", accuracy::check),
     ("corrected", corrected::check),

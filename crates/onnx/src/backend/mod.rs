@@ -276,6 +276,9 @@ impl Editor<'_, '_> {
         }
         self.rewrite(id, index, field, wired)?;
         let mut behind: Vec<u8> = wired.guard.iter().flat_map(emit::guard).collect();
+        if let Some(lookup) = &wired.lookup {
+            behind.extend(emit::lookup(lookup, self.document.opset().max(TARGET_OPSET))?);
+        }
         let results = self.request.graph.node(id).map(|n| n.outputs.as_slice()).unwrap_or_default();
         for names in self.written_by(results) {
             behind.extend(self.pair(names));
@@ -414,7 +417,8 @@ impl Editor<'_, '_> {
         let written: BTreeSet<&String> = self.wiring.nodes.values().flat_map(|w| &w.outputs).collect();
         let results = self.wiring.pairs.values().map(|p| &p.dequantized).filter(|name| self.wiring.dequantizes(name));
         let guarded = self.wiring.nodes.values().filter_map(|w| w.guard.as_ref()).map(|g| &g.output);
-        let exists: BTreeSet<&String> = written.into_iter().chain(results).chain(guarded).collect();
+        let looked_up = self.wiring.nodes.values().filter_map(|w| w.lookup.as_ref()).map(|l| &l.output);
+        let exists: BTreeSet<&String> = written.into_iter().chain(results).chain(guarded).chain(looked_up).collect();
         let values = self.request.original.values().map(|(_, v)| v);
         let computed: BTreeSet<&str> = values.filter(|v| v.producer().is_some()).map(|v| v.name.as_str()).collect();
         for info in self.document.value_infos(GRAPH_VALUE_INFO) {

@@ -22,6 +22,7 @@ const VERSION: u32 = 1;
 /// Decisions.
 const QUANTIZE: &str = "quantize";
 const ABSORBED: &str = "absorbed";
+const WEIGHT_ONLY: &str = "weight-only";
 const KEEP: &str = "keep";
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! From a plan file to the decisions and parameters it prescribes for a graph.
 
-use super::{ABSORBED, ActivationEntry, ConstantEntry, FORMAT, KEEP, PlanFile, QUANTIZE, VERSION};
+use super::{ABSORBED, ActivationEntry, ConstantEntry, FORMAT, KEEP, PlanFile, QUANTIZE, VERSION, WEIGHT_ONLY};
 use crate::error::Error;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use quantize_document::{Limits, SourceFile};
@@ -83,9 +83,9 @@ impl Prescription {
             let place = || format!("node `{}`", entry.node);
             let keeps = match entry.decision.as_str() {
                 KEEP => true,
-                QUANTIZE | ABSORBED => false,
+                QUANTIZE | ABSORBED | WEIGHT_ONLY => false,
                 other => {
-                    let cure = "decisions are `quantize`, `absorbed` and `keep`";
+                    let cure = "decisions are `quantize`, `weight-only`, `absorbed` and `keep`";
                     return Err(self.refuse(place(), format!("`{other}` is no decision"), cure));
                 }
             };
@@ -243,7 +243,7 @@ impl Prescription {
             entries.entry((&entry.node, entry.operand)).or_default().push(entry);
         }
         let mut given = BTreeMap::new();
-        for (id, node) in graph.nodes().filter(|(id, _)| selection.quantizes(*id)) {
+        for (id, node) in graph.nodes().filter(|(id, _)| selection.codes_constants(*id)) {
             let Some(label) = labels.get(&id) else { continue };
             // A bias that the model has not may have an entry, too.
             for slot in 0..node.inputs.len().max(BIAS + 1) {

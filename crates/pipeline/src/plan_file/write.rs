@@ -1,6 +1,8 @@
 //! From a plan to its file.
 
-use super::{ABSORBED, ActivationEntry, ConstantEntry, FORMAT, KEEP, NodeEntry, PlanFile, QUANTIZE, VERSION};
+use super::{
+    ABSORBED, ActivationEntry, ConstantEntry, FORMAT, KEEP, NodeEntry, PlanFile, QUANTIZE, VERSION, WEIGHT_ONLY,
+};
 use crate::error::Error;
 use crate::options::RecipeOptions;
 use crate::settle::Settled;
@@ -126,6 +128,7 @@ fn nodes(graph: &Graph, plan: &QuantPlan) -> Vec<NodeEntry> {
         let (decision, why) = match plan.nodes.get(&id).map(|n| &n.decision) {
             Some(Decision::Quantize) => (QUANTIZE, None),
             Some(Decision::Absorbed { into }) => (ABSORBED, Some(format!("into `{}`", graph.label(*into)))),
+            Some(Decision::WeightOnly) => (WEIGHT_ONLY, None),
             Some(Decision::Keep(reason)) => (KEEP, Some(reason.to_string())),
             None => (KEEP, None),
         };
