@@ -468,14 +468,14 @@ impl Graph {
                     Before::Constant { value, constant: self.value_mut(value).constant.replace(constant) }
                 }
                 PatchEdit::Remove { node: id } => {
-                    Before::Node { id, node: self.remove_node(id).ok_or(GraphError::Stale { pass })? }
+                    Before::Node { id, node: self.remove_node(id).ok_or(GraphError::Stale { pass })?.into() }
                 }
                 PatchEdit::Rewire { node: id, op, inputs, outputs } => {
                     let node = self.remove_node(id).ok_or(GraphError::Stale { pass })?;
                     let (name, after, origin) = (node.name.clone(), node.after.clone(), node.origin.clone());
                     let inputs = inputs.into_iter().map(|o| self.operand(o, pass, &origin)).collect();
                     self.place(id, Node { name, op, inputs, outputs, after, origin })?;
-                    Before::Node { id, node }
+                    Before::Node { id, node: node.into() }
                 }
             });
         }
@@ -492,7 +492,7 @@ impl Graph {
                 Before::Constant { value, constant } => self.value_mut(value).constant = constant,
                 Before::Node { id, node } => {
                     self.remove_node(id);
-                    self.place(id, node)?;
+                    self.place(id, *node)?;
                 }
             }
         }

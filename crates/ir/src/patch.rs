@@ -74,5 +74,5 @@ pub(crate) enum Before {
     /// What was known of a value's elements.
     Constant { value: ValueId, constant: Option<Constant> },
     /// A node.
-    Node { id: NodeId, node: Node },
+    Node { id: NodeId, node: Box<Node> },
 }
