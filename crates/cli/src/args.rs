@@ -253,6 +253,10 @@ pub(crate) struct RecipeArgs {
     /// How codes of weights are chosen [default: of the preset].
     #[arg(long, value_name = "HOW")]
     pub(crate) rounding: Option<RoundingArg>,
+    /// Whether input channels of matrix products are scaled: large ones are divided, and their weights multiplied
+    /// (SmoothQuant) [default: of the preset].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) smooth_quant: Option<SmoothArg>,
     /// Images that corrections are measured with, at most [default: of the preset].
     #[arg(long, value_name = "N", value_parser = parse_positive)]
     pub(crate) correction_images: Option<usize>,
@@ -285,6 +289,14 @@ pub(crate) enum WeightScales {
     PerChannel,
     /// One scale for each weight
     PerTensor,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SmoothArg {
+    /// Never
+    None,
+    /// Where channels differ enough to expect a gain, if samples show one
+    Measured,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -428,6 +440,7 @@ impl RecipeArgs {
                 WeightScales::PerTensor => Granularity::PerTensor,
             },
             correction,
+            smooth: self.smooth_quant.map_or(preset.smooth, |how| how == SmoothArg::Measured),
             target: self.target(),
             skip: self.skip.clone(),
             ..preset

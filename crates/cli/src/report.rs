@@ -1,6 +1,6 @@
 //! The summary of a quantization as text and as JSON.
 
-use quantize_pipeline::{Accuracy, Evaluation, Improvement, Kept, Summary, TargetOutcome};
+use quantize_pipeline::{Accuracy, Evaluation, Improvement, Kept, SmoothingWorth, Summary, TargetOutcome};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -38,6 +38,7 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
         let Summary { images, preprocessing, range, .. } = summary;
         line(format!("data: {images} images{held_back}, {preprocessing}; ranges {range}"));
     }
+    summary.smoothing.as_ref().map(smoothing_line).into_iter().for_each(&mut line);
     if let Some(improvement) = &summary.improvement {
         improvement_lines(improvement).into_iter().for_each(&mut line);
     }
@@ -101,6 +102,16 @@ pub(crate) fn bytes(n: u64) -> String {
         1000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
         _ => format!("{:.2} MB", n as f64 / 1e6),
     }
+}
+
+/// What scaling input channels gained.
+fn smoothing_line(worth: &SmoothingWorth) -> String {
+    let judges = if worth.held_back { "held-back" } else { "calibration" };
+    let kept = if worth.kept { "" } else { ", so it was taken back" };
+    format!(
+        "scaled: input channels of {} products, {:.1} dB before, {:.1} dB after, on {} {judges} samples{kept}",
+        worth.products, worth.before_db, worth.after_db, worth.judges
+    )
 }
 
 /// What running the network gained, and what each step of it is worth.
@@ -193,6 +204,10 @@ pub(crate) fn json(summary: &Summary) -> Value {
             "before_db": finite(i.before_db), "after_db": finite(i.after_db),
             "steps": i.steps.iter()
                 .map(|s| json!({"step": s.step, "without_db": finite(s.without_db), "kept": s.kept})).collect::<Vec<_>>(),
+        })),
+        "smoothing": summary.smoothing.as_ref().map(|s| json!({
+            "products": s.products, "judges": s.judges, "held_back": s.held_back, "before_db": finite(s.before_db),
+            "after_db": finite(s.after_db), "kept": s.kept,
         })),
         "target": summary.target.as_ref().map(|t| json!({
             "sqnr_db": t.target.sqnr_db, "agreement": t.target.agreement, "met": t.met, "fallback": t.fallback,

@@ -1,7 +1,8 @@
 //! Format-neutral passes over the graph: what runs before calibration.
 //!
 //! What lives here: constant folding, folding of batch normalization and other per-channel affine operators into the
-//! weights before them, folding of `Gemm` factors, additions written as sums, and [`select`](select::select), which decides by a target's
+//! weights before them, folding of `Gemm` factors, additions written as sums,
+//! scaling of a product's input channels by factors that are given, and [`select`](select::select), which decides by a target's
 //! [`Recipe`](quantize_ir::Recipe) which nodes are quantized, which vanish into a saturation and which values share
 //! parameters. What does not: statistics, ranges, scales (they need data), and anything about files.
 //!
@@ -15,6 +16,7 @@ pub mod prepare;
 mod products;
 pub mod results;
 pub mod select;
+pub mod smooth;
 pub mod sum;
 
 #[cfg(test)]
@@ -33,6 +35,12 @@ pub enum PassError {
     /// The graph is broken or a constant cannot be read.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// What a value is to be scaled by does not fit what reads it.
+    #[error("factors of `{value}` do not fit the products that read it")]
+    Unfit {
+        /// The value.
+        value: String,
+    },
     /// A batch normalization cannot be folded because its statistics make no sense.
     #[error("node `{node}`: variance {variance} + epsilon {epsilon} of channel {channel} is not positive")]
     Variance {

@@ -27,6 +27,7 @@ mod planning;
 mod search;
 mod selection;
 mod settle;
+mod smooth;
 mod summary;
 mod synthetic;
 mod unknown;
@@ -57,6 +58,7 @@ pub use options::{
     WeightRounding,
 };
 pub use search::TargetOutcome;
+pub use smooth::SmoothingWorth;
 pub use summary::{Kept, Summary, WorstTensor};
 
 pub use quantize_caffe::ReadOptions;

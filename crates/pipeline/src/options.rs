@@ -92,6 +92,8 @@ pub struct RecipeOptions {
     pub weights: Granularity,
     /// What is changed by running the network.
     pub correction: Correction,
+    /// Whether input channels of products are scaled where samples show that it makes the model better.
+    pub smooth: bool,
     /// What the quantized model has to reach; layers go back to fp32 until it does.
     pub target: Option<AccuracyTarget>,
     /// Names or glob patterns of nodes that stay as they are; each must match a node, except `*`.
@@ -114,6 +116,7 @@ impl RecipeOptions {
     pub fn of(preset: Preset) -> Self {
         let corrected = |range, rounding, images| Self {
             range,
+            smooth: rounding == WeightRounding::Result,
             correction: Correction { rounding, gain: true, bias: BiasCorrection::Sequential, images },
             ..Self::default()
         };
@@ -133,6 +136,7 @@ impl Default for RecipeOptions {
             result_headroom: true,
             weights: Granularity::PerChannel,
             correction: Correction::default(),
+            smooth: false,
             target: None,
             skip: Vec::new(),
         }

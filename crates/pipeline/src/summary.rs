@@ -7,7 +7,8 @@ use crate::model::Model;
 use crate::options::RecipeOptions;
 use crate::search::TargetOutcome;
 use crate::settle::Settled;
-use quantize_ir::{Decision, Graph, KeepReason, NodePlan, OperandRole, QuantPlan};
+use crate::smooth::SmoothingWorth;
+use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, OperandRole, QuantPlan};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -45,6 +46,8 @@ pub struct Summary {
     pub target: Option<TargetOutcome>,
     /// What running the network made better.
     pub improvement: Option<Improvement>,
+    /// What scaling input channels of products is worth; `None` if there was nothing to scale.
+    pub smoothing: Option<SmoothingWorth>,
     /// The simulated int8 model against fp32; `None` if nothing was quantized.
     pub accuracy: Option<Accuracy>,
     /// What the caller should know.
@@ -89,8 +92,8 @@ pub(crate) fn of(
     bytes_after: Option<u64>,
 ) -> Summary {
     let Settled { graph, plan, evidence, .. } = settled;
-    let absorbed = |n: &&NodePlan| matches!(n.decision, Decision::Absorbed { .. });
-    let left = plan.nodes.len() - plan.nodes.values().filter(absorbed).count();
+    let absorbed = |n: &NodePlan| matches!(n.decision, Decision::Absorbed { .. });
+    let gone = |id: NodeId| plan.nodes.get(&id).is_none_or(absorbed);
     Summary {
         written,
         exported: false,
@@ -101,11 +104,12 @@ pub(crate) fn of(
         range: recipe.range.to_string(),
         quantized: counted(graph, plan, &Decision::Quantize),
         weight_only: counted(graph, plan, &Decision::WeightOnly),
-        folded: model.graph().nodes().count() - left,
+        folded: model.graph().nodes().filter(|(id, _)| gone(*id)).count(),
         kept: kept(graph, plan),
         worst: worst(graph, plan),
         target: settled.outcome.clone(),
         improvement: settled.improvement.clone(),
+        smoothing: settled.smoothing.worth.clone(),
         accuracy,
         warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),
         log: settled.log.clone(),
@@ -132,7 +136,7 @@ pub(crate) fn kept(graph: &Graph, plan: &QuantPlan) -> Vec<Kept> {
         }
     }
     let kept = groups.into_iter().map(|((op, reason), nodes)| {
-        let notable = !matches!(reason, KeepReason::Folded | KeepReason::NotReal);
+        let notable = !matches!(reason, KeepReason::Folded | KeepReason::NotReal | KeepReason::Scaling);
         Kept { op, reason: reason.to_string(), nodes, notable }
     });
     kept.collect()

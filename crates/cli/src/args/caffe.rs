@@ -490,6 +490,7 @@ impl CaffeRecipeArgs {
             result_headroom: self.results == Results::Headroom,
             weights: Granularity::PerChannel,
             correction: Correction::default(),
+            smooth: false,
             target: None,
             skip: self.skip.clone(),
         }

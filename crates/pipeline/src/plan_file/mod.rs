@@ -32,9 +32,23 @@ struct PlanFile {
     version: u32,
     model: String,
     range: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    scaled_channels: Vec<ScaledEntry>,
     activations: Vec<ActivationEntry>,
     constants: Vec<ConstantEntry>,
     nodes: Vec<NodeEntry>,
+}
+
+/// A tensor whose channels are divided before the products that read it, and the weights of these multiplied.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScaledEntry {
+    tensor: String,
+    products: Vec<String>,
+    /// The layer normalization that divides; without one a node of its own does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    within: Option<String>,
+    factors: Vec<f32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
