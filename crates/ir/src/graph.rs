@@ -461,23 +461,39 @@ impl Graph {
     /// If a node it edits was removed before, or a value would get two producers; edits before that one stay.
     pub fn apply(&mut self, patch: Patch) -> Result<Reversal, GraphError> {
         let Patch { pass, edits, .. } = patch;
-        let mut reversal = Reversal { values: self.values.len(), befores: Vec::with_capacity(edits.len()) };
+        let mut reversal = Reversal { nodes: self.nodes.len(), values: self.values.len(), befores: Vec::new() };
         for edit in edits {
-            reversal.befores.push(match edit {
+            match edit {
                 PatchEdit::Annotate { value, constant } => {
-                    Before::Constant { value, constant: self.value_mut(value).constant.replace(constant) }
+                    let constant = self.value_mut(value).constant.replace(constant);
+                    reversal.befores.push(Before::Constant { value, constant });
                 }
                 PatchEdit::Remove { node: id } => {
-                    Before::Node { id, node: self.remove_node(id).ok_or(GraphError::Stale { pass })?.into() }
+                    let node = self.remove_node(id).ok_or(GraphError::Stale { pass })?.into();
+                    reversal.befores.push(Before::Node { id, node });
                 }
                 PatchEdit::Rewire { node: id, op, inputs, outputs } => {
                     let node = self.remove_node(id).ok_or(GraphError::Stale { pass })?;
                     let (name, after, origin) = (node.name.clone(), node.after.clone(), node.origin.clone());
                     let inputs = inputs.into_iter().map(|o| self.operand(o, pass, &origin)).collect();
                     self.place(id, Node { name, op, inputs, outputs, after, origin })?;
-                    Before::Node { id, node: node.into() }
+                    reversal.befores.push(Before::Node { id, node: node.into() });
                 }
-            });
+                PatchEdit::Insert { name, op, from, others, output, readers } => {
+                    let documents = self.producer(from).map_or(Vec::new(), |(_, n)| n.origin.documents().to_vec());
+                    let origin = Origin::Synthesized { pass, from: documents };
+                    let mut result = Value::named(output);
+                    (result.dtype, result.shape) = (self.value(from).dtype, self.value(from).shape.clone());
+                    let result = self.add_value(result);
+                    let others = others.into_iter().map(|o| self.operand(o, pass, &origin));
+                    let inputs = [Some(from)].into_iter().chain(others.collect::<Vec<_>>()).collect();
+                    self.add_node(Node { name, op, inputs, outputs: vec![Some(result)], after: vec![], origin })?;
+                    for (id, slot) in readers {
+                        let node = self.redirect((id, slot), (from, result), pass)?.into();
+                        reversal.befores.push(Before::Node { id, node });
+                    }
+                }
+            }
         }
         Ok(reversal)
     }
@@ -494,36 +510,28 @@ impl Graph {
                     self.remove_node(id);
                     self.place(id, *node)?;
                 }
-                PatchEdit::Insert { name, op, from, others, output, readers } => {
-                    let documents = self.producer(from).map_or(Vec::new(), |(_, n)| n.origin.documents().to_vec());
-                    let origin = Origin::Synthesized { pass, from: documents };
-                    let mut result = Value::named(output);
-                    (result.dtype, result.shape) = (self.value(from).dtype, self.value(from).shape.clone());
-                    let result = self.add_value(result);
-                    let others = others.into_iter().map(|o| self.operand(o, pass, &origin));
-                    let inputs = [Some(from)].into_iter().chain(others.collect::<Vec<_>>()).collect();
-                    self.add_node(Node { name, op, inputs, outputs: vec![Some(result)], after: vec![], origin })?;
-                    readers.into_iter().try_for_each(|at| self.redirect(at, (from, result), pass))?;
-                }
             }
         }
+        let added: Vec<NodeId> = self.nodes().map(|(id, _)| id).skip_while(|id| id.index() < reversal.nodes).collect();
+        added.into_iter().for_each(|id| drop(self.remove_node(id)));
+        self.nodes.truncate(reversal.nodes);
         self.values.truncate(reversal.values);
         Ok(())
     }
 
-    /// Lets a node read `to` where it read `from`.
+    /// Lets a node read `to` where it read `from`; the node as it was.
     fn redirect(
         &mut self,
         (id, slot): (NodeId, usize),
         (from, to): (ValueId, ValueId),
         pass: &'static str,
-    ) -> Result<(), GraphError> {
-        let mut reader = self.remove_node(id).ok_or(GraphError::Stale { pass })?;
-        match reader.inputs.get_mut(slot) {
-            Some(operand) if *operand == Some(from) => *operand = Some(to),
-            _ => return Err(GraphError::Stale { pass }),
-        }
-        self.place(id, reader)
+    ) -> Result<Node, GraphError> {
+        let is_reader = self.node(id).is_some_and(|node| node.input(slot) == Some(from));
+        let before = if is_reader { self.remove_node(id) } else { None }.ok_or(GraphError::Stale { pass })?;
+        let mut reader = before.clone();
+        reader.inputs.get_mut(slot).into_iter().for_each(|operand| *operand = Some(to));
+        self.place(id, reader)?;
+        Ok(before)
     }
 
     fn operand(&mut self, operand: Operand, pass: &'static str, origin: &Origin) -> Option<ValueId> {
@@ -671,12 +679,16 @@ mod tests {
                 readers,
             }],
         };
-        g.apply(insert(vec![(one, 0)])).unwrap();
+        let before = format!("{g:?}");
+        let inserted = g.apply(insert(vec![(one, 0)])).unwrap();
         let new = g.node(one).and_then(|n| n.input(0)).unwrap();
         let (id, node) = g.producer(new).unwrap();
         assert_eq!((node.inputs.len(), node.name.as_str(), g.value(new).name.as_str()), (2, "scaled", "x_scaled"));
         assert_eq!(g.value(new).dtype, Some(DType::F32));
         assert_eq!(g.value(v[0]).consumers(), &[(other, 0), (id, 0)]);
-        assert_eq!(g.apply(insert(vec![(one, 0)])), Err(GraphError::Stale { pass: "scale" }), "it reads another value");
+        g.revert(inserted).unwrap();
+        assert_eq!(format!("{g:?}"), before);
+        let stale = g.apply(insert(vec![(one, 0), (one, 0)])).unwrap_err();
+        assert_eq!(stale, GraphError::Stale { pass: "scale" }, "it reads another value");
     }
 }

@@ -77,7 +77,9 @@ pub enum Operand {
 /// Takes a patch back: what stood in the graph where the patch changed it.
 #[derive(Debug)]
 pub struct Reversal {
-    /// Values there were; later ones are constants of the patch.
+    /// Nodes there were; later ones are of the patch.
+    pub(crate) nodes: usize,
+    /// Values there were; later ones are of the patch.
     pub(crate) values: usize,
     /// What each edit replaced, in the order of the edits.
     pub(crate) befores: Vec<Before>,

@@ -245,7 +245,7 @@ pub(crate) fn prepared_without(
 ///
 /// # Errors
 /// If a pass fails.
-pub(crate) fn chosen(model: &Model, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Result<Preparation, Error> {
+fn chosen(model: &Model, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Result<Preparation, Error> {
     prepare(constants_folded(model)?, recipe, skip).map_err(|source| Error::pass(model.path(), source))
 }
 
@@ -341,13 +341,12 @@ pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<S
     let path = job.model.path();
     let mut kept = prescription.kept(job.model.graph())?;
     kept.extend(matching(job.model.graph(), &job.options.skip)?);
-    let Preparation { mut graph, selection, mut log } = chosen(job.model, job.recipe, &kept)?;
+    let Preparation { mut graph, mut selection, mut log } = chosen(job.model, job.recipe, &kept)?;
     if !selection.decisions.values().any(Decision::codes_constants) {
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
         return Ok(Settled::untouched(graph, nodes));
     }
     let smoothing = Smoothing { scaled: prescription.scaled(&graph)?, worth: None };
-    let (mut graph, mut selection) = (graph, selection);
     if !smoothing.scaled.is_empty() {
         selection = with_scaled(job, &mut graph, &kept, &smoothing.scaled, &mut log)?;
     }
