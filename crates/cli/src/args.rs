@@ -256,7 +256,11 @@ pub(crate) struct RecipeArgs {
     /// Whether input channels of matrix products are scaled: large ones are divided, and their weights multiplied
     /// (SmoothQuant) [default: of the preset].
     #[arg(long, value_name = "HOW")]
-    pub(crate) smooth_quant: Option<SmoothArg>,
+    pub(crate) smooth_quant: Option<ScalingArg>,
+    /// Whether channels between layers are scaled so that the weights' channels become alike (cross-layer equalization);
+    /// only with `--weights per-tensor` [default: of the preset].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) equalize: Option<ScalingArg>,
     /// Images that corrections are measured with, at most [default: of the preset].
     #[arg(long, value_name = "N", value_parser = parse_positive)]
     pub(crate) correction_images: Option<usize>,
@@ -292,10 +296,10 @@ pub(crate) enum WeightScales {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SmoothArg {
+pub(crate) enum ScalingArg {
     /// Never
     None,
-    /// Where channels differ enough to expect a gain, if samples show one
+    /// Where channels differ enough to expect a gain and samples show one
     Measured,
 }
 
@@ -440,7 +444,8 @@ impl RecipeArgs {
                 WeightScales::PerTensor => Granularity::PerTensor,
             },
             correction,
-            smooth: self.smooth_quant.map_or(preset.smooth, |how| how == SmoothArg::Measured),
+            smooth: self.smooth_quant.map_or(preset.smooth, |how| how == ScalingArg::Measured),
+            equalize: self.equalize.map_or(preset.equalize, |how| how == ScalingArg::Measured),
             target: self.target(),
             skip: self.skip.clone(),
             ..preset

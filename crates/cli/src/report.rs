@@ -1,6 +1,6 @@
 //! The summary of a quantization as text and as JSON.
 
-use quantize_pipeline::{Accuracy, Evaluation, Improvement, Kept, SmoothingWorth, Summary, TargetOutcome};
+use quantize_pipeline::{Accuracy, Evaluation, Improvement, Kept, ScalingWorth, Summary, TargetOutcome};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -38,7 +38,9 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
         let Summary { images, preprocessing, range, .. } = summary;
         line(format!("data: {images} images{held_back}, {preprocessing}; ranges {range}"));
     }
-    summary.smoothing.as_ref().map(smoothing_line).into_iter().for_each(&mut line);
+    let smoothed = summary.smoothing.as_ref().map(|worth| scaling_line("smoothed: input channels", worth));
+    let equalized = summary.equalization.as_ref().map(|worth| scaling_line("equalized: channels in front", worth));
+    smoothed.into_iter().chain(equalized).for_each(&mut line);
     if let Some(improvement) = &summary.improvement {
         improvement_lines(improvement).into_iter().for_each(&mut line);
     }
@@ -104,13 +106,13 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
-/// What scaling input channels gained.
-fn smoothing_line(worth: &SmoothingWorth) -> String {
+/// What scaling channels gained.
+fn scaling_line(what: &str, worth: &ScalingWorth) -> String {
     let judges = if worth.held_back { "held-back" } else { "calibration" };
     let kept = if worth.kept { "" } else { ", so it was taken back" };
     format!(
-        "scaled: input channels of {} products, {:.1} dB before, {:.1} dB after, on {} {judges} samples{kept}",
-        worth.products, worth.before_db, worth.after_db, worth.judges
+        "{what} of {} layers, {:.1} dB before, {:.1} dB after, on {} {judges} samples{kept}",
+        worth.layers, worth.before_db, worth.after_db, worth.judges
     )
 }
 
@@ -186,6 +188,10 @@ pub(crate) fn json(summary: &Summary) -> Value {
             .map(|o| json!({"name": o.name, "sqnr_db": finite(o.sqnr_db), "agreeing": o.agreeing}))
             .collect()
     };
+    let scaling = |s: &ScalingWorth| {
+        json!({"layers": s.layers, "judges": s.judges, "held_back": s.held_back, "before_db": finite(s.before_db),
+            "after_db": finite(s.after_db), "kept": s.kept})
+    };
     json!({
         "written": summary.written,
         "bytes_before": summary.bytes_before,
@@ -205,10 +211,8 @@ pub(crate) fn json(summary: &Summary) -> Value {
             "steps": i.steps.iter()
                 .map(|s| json!({"step": s.step, "without_db": finite(s.without_db), "kept": s.kept})).collect::<Vec<_>>(),
         })),
-        "smoothing": summary.smoothing.as_ref().map(|s| json!({
-            "products": s.products, "judges": s.judges, "held_back": s.held_back, "before_db": finite(s.before_db),
-            "after_db": finite(s.after_db), "kept": s.kept,
-        })),
+        "smoothing": summary.smoothing.as_ref().map(scaling),
+        "equalization": summary.equalization.as_ref().map(scaling),
         "target": summary.target.as_ref().map(|t| json!({
             "sqnr_db": t.target.sqnr_db, "agreement": t.target.agreement, "met": t.met, "fallback": t.fallback,
             "integers": t.integers,

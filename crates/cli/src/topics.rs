@@ -58,6 +58,11 @@ pub(crate) const TOPICS: &[Topic] = &[
         aliases: &["smoothquant", "smooth", "outliers"],
         text: include_str!("../topics/smooth-quant.md"),
     },
+    Topic {
+        name: "equalize",
+        aliases: &["equalization", "cle", "cross-layer"],
+        text: include_str!("../topics/equalize.md"),
+    },
     Topic { name: "calibration", aliases: &["calib", "images"], text: include_str!("../topics/calibration.md") },
     Topic { name: "preprocessing", aliases: &["preprocess"], text: include_str!("../topics/preprocessing.md") },
     Topic {

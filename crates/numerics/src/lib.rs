@@ -8,6 +8,7 @@
 
 pub mod affine;
 mod channels;
+pub mod equalize;
 mod error;
 mod finite;
 pub mod histogram;

@@ -2,7 +2,7 @@
 //!
 //! What lives here: constant folding, folding of batch normalization and other per-channel affine operators into the
 //! weights before them, folding of `Gemm` factors, additions written as sums,
-//! scaling of a product's input channels by factors that are given, and [`select`](select::select), which decides by a target's
+//! scaling of channels by factors that are given, and [`select`](select::select), which decides by a target's
 //! [`Recipe`](quantize_ir::Recipe) which nodes are quantized, which vanish into a saturation and which values share
 //! parameters. What does not: statistics, ranges, scales (they need data), and anything about files.
 //!
@@ -11,10 +11,12 @@
 
 pub mod affine;
 pub mod constant;
+pub mod equalize;
 pub mod gemm;
 pub mod prepare;
 mod products;
 pub mod results;
+pub mod scaled;
 pub mod select;
 pub mod smooth;
 pub mod sum;
@@ -35,8 +37,8 @@ pub enum PassError {
     /// The graph is broken or a constant cannot be read.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// What a value is to be scaled by does not fit what reads it.
-    #[error("factors of `{value}` do not fit the products that read it")]
+    /// What a value is to be scaled by does not fit what computes or reads it.
+    #[error("factors of `{value}` do not fit what computes or reads it")]
     Unfit {
         /// The value.
         value: String,

@@ -11,6 +11,7 @@ mod accuracy;
 mod bench;
 mod caffe;
 mod calibrate;
+mod channels;
 mod compare;
 mod data;
 mod error;
@@ -27,7 +28,6 @@ mod planning;
 mod search;
 mod selection;
 mod settle;
-mod smooth;
 mod summary;
 mod synthetic;
 mod unknown;
@@ -41,6 +41,7 @@ pub use caffe::{
     CaffeFiles, EmulateOptions, EmulatedLayer, EmulatedOutput, EmulationReport, FileOptions, QuantizeCaffeOptions,
     Release, Thresholds, caffe_to_onnx, default_range, emulate_caffe, quantize_caffe,
 };
+pub use channels::ScalingWorth;
 pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, OutputDifference, compare};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
@@ -58,7 +59,6 @@ pub use options::{
     WeightRounding,
 };
 pub use search::TargetOutcome;
-pub use smooth::SmoothingWorth;
 pub use summary::{Kept, Summary, WorstTensor};
 
 pub use quantize_caffe::ReadOptions;

@@ -186,8 +186,9 @@ fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress)
     let threads = thread_count(options.threads);
     let recipe = recipe(&options.target)?;
     // Statistics in a file are of the model as it is.
-    let smooth = options.recipe.smooth && options.save_statistics.is_none();
-    let choices = RecipeOptions { smooth, ..options.recipe.clone() };
+    let may_scale = options.save_statistics.is_none();
+    let (smooth, equalize) = (options.recipe.smooth && may_scale, options.recipe.equalize && may_scale);
+    let choices = RecipeOptions { smooth, equalize, ..options.recipe.clone() };
     let job = Job { model: &model.model, recipe: &recipe, options: &choices, data: options.data.as_ref(), threads };
     match (&options.plan, &options.statistics) {
         (Some(plan), _) => prescribed(&job, &Prescription::read(plan)?),

@@ -94,6 +94,9 @@ pub struct RecipeOptions {
     pub correction: Correction,
     /// Whether input channels of products are scaled where samples show that it makes the model better.
     pub smooth: bool,
+    /// Whether channels between layers are scaled where weights have one scale each and samples show that it makes the
+    /// model better.
+    pub equalize: bool,
     /// What the quantized model has to reach; layers go back to fp32 until it does.
     pub target: Option<AccuracyTarget>,
     /// Names or glob patterns of nodes that stay as they are; each must match a node, except `*`.
@@ -123,7 +126,7 @@ impl RecipeOptions {
         match preset {
             Preset::Fast => corrected(RangeMethod::MinMax, WeightRounding::Nearest, 8),
             Preset::Balanced => corrected(RangeMethod::Mse, WeightRounding::Result, 64),
-            Preset::Best => corrected(RangeMethod::Mse, WeightRounding::Result, 128),
+            Preset::Best => Self { equalize: true, ..corrected(RangeMethod::Mse, WeightRounding::Result, 128) },
         }
     }
 }
@@ -137,6 +140,7 @@ impl Default for RecipeOptions {
             weights: Granularity::PerChannel,
             correction: Correction::default(),
             smooth: false,
+            equalize: false,
             target: None,
             skip: Vec::new(),
         }

@@ -1,6 +1,7 @@
 //! The steps every format shares, from an imported model to a plan: fold, select, calibrate, plan.
 
 use crate::accuracy::{Accuracy, Judges};
+use crate::channels::{ScaledChannels, contested, drafted};
 use crate::data::Data;
 use crate::error::Error;
 use crate::evidence::Evidence;
@@ -11,13 +12,12 @@ use crate::plan_file::Prescription;
 use crate::planning::{Parameters, Planned, make_plan};
 use crate::search::{self, TargetOutcome};
 use crate::selection::matching;
-use crate::smooth::{Smoothing, drafted};
 use crate::summary;
 use crate::unknown::Unknown;
 use quantize_calib::Fingerprint;
 use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, QuantPlan, Recipe, ValueId};
 use quantize_parallel::Progress;
-use quantize_passes::smooth::{Scaled, scale};
+use quantize_passes::scaled::{Scaled, scale};
 use quantize_passes::{Preparation, Selection, prepare, select};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -66,8 +66,8 @@ pub(crate) struct Settled {
     pub(crate) improvement: Option<Improvement>,
     /// The plan judged, if it was already.
     pub(crate) accuracy: Option<Accuracy>,
-    /// Input channels of products that are scaled.
-    pub(crate) smoothing: Smoothing,
+    /// Channels that are scaled.
+    pub(crate) channels: ScaledChannels,
     pub(crate) warnings: Vec<String>,
     pub(crate) log: Vec<String>,
 }
@@ -87,7 +87,7 @@ impl Settled {
             outcome: None,
             improvement: None,
             accuracy: None,
-            smoothing: Smoothing::default(),
+            channels: ScaledChannels::default(),
             warnings: Vec::new(),
             log: Vec::new(),
         }
@@ -127,22 +127,22 @@ pub(crate) struct Ready {
     pub(crate) targets: Vec<ValueId>,
     /// Nodes that stay as they are.
     pub(crate) skip: BTreeSet<NodeId>,
-    /// Input channels of products that are scaled.
-    pub(crate) smoothing: Smoothing,
+    /// Channels that are scaled.
+    pub(crate) channels: ScaledChannels,
     pub(crate) log: Vec<String>,
 }
 
 impl Ready {
-    /// The same with scaled input channels.
+    /// The same with more channels scaled.
     ///
     /// # Errors
     /// If an entry does not fit the graph.
     pub(crate) fn scaled(&self, job: &Job<'_>, scaled: Vec<Scaled>) -> Result<Self, Error> {
-        let Self { graph, targets, skip, log, .. } = self;
-        let (mut graph, mut log) = (graph.clone(), log.clone());
+        let Self { graph, targets, skip, channels, log, .. } = self;
+        let (mut graph, mut channels, mut log) = (graph.clone(), channels.clone(), log.clone());
         let selection = with_scaled(job, &mut graph, skip, &scaled, &mut log)?;
-        let smoothing = Smoothing { scaled, worth: None };
-        Ok(Self { graph, selection, targets: targets.clone(), skip: skip.clone(), smoothing, log })
+        channels.scaled.extend(scaled);
+        Ok(Self { graph, selection, targets: targets.clone(), skip: skip.clone(), channels, log })
     }
 
     /// Values that statistics are needed of: with a target, of all that may get parameters of their own if another
@@ -199,17 +199,17 @@ pub(crate) fn recalled(job: &Job<'_>, stored: Stored<'_>, progress: &dyn Progres
 /// # Errors
 /// As [`settle`].
 pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
-    prepared_without(job, &BTreeSet::new(), &Smoothing::default())
+    prepared_without(job, &BTreeSet::new(), &ScaledChannels::default())
 }
 
-/// Everything before calibration, with more nodes left in fp32 than the options say, and with input channels scaled.
+/// Everything before calibration, with more nodes left in fp32 than the options say, and with channels scaled.
 ///
 /// # Errors
 /// As [`settle`].
 pub(crate) fn prepared_without(
     job: &Job<'_>,
     more: &BTreeSet<NodeId>,
-    smoothing: &Smoothing,
+    channels: &ScaledChannels,
 ) -> Result<Prepared, Error> {
     let (path, imported) = (job.model.path(), job.model.graph());
     let mut skip = matching(imported, &job.options.skip)?;
@@ -232,13 +232,12 @@ pub(crate) fn prepared_without(
     let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
     unknown.refuse(&graph, path, &|id| selection.quantizes(id))?;
     let targets = unknown.targets(&graph);
-    let plain = Ready { graph, selection, targets, skip, smoothing: Smoothing::default(), log };
-    if smoothing.scaled.is_empty() {
+    let plain = Ready { graph, selection, targets, skip, channels: ScaledChannels::default(), log };
+    if channels.scaled.is_empty() {
         return Ok(Prepared::Ready(Box::new(plain)));
     }
-    let mut scaled = plain.scaled(job, smoothing.scaled.clone())?;
-    scaled.smoothing.worth.clone_from(&smoothing.worth);
-    Ok(Prepared::Ready(Box::new(scaled)))
+    let scaled = plain.scaled(job, channels.scaled.clone())?;
+    Ok(Prepared::Ready(Box::new(Ready { channels: channels.clone(), ..scaled })))
 }
 
 /// The model's graph with constants folded, prepared with what `recipe` quantizes of it but for `skip`. No data is needed.
@@ -263,11 +262,11 @@ pub(crate) fn constants_folded(model: &Model) -> Result<Graph, Error> {
 /// As [`settle`].
 pub(crate) fn calibrated(job: &Job<'_>, ready: Ready, data: Data, progress: &dyn Progress) -> Result<Settled, Error> {
     let split = Split::for_recipe(data.runs(), job.options);
-    let (ready, evidence) = drafted(job, ready, &data, &split, progress)?;
-    search::meet(job, planned(job, ready, evidence, Some(data), progress)?, progress)
+    let draft = drafted(job, ready, &data, &split, progress)?;
+    search::meet(job, contested(job, draft, data, &split, progress)?, progress)
 }
 
-/// Scales input channels, and chooses anew what is quantized.
+/// Scales channels, and chooses anew what is quantized.
 fn with_scaled(
     job: &Job<'_>,
     graph: &mut Graph,
@@ -295,7 +294,7 @@ pub(crate) fn planned(
     data: Option<Data>,
     progress: &dyn Progress,
 ) -> Result<Settled, Error> {
-    let Ready { graph, selection, targets, smoothing, mut log, .. } = ready;
+    let Ready { graph, selection, targets, channels, mut log, .. } = ready;
     let path = job.model.path();
     let correction = &job.options.correction;
     let split = data.as_ref().map(|data| Split::for_recipe(data.runs(), job.options));
@@ -319,7 +318,7 @@ pub(crate) fn planned(
         outcome: None,
         improvement: None,
         accuracy: None,
-        smoothing,
+        channels,
         warnings,
         log,
     };
@@ -346,9 +345,9 @@ pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<S
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
         return Ok(Settled::untouched(graph, nodes));
     }
-    let smoothing = Smoothing { scaled: prescription.scaled(&graph)?, worth: None };
-    if !smoothing.scaled.is_empty() {
-        selection = with_scaled(job, &mut graph, &kept, &smoothing.scaled, &mut log)?;
+    let channels = ScaledChannels { scaled: prescription.scaled(&graph)?, ..ScaledChannels::default() };
+    if !channels.scaled.is_empty() {
+        selection = with_scaled(job, &mut graph, &kept, &channels.scaled, &mut log)?;
     }
     let given = prescription.given(&graph, &selection, job.recipe.grids())?;
     let reference = (!given.biases.is_empty()).then(|| graph.clone());
@@ -370,7 +369,7 @@ pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<S
         outcome: None,
         improvement: None,
         accuracy: None,
-        smoothing,
+        channels,
         warnings: remarks,
         log,
     })

@@ -1,13 +1,13 @@
 //! What a quantization did, as data: what people read is made of it by the command line.
 
 use crate::accuracy::Accuracy;
+use crate::channels::ScalingWorth;
 use crate::evidence::Evidence;
 use crate::improve::Improvement;
 use crate::model::Model;
 use crate::options::RecipeOptions;
 use crate::search::TargetOutcome;
 use crate::settle::Settled;
-use crate::smooth::SmoothingWorth;
 use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, OperandRole, QuantPlan};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -47,7 +47,9 @@ pub struct Summary {
     /// What running the network made better.
     pub improvement: Option<Improvement>,
     /// What scaling input channels of products is worth; `None` if there was nothing to scale.
-    pub smoothing: Option<SmoothingWorth>,
+    pub smoothing: Option<ScalingWorth>,
+    /// What scaling channels between layers is worth; `None` if there was nothing to scale.
+    pub equalization: Option<ScalingWorth>,
     /// The simulated int8 model against fp32; `None` if nothing was quantized.
     pub accuracy: Option<Accuracy>,
     /// What the caller should know.
@@ -109,7 +111,8 @@ pub(crate) fn of(
         worst: worst(graph, plan),
         target: settled.outcome.clone(),
         improvement: settled.improvement.clone(),
-        smoothing: settled.smoothing.worth.clone(),
+        smoothing: settled.channels.smoothing.clone(),
+        equalization: settled.channels.equalization.clone(),
         accuracy,
         warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),
         log: settled.log.clone(),

@@ -491,6 +491,7 @@ impl CaffeRecipeArgs {
             weights: Granularity::PerChannel,
             correction: Correction::default(),
             smooth: false,
+            equalize: false,
             target: None,
             skip: self.skip.clone(),
         }

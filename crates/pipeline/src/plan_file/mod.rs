@@ -39,13 +39,13 @@ struct PlanFile {
     nodes: Vec<NodeEntry>,
 }
 
-/// A tensor whose channels are divided before the products that read it, and the weights of these multiplied.
+/// A tensor whose channels are divided before the layers that read it, and the weights of these multiplied.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ScaledEntry {
     tensor: String,
-    products: Vec<String>,
-    /// The layer normalization that divides; without one a node of its own does.
+    readers: Vec<String>,
+    /// The node whose constants are divided; without one a node of its own divides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     within: Option<String>,
     factors: Vec<f32>,

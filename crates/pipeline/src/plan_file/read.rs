@@ -11,7 +11,7 @@ use quantize_ir::{ActivationPlan, DType, Decision, Graph, Grids, NodeId, QuantPa
 use quantize_numerics::Range;
 use quantize_optimize::set_bias;
 use quantize_passes::Selection;
-use quantize_passes::smooth::{Scaled, input_layout};
+use quantize_passes::scaled::{InputLayout, Scaled, computed_by};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,7 +104,7 @@ impl Prescription {
     /// The values of the prepared graph whose channels the plan scales.
     ///
     /// # Errors
-    /// If there is no such tensor or product, or factors are not positive numbers, one for each channel.
+    /// If there is no such tensor or layer, or factors are not positive numbers, one for each channel.
     pub(crate) fn scaled(&self, graph: &Graph) -> Result<Vec<Scaled>, Error> {
         self.file.scaled_channels.iter().map(|entry| self.scaled_value(graph, entry)).collect()
     }
@@ -120,15 +120,15 @@ impl Prescription {
         let reader = |name: &String| {
             let mut readers = found.consumers().iter().map(|(id, _)| *id).filter(|id| graph.label(*id) == *name);
             let id = readers.next().ok_or_else(|| refuse(format!("no node `{name}` reads it")))?;
-            let channels = input_layout(graph, id).map(|layout| layout.channels);
-            let channels = channels.ok_or_else(|| refuse(format!("`{name}` is no product with a constant weight")))?;
+            let channels = InputLayout::of(graph, id).map(InputLayout::channels);
+            let channels = channels.ok_or_else(|| refuse(format!("`{name}` is no layer with a constant weight")))?;
             match entry.factors.len() {
                 n if n == channels => Ok(id),
                 n => Err(refuse(format!("{n} factors for {channels} channels that `{name}` reads"))),
             }
         };
-        let readers = entry.products.iter().map(reader).collect::<Result<Vec<_>, _>>()?;
-        let producer = graph.producer(value).map(|(id, _)| id);
+        let readers = entry.readers.iter().map(reader).collect::<Result<Vec<_>, _>>()?;
+        let producer = computed_by(graph, value);
         let within = |name: &String| {
             let own = producer.filter(|id| graph.label(*id) == *name);
             own.ok_or_else(|| refuse(format!("`{name}` does not compute it")))

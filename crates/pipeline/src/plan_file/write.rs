@@ -13,7 +13,7 @@ use quantize_ir::{
 };
 use quantize_numerics::ChannelLayout;
 use quantize_numerics::weights::quantize_weights;
-use quantize_passes::smooth::Scaled;
+use quantize_passes::scaled::Scaled;
 use std::path::Path;
 
 /// The content of the plan file that will be written to `path`.
@@ -52,11 +52,11 @@ fn scaled_channels(settled: &Settled) -> Vec<ScaledEntry> {
     let label = |id: &NodeId| settled.graph.label(*id);
     let entry = |scaled: &Scaled| ScaledEntry {
         tensor: settled.graph.value(scaled.value).name.clone(),
-        products: scaled.readers.iter().map(label).collect(),
+        readers: scaled.readers.iter().map(label).collect(),
         within: scaled.into.as_ref().map(label),
         factors: scaled.factors.clone(),
     };
-    settled.smoothing.scaled.iter().map(entry).collect()
+    settled.channels.scaled.iter().map(entry).collect()
 }
 
 /// JSON has no infinity: an exact tensor has no ratio.

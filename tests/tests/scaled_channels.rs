@@ -1,12 +1,13 @@
-//! Scaling the input channels of products: what it gains on an encoder with outlier channels, that it stays out of
-//! models without them, and that a plan carries it.
+//! Scaling channels: what it gains on an encoder with outlier channels and on uneven weights with one scale, that it stays
+//! out of models without them, and that a plan carries it.
 #![allow(clippy::unwrap_used)]
 
 use quantize_pipeline::{
-    DataOptions, Model, PreparationOptions, PreprocessOptions, Preset, QuantizeOptions, RecipeOptions, Silent, Summary,
-    Tensor, quantize_onnx,
+    DataOptions, Granularity, Model, PreparationOptions, PreprocessOptions, Preset, QuantizeOptions, RecipeOptions,
+    Silent, Summary, Tensor, quantize_onnx,
 };
 use quantize_tests::fixtures;
+use quantize_tests::relu_net::relu_net;
 use quantize_tests::sandbox::Sandbox;
 use serde_json::Value;
 use std::fs;
@@ -114,7 +115,7 @@ fn a_plan_carries_the_factors() {
     for (change, cause) in [
         (&(|entry: &mut Value| entry["factors"][3] = 0.0.into()) as &dyn Fn(&mut Value), "0 is no factor"),
         (&|entry| entry["factors"] = vec![1.0; 3].into(), "3 factors for 32 channels that"),
-        (&|entry| entry["products"][0] = "nobody".into(), "no node `nobody` reads it"),
+        (&|entry| entry["readers"][0] = "nobody".into(), "no node `nobody` reads it"),
         (&|entry| entry["within"] = "nobody".into(), "`nobody` does not compute it"),
     ] {
         let error = refused(change);
@@ -150,4 +151,52 @@ fn products_that_go_back_to_fp32_read_scaled_channels_too() {
     let carried = QuantizeOptions { plan: Some(plan), data: None, ..options(ENCODER, true) };
     let (second, _) = quantized(&sandbox, "second.onnx", carried);
     assert!(fs::read(first).unwrap() == fs::read(second).unwrap());
+}
+
+/// Options for weights with one scale each, rounded to nearest.
+fn per_tensor(sandbox: &Sandbox, spread: i32, equalize: bool) -> QuantizeOptions {
+    let model = sandbox.path(&format!("relu_net_{spread}.onnx"));
+    fs::write(&model, relu_net(spread)).unwrap();
+    let recipe = RecipeOptions { equalize, weights: Granularity::PerTensor, ..RecipeOptions::default() };
+    QuantizeOptions { model, recipe, ..options("tiny_classifier", false) }
+}
+
+#[test]
+fn planted_differences_between_channels_of_weights_are_taken_back() {
+    let sandbox = Sandbox::new();
+    let shown = |spread: i32, equalize: bool| {
+        let options = per_tensor(&sandbox, spread, equalize);
+        let (_, summary) = quantized(&sandbox, &format!("{spread}_{equalize}.onnx"), options);
+        (summary.accuracy.unwrap().outputs[0].sqnr_db, summary.equalization)
+    };
+    let (even, untaken) = shown(0, true);
+    let (collapsed, _) = shown(6, false);
+    let (recovered, worth) = shown(6, true);
+    assert!(collapsed < even - 30.0, "{even} {collapsed}");
+    // What nothing was planted in and gains nothing is left alone; equalized it would be the same network.
+    let untaken = untaken.unwrap();
+    assert!(!untaken.kept && (recovered - untaken.after_db).abs() < 0.5, "{untaken:?} {recovered}");
+    let worth = worth.unwrap();
+    assert!(worth.kept && worth.layers == 2, "{worth:?}");
+}
+
+#[test]
+fn an_equalized_plan_is_carried_out_again() {
+    let sandbox = Sandbox::new();
+    let plan = sandbox.path("plan.json");
+    let best = RecipeOptions { weights: Granularity::PerTensor, ..RecipeOptions::of(Preset::Best) };
+    let wanted = QuantizeOptions { recipe: best, emit_plan: Some(plan.clone()), ..per_tensor(&sandbox, 6, true) };
+    let (first, summary) = quantized(&sandbox, "first.onnx", wanted.clone());
+    assert!(summary.equalization.unwrap().kept);
+    let carried = QuantizeOptions { plan: Some(plan), emit_plan: None, data: None, ..wanted };
+    let (second, _) = quantized(&sandbox, "second.onnx", carried);
+    assert!(fs::read(first).unwrap() == fs::read(second).unwrap());
+}
+
+#[test]
+fn weights_with_a_scale_for_each_channel_are_not_equalized() {
+    let sandbox = Sandbox::new();
+    let mut options = per_tensor(&sandbox, 6, true);
+    options.recipe.weights = Granularity::PerChannel;
+    assert_eq!(quantized(&sandbox, "out.onnx", options).1.equalization, None);
 }

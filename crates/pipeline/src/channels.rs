@@ -1,8 +1,9 @@
-//! Scaling the input channels of products before anything is planned: which values are worth it by what their channels
-//! hold, and whether the quantized model is better for it.
+//! Scaling channels before anything is planned, where that makes the quantized model better.
 //!
-//! The factors are those of [`quantize_numerics::smooth`], the edits those of [`quantize_passes::smooth`]. Whether they
-//! stay is measured: the model is calibrated and quantized both ways, to the nearest codes, and samples judge.
+//! *Smoothing* scales what matrix products read (`quantize_numerics::smooth`): the model is calibrated and quantized to
+//! the nearest codes with and without it, and samples judge. *Equalization* makes the channels of weights alike that have
+//! one scale (`quantize_numerics::equalize`): since corrections of codes and biases answer much of the same, whole plans
+//! with and without it are judged. The edits are those of `quantize_passes::scaled`.
 
 use crate::accuracy::{Judges, simulated};
 use crate::data::Data;
@@ -12,13 +13,15 @@ use crate::improve::{Split, WORTH_DB, spread};
 use crate::memory::{constants_of, threads_for};
 use crate::options::{Granularity, InputRange, Shard};
 use crate::planning::{Parameters, Planned, make_plan};
-use crate::settle::{Job, Ready};
+use crate::settle::{Job, Ready, Settled, planned};
 use crate::unknown::before_softmax;
 use quantize_exec::{Program, Session};
 use quantize_ir::{Graph, QuantPlan, Tensor, ValueId};
 use quantize_numerics::smooth::{InputChannel, ProductGrids, ProductWeights, smoothing};
 use quantize_parallel::{Progress, for_each};
-use quantize_passes::smooth::{Candidate, Scaled, candidates, input_layout, weight_of};
+use quantize_passes::equalize::equalized;
+use quantize_passes::scaled::{Scaled, weight_of};
+use quantize_passes::smooth::{Candidate, candidates, input_layout};
 use std::collections::BTreeMap;
 
 /// Samples whose channels are looked at: enough to see which of them are large.
@@ -32,22 +35,25 @@ const WEIGHT: usize = 1;
 
 /// What is scaled, and what came of it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Smoothing {
+pub(crate) struct ScaledChannels {
+    /// In the order in which it is applied.
     pub(crate) scaled: Vec<Scaled>,
-    /// The judgement, if there was something to judge.
-    pub(crate) worth: Option<SmoothingWorth>,
+    /// What smoothing is worth, if there was something to smooth.
+    pub(crate) smoothing: Option<ScalingWorth>,
+    /// What equalization is worth, if there was something to equalize.
+    pub(crate) equalization: Option<ScalingWorth>,
 }
 
-/// What scaling input channels is worth.
+/// What scaling channels is worth.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SmoothingWorth {
-    /// Products whose input is scaled.
-    pub products: usize,
+pub struct ScalingWorth {
+    /// Layers whose input is scaled.
+    pub layers: usize,
     /// Samples that judged.
     pub judges: usize,
     /// Whether they were held back.
     pub held_back: bool,
-    /// Signal to noise without it, all codes the nearest, in dB, as [`crate::OutputAccuracy::sqnr_db`].
+    /// Signal to noise without it, in dB, as [`crate::OutputAccuracy::sqnr_db`].
     pub before_db: f64,
     /// The same with it.
     pub after_db: f64,
@@ -76,8 +82,51 @@ pub(crate) fn drafted(
     let other_evidence = workshop.gather(&other)?;
     let worth = workshop.judged((&ready, &evidence), (&other, &other_evidence))?;
     let (mut ready, evidence) = if worth.kept { (other, other_evidence) } else { (ready, evidence) };
-    ready.smoothing.worth = Some(worth);
+    ready.channels.smoothing = Some(worth);
     Ok((ready, evidence))
+}
+
+/// The plan of a draft; or of the same with equalized weights, if these have one scale each and the model is better.
+pub(crate) fn contested(
+    job: &Job<'_>,
+    (ready, evidence): Draft,
+    data: Data,
+    split: &Split,
+    progress: &dyn Progress,
+) -> Result<Settled, Error> {
+    let wanted = job.options.equalize && job.options.weights == Granularity::PerTensor;
+    let failed = |source| Error::graph(job.model.path(), source);
+    let scaled =
+        if wanted { equalized(&ready.graph, &ready.selection, &ready.skip).map_err(failed)? } else { Vec::new() };
+    if scaled.is_empty() {
+        return planned(job, ready, evidence, Some(data), progress);
+    }
+    let layers = scaled.len();
+    let other = ready.scaled(job, scaled)?;
+    let workshop = Workshop { job, data: &data, split, progress };
+    let other_evidence = workshop.gather(&other)?;
+    let nearest = match job.options.correction.is_none() {
+        true => Some(workshop.judged((&ready, &evidence), (&other, &other_evidence))?),
+        false => None,
+    };
+    let mut plain = planned(job, ready, evidence, Some(data), progress)?;
+    let mut equal = planned(job, other, other_evidence, plain.data.take(), progress)?;
+    let worth = nearest.or_else(|| {
+        let (before, after) = (plain.improvement.as_ref()?, equal.improvement.as_ref()?);
+        let (before_db, after_db) = (before.after_db, after.after_db);
+        let (judges, held_back) = (after.judges, after.held_back);
+        Some(ScalingWorth { layers, judges, held_back, before_db, after_db, kept: after_db > before_db + WORTH_DB })
+    });
+    let kept = worth.as_ref().is_some_and(|worth| worth.kept);
+    let mut settled = match kept {
+        true => equal,
+        false => {
+            plain.data = equal.data.take();
+            plain
+        }
+    };
+    settled.channels.equalization = worth.map(|worth| ScalingWorth { layers, ..worth });
+    Ok(settled)
 }
 
 struct Workshop<'a> {
@@ -180,7 +229,7 @@ impl Workshop<'_> {
         &self,
         (plain, plain_evidence): (&Ready, &Evidence),
         (scaled, scaled_evidence): (&Ready, &Evidence),
-    ) -> Result<SmoothingWorth, Error> {
+    ) -> Result<ScalingWorth, Error> {
         let Job { model, threads, .. } = *self.job;
         let plans = [self.nearest(plain, plain_evidence)?, self.nearest(scaled, scaled_evidence)?];
         let judges = self.split.judges().unwrap_or_else(|| Judges::first_of(self.data));
@@ -189,8 +238,8 @@ impl Workshop<'_> {
         let judged = (self.data, &judges);
         let found = simulated(&plain.graph, model.path(), &targets, &quantized, judged, threads, self.progress)?;
         let score = |at: usize| found.get(at).and_then(|a| a.outputs.first()).map_or(0.0, |output| output.sqnr_db);
-        Ok(SmoothingWorth {
-            products: scaled.smoothing.scaled.iter().map(|s| s.readers.len()).sum(),
+        Ok(ScalingWorth {
+            layers: scaled.channels.scaled.iter().map(|s| s.readers.len()).sum(),
             judges: judges.samples(self.data),
             held_back: judges.held_back,
             before_db: score(0),
