@@ -116,7 +116,8 @@ pub fn compare(options: &CompareOptions, progress: &dyn Progress) -> Result<Comp
         Other::Model(path) => {
             let other = Model::open_onnx(path)?;
             let pairing = Pairing::of(&reference, &other)?;
-            let second = Subject { graph: other.graph(), plan: &QuantPlan::default(), path };
+            let nothing = QuantPlan::default();
+            let second = Subject { graph: other.graph(), plan: &nothing, path };
             compared(&reference, second, &pairing, &data, options.threads, progress)
         }
         Other::Plan { plan, target } => {
@@ -153,8 +154,8 @@ fn compared(
     threads: usize,
     progress: &dyn Progress,
 ) -> Result<Comparison, Error> {
-    let (graph, path) = (reference.graph(), reference.path());
-    let first = Side::of(Subject { graph, plan: &QuantPlan::default(), path }, pairing, |pair| pair.a)?;
+    let (graph, path, nothing) = (reference.graph(), reference.path(), QuantPlan::default());
+    let first = Side::of(Subject { graph, plan: &nothing, path }, pairing, |pair| pair.a)?;
     let second = Side::of(other, pairing, |pair| pair.b)?;
     let totals = Mutex::new(Totals::of(pairing.pairs.len()));
     let threads = threads_for(&[&first.program, &second.program], thread_count(threads));
