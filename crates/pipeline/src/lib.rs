@@ -30,6 +30,7 @@ mod selection;
 mod settle;
 mod summary;
 mod synthetic;
+mod tensorflow;
 mod unknown;
 mod work;
 
@@ -60,6 +61,10 @@ pub use options::{
 };
 pub use search::TargetOutcome;
 pub use summary::{Kept, Summary, WorstTensor};
+pub use tensorflow::{
+    EightbitGraph, EightbitJob, FreezeJob, TensorflowSummary, TransformJob, WrittenGraph, eightbit_tensorflow,
+    freeze_tensorflow, summarize_tensorflow, transform_tensorflow,
+};
 
 pub use quantize_caffe::ReadOptions;
 pub use quantize_caffe::xfdnn::TextStyle;
@@ -70,3 +75,5 @@ pub use quantize_numerics::RangeMethod;
 pub use quantize_numerics::xfdnn::{BitWidth, Flavor};
 pub use quantize_onnx::{ActivationCodes, Form};
 pub use quantize_parallel::{Progress, Silent};
+pub use quantize_tensorflow::eightbit::{Covered, EightbitOptions, Mode as EightbitMode, Rules as EightbitRules};
+pub use quantize_tensorflow::{Fed, FreezeOptions, GraphSummary, node_names};
