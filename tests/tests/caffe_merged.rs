@@ -55,7 +55,7 @@ fn folded(document: &Arc<CaffeDocument>) -> Graph {
         keeps_lone_scale: false,
         float_lrn: false,
     };
-    prepare(&graph(document), &recipe, &BTreeSet::new()).unwrap().graph
+    prepare(graph(document), &recipe, &BTreeSet::new()).unwrap().graph
 }
 
 /// Merges what folds, and reads the two files back.

@@ -37,7 +37,7 @@ pub(crate) enum Command {
     Tf(TensorflowArgs),
     /// Measure top-1 and top-5 accuracy of a model, fp32 or int8, on labelled images.
     Eval(EvalArgs),
-    /// Compare two models on the same images: outputs, and layer by layer.
+    /// Compare two models, or one and a plan for it, on the same samples: outputs, and layer by layer.
     Compare(CompareArgs),
     /// Show what a model is: operators, work, memory, and what can be quantized and why not.
     Inspect(InspectArgs),

@@ -43,7 +43,7 @@ pub use caffe::{
     Release, Thresholds, caffe_to_onnx, default_range, emulate_caffe, quantize_caffe,
 };
 pub use channels::ScalingWorth;
-pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, OutputDifference, compare};
+pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, Other, OutputDifference, compare};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use evidence::{MergeOptions, StatisticsSummary, describe_statistics, merge_statistics};

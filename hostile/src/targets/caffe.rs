@@ -138,7 +138,7 @@ pub(super) fn read_quantization(seed: &Seed, bytes: Vec<u8>) -> std::result::Res
     let target = recipe(&document);
     let recipe = FileRecipe { target: &target, file: &file };
     let stay = recipe.unfolded(&graph);
-    let folded = quantize_passes::prepare(&graph, &recipe, &stay).map_err(|error| error.to_string())?.graph;
+    let folded = quantize_passes::prepare(graph, &recipe, &stay).map_err(|error| error.to_string())?.graph;
     let plan = integer_plan(&document, &folded, &file, file.flavor(), PathBuf::from("damaged.json"));
     plan.map(|_| ()).map_err(|error| error.to_string())
 }

@@ -228,7 +228,7 @@ fn folded(caffe: &CaffeModel, file: &QuantizationFile) -> Result<Graph, Error> {
     let target = XfdnnRecipe { document, bits: BitWidth::Eight, entries, keeps_lone_scale: false, float_lrn: false };
     let recipe = FileRecipe { target: &target, file };
     let stay = recipe.unfolded(caffe.model.graph());
-    let prepared = prepare(caffe.model.graph(), &recipe, &stay);
+    let prepared = prepare(caffe.model.graph().clone(), &recipe, &stay);
     Ok(prepared.map_err(|source| Error::pass(caffe.model.path(), source))?.graph)
 }
 
