@@ -247,15 +247,8 @@ pub(crate) struct RecipeArgs {
     /// Number of weight scales [default: of the preset].
     #[arg(long, value_name = "HOW")]
     pub(crate) weights: Option<WeightScales>,
-    /// Correction of what rounding does to the mean and the amplitude of each layer [default: sequential].
-    #[arg(long, value_name = "HOW")]
-    pub(crate) bias_correction: Option<BiasCorrectionArg>,
-    /// How codes of weights are chosen [default: of the preset].
-    #[arg(long, value_name = "HOW")]
-    pub(crate) rounding: Option<RoundingArg>,
-    /// Images that corrections are measured with, at most [default: of the preset].
-    #[arg(long, value_name = "N", value_parser = parse_positive)]
-    pub(crate) correction_images: Option<usize>,
+    #[command(flatten)]
+    pub(crate) correction: CorrectionArgs,
     /// Leave layers in fp32, as few as will do, until the logits reach this signal to noise, in dB, on images held back;
     /// exit with code 3 if that cannot be.
     #[arg(long, value_name = "DB")]
@@ -266,6 +259,45 @@ pub(crate) struct RecipeArgs {
     /// Leave nodes in fp32: a node name or a pattern with `*` and `?`; may be repeated. `*` keeps everything.
     #[arg(long, value_name = "NAME")]
     pub(crate) skip: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Recipe")]
+pub(crate) struct CorrectionArgs {
+    /// Correction of what rounding does to the mean and the amplitude of each layer [default: sequential].
+    #[arg(long, value_name = "HOW")]
+    bias_correction: Option<BiasCorrectionArg>,
+    /// How codes of weights are chosen [default: of the preset].
+    #[arg(long, value_name = "HOW")]
+    rounding: Option<RoundingArg>,
+    /// Images that corrections are measured with, at most [default: of the preset].
+    #[arg(long, value_name = "N", value_parser = parse_positive)]
+    correction_images: Option<usize>,
+}
+
+impl CorrectionArgs {
+    fn is_given(&self) -> bool {
+        self.bias_correction.is_some() || self.rounding.is_some() || self.correction_images.is_some()
+    }
+
+    /// The corrections of a preset, with what was asked for otherwise.
+    fn of(&self, preset: Correction) -> Correction {
+        let mut correction = preset;
+        match self.bias_correction {
+            None => {}
+            // Codes that keep a result but for its mean need the mean corrected.
+            Some(BiasCorrectionArg::None) => correction = Correction::default(),
+            Some(BiasCorrectionArg::Analytic) => correction.bias = BiasCorrection::Analytic,
+            Some(BiasCorrectionArg::Sequential) => correction.bias = BiasCorrection::Sequential,
+        }
+        match self.rounding {
+            None => {}
+            Some(RoundingArg::Nearest) => correction.rounding = WeightRounding::Nearest,
+            Some(RoundingArg::Result) => correction.rounding = WeightRounding::Result,
+        }
+        correction.images = self.correction_images.unwrap_or(preset.images);
+        correction
+    }
 }
 
 /// Sets of recipe choices.
@@ -407,27 +439,13 @@ fn sampling(size: Option<usize>, seed: Option<u32>, indices: Option<&List<usize>
 impl RecipeArgs {
     fn options(&self) -> RecipeOptions {
         let preset = self.preset.options();
-        let mut correction = preset.correction;
-        match self.bias_correction {
-            None => {}
-            // Codes that keep a result but for its mean need the mean corrected.
-            Some(BiasCorrectionArg::None) => correction = Correction::default(),
-            Some(BiasCorrectionArg::Analytic) => correction.bias = BiasCorrection::Analytic,
-            Some(BiasCorrectionArg::Sequential) => correction.bias = BiasCorrection::Sequential,
-        }
-        match self.rounding {
-            None => {}
-            Some(RoundingArg::Nearest) => correction.rounding = WeightRounding::Nearest,
-            Some(RoundingArg::Result) => correction.rounding = WeightRounding::Result,
-        }
-        correction.images = self.correction_images.unwrap_or(preset.correction.images);
         RecipeOptions {
             range: self.range.unwrap_or(preset.range),
             weights: match self.weights.unwrap_or(WeightScales::PerChannel) {
                 WeightScales::PerChannel => Granularity::PerChannel,
                 WeightScales::PerTensor => Granularity::PerTensor,
             },
-            correction,
+            correction: self.correction.of(preset.correction),
             target: self.target(),
             skip: self.skip.clone(),
             ..preset

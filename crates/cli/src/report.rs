@@ -50,8 +50,8 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
             line(format!("  {:6.1} dB  {} `{}` (node `{}`)", w.sqnr_db, w.kind, w.name, w.node));
         }
     }
-    for advice in advice(summary) {
-        line(advice);
+    for advice in advice(summary).iter().chain(&summary.hints) {
+        line(advice.clone());
     }
     if verbose {
         summary.log.iter().for_each(|entry| line(format!("pass {entry}")));
@@ -190,6 +190,7 @@ pub(crate) fn json(summary: &Summary) -> Value {
             "integers": t.integers,
         })),
         "accuracy": summary.accuracy.as_ref().map(|a| json!({"samples": a.samples, "outputs": outputs(a)})),
+        "hints": summary.hints,
         "warnings": summary.warnings,
     })
 }

@@ -5,7 +5,7 @@
 //! quantized model gains without their rounding, for what that costs; then the shortest head of the ranking that meets
 //! the target is found, each time with a whole plan of its own.
 
-use crate::accuracy::{Accuracy, Judges, simulated};
+use crate::accuracy::{Accuracy, Judges, Trial};
 use crate::data::Data;
 use crate::error::Error;
 use crate::options::AccuracyTarget;
@@ -104,7 +104,7 @@ impl Search<'_> {
             let judges = settled.judges.clone().unwrap_or_else(|| Judges::first_of(data));
             let reference = settled.reference.as_ref().unwrap_or(&settled.graph);
             let plan = [(&settled.graph, &settled.plan)];
-            let found = self.simulated(reference, &settled.targets, &plan, (data, &judges))?;
+            let found = self.accuracy(reference, &settled.targets, &plan, (data, &judges))?;
             settled.accuracy = found.into_iter().next();
         }
         let met = self.target.is_met(settled);
@@ -112,14 +112,15 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn simulated(
+    fn accuracy(
         &self,
         reference: &Graph,
         targets: &[ValueId],
         plans: &[(&Graph, &QuantPlan)],
-        judged: (&Data, &Judges),
+        (data, judges): (&Data, &Judges),
     ) -> Result<Vec<Accuracy>, Error> {
-        simulated(reference, self.job.model.path(), targets, plans, judged, self.job.threads, self.progress)
+        let (model, threads, progress) = (self.job.model.path(), self.job.threads, self.progress);
+        self.job.runtime.accuracy(&Trial { reference, model, targets, data, judges, threads, progress }, plans)
     }
 
     /// Values by what the model gains without the rounding of each, for what that costs.
@@ -132,13 +133,13 @@ impl Search<'_> {
         let judges = Judges { runs, held_back: all.held_back };
         let noise =
             |accuracy: &Accuracy| accuracy.outputs.first().map_or(0.0, |output| 10f64.powf(-output.sqnr_db / 10.0));
-        let whole = self.simulated(reference, &targets, &[(&settled.graph, &settled.plan)], (data, &judges))?;
+        let whole = self.accuracy(reference, &targets, &[(&settled.graph, &settled.plan)], (data, &judges))?;
         let with_all = whole.first().map_or(0.0, noise);
         let mut ranking = candidates(settled);
         for chunk in ranking.chunks_mut(SIDE_BY_SIDE) {
             let without: Vec<(Graph, QuantPlan)> = chunk.iter().map(|c| lacking(settled, c)).collect();
             let plans: Vec<(&Graph, &QuantPlan)> = without.iter().map(|(graph, plan)| (graph, plan)).collect();
-            let found = self.simulated(reference, &targets, &plans, (data, &judges))?;
+            let found = self.accuracy(reference, &targets, &plans, (data, &judges))?;
             chunk.iter_mut().zip(&found).for_each(|(c, accuracy)| c.gain = with_all - noise(accuracy));
         }
         // Real values cost the work around them, and conversions.

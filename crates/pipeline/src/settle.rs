@@ -1,6 +1,6 @@
 //! The steps every format shares, from an imported model to a plan: fold, select, calibrate, plan.
 
-use crate::accuracy::{Accuracy, Judges};
+use crate::accuracy::{Accuracy, Judges, Runtime};
 use crate::data::Data;
 use crate::error::Error;
 use crate::evidence::Evidence;
@@ -24,6 +24,8 @@ use std::path::Path;
 pub(crate) struct Job<'a> {
     pub(crate) model: &'a Model,
     pub(crate) recipe: &'a dyn Recipe,
+    /// What judges plans.
+    pub(crate) runtime: &'a dyn Runtime,
     pub(crate) options: &'a RecipeOptions,
     pub(crate) data: Option<&'a DataOptions>,
     pub(crate) threads: usize,
@@ -96,7 +98,8 @@ impl Settled {
             data,
             split,
             targets: &self.targets,
-            coded_bias: job.recipe.grids().coded_bias,
+            recipe: job.recipe,
+            runtime: job.runtime,
             threads: job.threads,
         };
         let improved = workshop.improve(&self.graph, &self.plan, &job.options.correction, progress)?;

@@ -45,6 +45,8 @@ pub struct Summary {
     pub improvement: Option<Improvement>,
     /// The simulated int8 model against fp32; `None` if nothing was quantized.
     pub accuracy: Option<Accuracy>,
+    /// What would make the model better.
+    pub hints: Vec<String>,
     /// What the caller should know.
     pub warnings: Vec<String>,
     /// What passes did, for a verbose log.
@@ -104,6 +106,7 @@ pub(crate) fn of(
         target: settled.outcome.clone(),
         improvement: settled.improvement.clone(),
         accuracy,
+        hints: Vec::new(),
         warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),
         log: settled.log.clone(),
     }
