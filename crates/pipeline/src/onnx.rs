@@ -185,8 +185,14 @@ fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progres
 fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Settled, Error> {
     let threads = thread_count(options.threads);
     let recipe = recipe(&options.target)?;
-    let job =
-        Job { model: &model.model, recipe: &recipe, runtime: &Simulated, options: &options.recipe, data: options.data.as_ref(), threads };
+    let job = Job {
+        model: &model.model,
+        recipe: &recipe,
+        runtime: &Simulated,
+        options: &options.recipe,
+        data: options.data.as_ref(),
+        threads,
+    };
     match (&options.plan, &options.statistics) {
         (Some(plan), _) => prescribed(&job, &Prescription::read(plan)?),
         (None, Some(path)) => recalled(&job, Stored { path, model: model.fingerprint()? }, progress),
@@ -206,7 +212,14 @@ pub fn gather_onnx(
 ) -> Result<StatisticsSummary, Error> {
     let opened = OnnxModel::open(&options.model)?;
     let (model, recipe, threads) = (&opened.model, recipe(&options.target)?, thread_count(options.threads));
-    let job = Job { model, recipe: &recipe, runtime: &Simulated, options: &options.recipe, data: options.data.as_ref(), threads };
+    let job = Job {
+        model,
+        recipe: &recipe,
+        runtime: &Simulated,
+        options: &options.recipe,
+        data: options.data.as_ref(),
+        threads,
+    };
     let ready = match prepared(&job)? {
         Prepared::Ready(ready) => ready,
         Prepared::Untouched(untouched) => return Err(nothing_quantized(model, &untouched.graph, &untouched.plan)),

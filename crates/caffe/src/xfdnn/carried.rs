@@ -41,11 +41,13 @@ pub(super) fn planned<'p>(
     id: NodeId,
 ) -> Option<(&'p WeightPlan, Vec<f32>)> {
     let node = graph.node(id).filter(|node| matches!(node.op, Op::Conv(_) | Op::Gemm(_)))?;
-    let entry = plan.weights.get(&(id, WEIGHT)).filter(|_| plan.quantizes(id) && recipe.takes_corrections(graph, id))?;
+    let entry =
+        plan.weights.get(&(id, WEIGHT)).filter(|_| plan.quantizes(id) && recipe.takes_corrections(graph, id))?;
     let layout = channel_layout(node, &entry.codes)?;
     let scale = entry.params.scale();
     let largest = f64::from(recipe.bits.largest());
-    let threshold = |c: usize| scale.get(if scale.len() == 1 { 0 } else { c }).map(|s| (f64::from(*s) * largest) as f32);
+    let threshold =
+        |c: usize| scale.get(if scale.len() == 1 { 0 } else { c }).map(|s| (f64::from(*s) * largest) as f32);
     Some((entry, (0..layout.channels).map_while(threshold).collect()))
 }
 

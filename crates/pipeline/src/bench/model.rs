@@ -91,7 +91,14 @@ impl BenchModel {
     ) -> Result<Self, Error> {
         let recipe = RecipeOptions::default();
         let threads = thread_count(options.threads);
-        let job = Job { model, recipe: &OnnxRecipe::default(), runtime: &Simulated, options: &recipe, data: Some(data), threads };
+        let job = Job {
+            model,
+            recipe: &OnnxRecipe::default(),
+            runtime: &Simulated,
+            options: &recipe,
+            data: Some(data),
+            threads,
+        };
         let ready = match prepared(&job)? {
             Prepared::Ready(ready) => ready,
             Prepared::Untouched(untouched) => return Err(nothing_quantized(model, &untouched.graph, &untouched.plan)),

@@ -30,12 +30,7 @@ pub(super) struct Emulated<'a> {
 
 impl Emulated<'_> {
     /// What reaches the runtime of a plan for `graph`: with planned thresholds also codes and scales of weights.
-    pub(super) fn carried(
-        &self,
-        graph: &Graph,
-        plan: &QuantPlan,
-        weights: WeightThresholds,
-    ) -> Result<Carried, Error> {
+    pub(super) fn carried(&self, graph: &Graph, plan: &QuantPlan, weights: WeightThresholds) -> Result<Carried, Error> {
         let (format, power_of_two) = (self.file.format(), self.file.power_of_two);
         let file = quantization_file(self.recipe, graph, plan, weights, format, power_of_two)?;
         let graph = match weights {
