@@ -1,14 +1,13 @@
 //! The checks of ONNX, against onnxruntime.
 
 mod accuracy;
-mod corrected;
 mod demo;
 mod determinism;
 mod fp32;
 mod identity;
 pub(crate) mod lite0;
 mod memory;
-mod models;
+pub(crate) mod models;
 mod networks;
 mod simulation;
 mod wheel;
@@ -23,7 +22,6 @@ pub(super) const CHECKS: &[Check] = &[
     ("networks", networks::check),
     ("demo", demo::check),
     ("lite0", accuracy::check),
-    ("corrected", corrected::check),
     ("simulation", simulation::check),
     ("determinism", determinism::check),
     ("memory", memory::check),
