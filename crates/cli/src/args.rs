@@ -10,8 +10,8 @@ use caffe::CaffeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
     AccuracyTarget, ActivationCodes, BiasCorrection, Channels, Correction, DataOptions, Form, Granularity,
-    Interpolation, Layout, PRESETS, PreparationOptions, PreprocessOptions, Preset, Processor, QuantizeOptions,
-    RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions, WeightRounding,
+    Interpolation, LabelledOptions, Layout, PRESETS, PreparationOptions, PreprocessOptions, Preset, Processor,
+    QuantizeOptions, RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions, WeightRounding,
 };
 use std::path::PathBuf;
 use tools::{CompareArgs, CompletionsArgs, ExplainArgs, InspectArgs, ManArgs};
@@ -256,6 +256,15 @@ pub(crate) struct RecipeArgs {
     /// The same for the percentage of images with the fp32 model's class.
     #[arg(long, value_name = "PERCENT")]
     pub(crate) target_agreement: Option<f64>,
+    /// The same until labelled images lose at most so many points of percent of top-1 accuracy.
+    #[arg(long, value_name = "POINTS", requires = "labelled")]
+    pub(crate) max_drop: Option<f64>,
+    /// Folder of labelled images that judge `--max-drop`, and serve nothing else.
+    #[arg(long, value_name = "[NAME=]PATH", requires = "max_drop")]
+    pub(crate) labelled: Vec<PathBuf>,
+    /// Their labels: a line `image,class` for each; classes count from 0 [default: labels.csv in that folder].
+    #[arg(long, value_name = "FILE", requires = "max_drop")]
+    pub(crate) labels: Option<PathBuf>,
     /// Leave nodes in fp32: a node name or a pattern with `*` and `?`; may be repeated. `*` keeps everything.
     #[arg(long, value_name = "NAME")]
     pub(crate) skip: Vec<String>,
@@ -412,6 +421,7 @@ impl OnnxArgs {
             model: self.model.clone(),
             output: self.output.clone().unwrap_or_else(|| self.model.with_extension("int8.onnx")),
             target: self.target.options(),
+            labelled: self.recipe.labelled(&preparation),
             data: self.data.options(preparation),
             recipe: self.recipe.options(),
             emit_plan: self.emit_plan.clone(),
@@ -455,8 +465,20 @@ impl RecipeArgs {
 
 impl RecipeArgs {
     fn target(&self) -> Option<AccuracyTarget> {
-        let target = AccuracyTarget { sqnr_db: self.target_sqnr, agreement: self.target_agreement };
+        let target =
+            AccuracyTarget { sqnr_db: self.target_sqnr, agreement: self.target_agreement, max_drop: self.max_drop };
         (target != AccuracyTarget::default()).then_some(target)
+    }
+
+    /// The labelled samples, prepared as `preparation` says.
+    fn labelled(&self, preparation: &PreparationOptions) -> Option<LabelledOptions> {
+        let labels = self.labels.clone().or_else(|| Some(self.labelled.first()?.join("labels.csv")))?;
+        let data = DataOptions {
+            paths: self.labelled.clone(),
+            sampling: Sampling::default(),
+            preparation: preparation.clone(),
+        };
+        Some(LabelledOptions { data, labels })
     }
 }
 

@@ -146,7 +146,8 @@ pub fn quantize_onnx(options: &QuantizeOptions, progress: &dyn Progress) -> Resu
 pub fn check_plan(model: &Model, target: &TargetOptions, path: &Path, plan: &[u8]) -> Result<(), Error> {
     let prescription = Prescription::parse(path, plan)?;
     let (recipe, options) = (recipe(target)?, RecipeOptions::default());
-    let job = Job { model, recipe: &recipe, runtime: &Simulated, options: &options, data: None, threads: 1 };
+    let job =
+        Job { model, recipe: &recipe, runtime: &Simulated, options: &options, data: None, labelled: None, threads: 1 };
     prescribed(&job, &prescription).map(drop)
 }
 
@@ -191,6 +192,7 @@ fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress)
         runtime: &Simulated,
         options: &options.recipe,
         data: options.data.as_ref(),
+        labelled: options.labelled.as_ref(),
         threads,
     };
     match (&options.plan, &options.statistics) {
@@ -218,6 +220,7 @@ pub fn gather_onnx(
         runtime: &Simulated,
         options: &options.recipe,
         data: options.data.as_ref(),
+        labelled: None,
         threads,
     };
     let ready = match prepared(&job)? {

@@ -8,6 +8,7 @@
 use crate::accuracy::{Accuracy, Judges, Trial};
 use crate::data::Data;
 use crate::error::Error;
+use crate::labelled::{AccuracyDrop, Labelled};
 use crate::options::AccuracyTarget;
 use crate::settle::{Job, Prepared, Settled, planned, prepared_without};
 use crate::unknown::before_softmax;
@@ -34,6 +35,8 @@ pub struct TargetOutcome {
     pub target: AccuracyTarget,
     /// Whether the written model reaches it on the samples that judge.
     pub met: bool,
+    /// What it loses on labelled samples, if there is a bound on that.
+    pub drop: Option<AccuracyDrop>,
     /// Nodes that went back to fp32 for it.
     pub fallback: Vec<String>,
     /// Share of the multiply-accumulates of quantized layers that stayed on integers, 0 to 1.
@@ -57,13 +60,26 @@ struct Candidate {
 pub(crate) fn meet(job: &Job<'_>, settled: Settled, progress: &dyn Progress) -> Result<Settled, Error> {
     let Some(target) = job.options.target else { return Ok(settled) };
     let mut settled = settled;
+    if let (Some(_), None) = (target.max_drop, job.labelled) {
+        return Err(Error::Conflict {
+            first: "a bound on the loss of accuracy".into(),
+            second: "no labelled samples".into(),
+            why: "the loss is measured on these alone".into(),
+        });
+    }
     if settled.data.is_none() {
         settled.warnings.push("the target is not looked at: that needs images, which `--calib` gives".into());
         return Ok(settled);
     }
-    let mut search = Search { job, target, progress, work: BTreeMap::new(), ranking: Vec::new() };
+    let labelled = job.labelled.filter(|_| target.max_drop.is_some());
+    let labelled = labelled.map(|options| {
+        let (model, graph) = (job.model.path(), settled.reference.as_ref().unwrap_or(&settled.graph));
+        Labelled::open(options, model, graph, &settled.targets, job.threads, progress)
+    });
+    let labelled = labelled.transpose()?;
+    let mut search = Search { job, target, labelled, progress, work: BTreeMap::new(), ranking: Vec::new() };
     search.judged(&mut settled)?;
-    if !target.is_met(&settled) {
+    if !is_met(&settled) {
         search.work = search.shares_of_work(&settled)?;
         search.ranking = search.ranked(&settled)?;
         settled = search.shortest(settled)?;
@@ -72,13 +88,19 @@ pub(crate) fn meet(job: &Job<'_>, settled: Settled, progress: &dyn Progress) -> 
 }
 
 impl AccuracyTarget {
-    fn is_met(&self, settled: &Settled) -> bool {
+    fn is_met(&self, settled: &Settled, drop: Option<AccuracyDrop>) -> bool {
         let Some(accuracy) = &settled.accuracy else { return false };
         let agreement =
             accuracy.outputs.first().and_then(|o| o.agreeing).map(|n| n as f64 / accuracy.samples.max(1) as f64);
         let agrees = self.agreement.is_none_or(|wanted| agreement.is_some_and(|found| 100.0 * found >= wanted));
-        agrees && self.sqnr_db.is_none_or(|wanted| score(settled) >= wanted)
+        let keeps = self.max_drop.is_none_or(|most| drop.is_some_and(|drop| drop.is_within(most)));
+        agrees && keeps && self.sqnr_db.is_none_or(|wanted| score(settled) >= wanted)
     }
+}
+
+/// Whether what came of the target is that it is met.
+fn is_met(settled: &Settled) -> bool {
+    settled.outcome.as_ref().is_some_and(|outcome| outcome.met)
 }
 
 /// Signal to noise of the scores, in dB.
@@ -90,6 +112,8 @@ fn score(settled: &Settled) -> f64 {
 struct Search<'a> {
     job: &'a Job<'a>,
     target: AccuracyTarget,
+    /// Samples that judge the loss of accuracy, if that is bounded.
+    labelled: Option<Labelled<'a>>,
     progress: &'a dyn Progress,
     /// Share of the multiply-accumulates of each quantized layer.
     work: BTreeMap<NodeId, f64>,
@@ -107,8 +131,11 @@ impl Search<'_> {
             let found = self.accuracy(reference, &settled.targets, &plan, (data, &judges))?;
             settled.accuracy = found.into_iter().next();
         }
-        let met = self.target.is_met(settled);
-        settled.outcome = Some(TargetOutcome { target: self.target, met, fallback: Vec::new(), integers: 1.0 });
+        let Settled { graph, plan, targets, .. } = &*settled;
+        let drop = self.labelled.as_ref().map(|labelled| labelled.drop(graph, plan, targets, self.progress));
+        let drop = drop.transpose()?;
+        let met = self.target.is_met(settled, drop);
+        settled.outcome = Some(TargetOutcome { target: self.target, met, drop, fallback: Vec::new(), integers: 1.0 });
         Ok(())
     }
 
@@ -197,7 +224,7 @@ impl Search<'_> {
         while met.is_none() && missed < longest {
             length = length.min(longest);
             let candidate = self.with_fallback(&mut best, length)?;
-            if self.target.is_met(&candidate) {
+            if is_met(&candidate) {
                 met = Some(length);
             } else {
                 missed = length;
@@ -210,7 +237,7 @@ impl Search<'_> {
         while enough - missed > 1 {
             let middle = missed + (enough - missed) / 2;
             let candidate = self.with_fallback(&mut best, middle)?;
-            let met = self.target.is_met(&candidate);
+            let met = is_met(&candidate);
             if met {
                 enough = middle;
             } else {
@@ -250,8 +277,7 @@ impl Search<'_> {
             }
         }
         let integers = 1.0 - self.work_of(&nodes);
-        let met = self.target.is_met(&settled);
-        settled.outcome = Some(TargetOutcome { target: self.target, met, fallback: labels, integers });
+        settled.outcome = settled.outcome.map(|outcome| TargetOutcome { fallback: labels, integers, ..outcome });
         Ok(settled)
     }
 }

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::improve::{Improvement, Split, Workshop};
 use crate::model::{ConstantEvaluator, Model};
-use crate::options::{DataOptions, InputRange, RecipeOptions, Shard};
+use crate::options::{DataOptions, InputRange, LabelledOptions, RecipeOptions, Shard};
 use crate::plan_file::Prescription;
 use crate::planning::{Parameters, Planned, make_plan};
 use crate::search::{self, TargetOutcome};
@@ -28,6 +28,8 @@ pub(crate) struct Job<'a> {
     pub(crate) runtime: &'a dyn Runtime,
     pub(crate) options: &'a RecipeOptions,
     pub(crate) data: Option<&'a DataOptions>,
+    /// Labelled samples, for a bound on the loss of accuracy.
+    pub(crate) labelled: Option<&'a LabelledOptions>,
     pub(crate) threads: usize,
 }
 

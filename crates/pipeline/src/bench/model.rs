@@ -97,6 +97,7 @@ impl BenchModel {
             runtime: &Simulated,
             options: &recipe,
             data: Some(data),
+            labelled: None,
             threads,
         };
         let ready = match prepared(&job)? {

@@ -75,6 +75,7 @@ pub fn quantize_caffe(options: &QuantizeCaffeOptions, progress: &dyn Progress) -
         runtime: &runtime,
         options: &choices,
         data: options.data.as_ref(),
+        labelled: None,
         threads: thread_count(options.threads),
     };
     let (mut settled, carried) = match options.file.thresholds {
