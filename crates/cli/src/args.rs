@@ -249,6 +249,14 @@ pub(crate) struct RecipeArgs {
     pub(crate) weights: Option<WeightScales>,
     #[command(flatten)]
     pub(crate) correction: CorrectionArgs,
+    /// Whether input channels of matrix products are scaled: large ones are divided, and their weights multiplied
+    /// (SmoothQuant) [default: of the preset].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) smooth_quant: Option<ScalingArg>,
+    /// Whether channels between layers are scaled so that the weights' channels become alike (cross-layer equalization);
+    /// only with `--weights per-tensor` [default: of the preset].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) equalize: Option<ScalingArg>,
     /// Leave layers in fp32, as few as will do, until the logits reach this signal to noise, in dB, on images held back;
     /// exit with code 3 if that cannot be.
     #[arg(long, value_name = "DB")]
@@ -326,6 +334,14 @@ pub(crate) enum WeightScales {
     PerChannel,
     /// One scale for each weight
     PerTensor,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScalingArg {
+    /// Never
+    None,
+    /// Where channels differ enough to expect a gain and samples show one
+    Measured,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -456,6 +472,8 @@ impl RecipeArgs {
                 WeightScales::PerTensor => Granularity::PerTensor,
             },
             correction: self.correction.of(preset.correction),
+            smooth: self.smooth_quant.map_or(preset.smooth, |how| how == ScalingArg::Measured),
+            equalize: self.equalize.map_or(preset.equalize, |how| how == ScalingArg::Measured),
             target: self.target(),
             skip: self.skip.clone(),
             ..preset

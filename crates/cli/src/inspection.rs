@@ -155,6 +155,10 @@ fn integers(inspection: &Inspection, verbose: bool) -> String {
     if inspection.integers.further > 0 {
         let _ = writeln!(out, "      {} more could be quantized", inspection.integers.further);
     }
+    let stored = inspection.nodes.iter().filter(|n| n.fate == Fate::WeightOnly).count();
+    if stored > 0 {
+        let _ = writeln!(out, "      {stored} more get weights stored as codes and compute in fp32");
+    }
     if !inspection.integers.has_kernels {
         out += "      the runtime has no integer kernels for these codes and computes such nodes in fp32\n";
     }
@@ -214,6 +218,7 @@ fn shapes(shapes: &[Option<Vec<usize>>]) -> String {
 fn fate(fate: &Fate) -> String {
     match fate {
         Fate::Integers => "integers".to_owned(),
+        Fate::WeightOnly => "fp32, its weight stored as codes".to_owned(),
         Fate::Folded { into } => format!("folds into `{into}`"),
         Fate::Absorbed { into } => format!("is the saturation of `{into}`"),
         Fate::Converts => "converts".to_owned(),
@@ -263,6 +268,7 @@ fn json(inspection: &Inspection) -> Value {
 fn node_json(node: &NodeDetails) -> Value {
     let (kind, into, why) = match &node.fate {
         Fate::Integers => ("integers", None, None),
+        Fate::WeightOnly => ("weight_only", None, None),
         Fate::Folded { into } => ("folded", Some(into), None),
         Fate::Absorbed { into } => ("absorbed", Some(into), None),
         Fate::Converts => ("converts", None, None),

@@ -1,6 +1,6 @@
 //! The summary of a quantization as text and as JSON.
 
-use quantize_pipeline::{Accuracy, AccuracyDrop, Evaluation, Improvement, Kept, Summary, TargetOutcome};
+use quantize_pipeline::{Accuracy, AccuracyDrop, Evaluation, Improvement, Kept, ScalingWorth, Summary, TargetOutcome};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -14,14 +14,17 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
         out.push_str(&text);
         out.push('\n');
     };
-    if summary.quantized.is_empty() {
+    if summary.quantized.is_empty() && summary.weight_only.is_empty() {
         line(format!("nothing was quantized; {}", untouched(summary)));
     } else {
         let total: usize = summary.quantized.iter().map(|(_, n)| n).sum();
-        let ops: Vec<String> = summary.quantized.iter().map(|(op, n)| format!("{n} {op}")).collect();
-        line(format!("int8: {total} nodes ({})", ops.join(", ")));
+        line(format!("int8: {total} nodes ({})", counts(&summary.quantized)));
         if summary.folded > 0 {
             line(format!("      {} nodes folded into them", summary.folded));
+        }
+        if !summary.weight_only.is_empty() {
+            let total: usize = summary.weight_only.iter().map(|(_, n)| n).sum();
+            line(format!("      weights only: {total} nodes ({})", counts(&summary.weight_only)));
         }
     }
     let only_exported = summary.exported && summary.quantized.is_empty();
@@ -35,6 +38,9 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
         let Summary { images, preprocessing, range, .. } = summary;
         line(format!("data: {images} images{held_back}, {preprocessing}; ranges {range}"));
     }
+    let smoothed = summary.smoothing.as_ref().map(|worth| scaling_line("smoothed: input channels", worth));
+    let equalized = summary.equalization.as_ref().map(|worth| scaling_line("equalized: channels in front", worth));
+    smoothed.into_iter().chain(equalized).for_each(&mut line);
     if let Some(improvement) = &summary.improvement {
         improvement_lines(improvement).into_iter().for_each(&mut line);
     }
@@ -61,6 +67,11 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
     }
     out.truncate(out.trim_end().len());
     out
+}
+
+/// Numbers of nodes by operator, in one line.
+fn counts(operators: &[(String, usize)]) -> String {
+    operators.iter().map(|(op, n)| format!("{n} {op}")).collect::<Vec<_>>().join(", ")
 }
 
 /// What was written if nothing was quantized.
@@ -93,6 +104,16 @@ pub(crate) fn bytes(n: u64) -> String {
         1000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
         _ => format!("{:.2} MB", n as f64 / 1e6),
     }
+}
+
+/// What scaling channels gained.
+fn scaling_line(what: &str, worth: &ScalingWorth) -> String {
+    let judges = if worth.held_back { "held-back" } else { "calibration" };
+    let kept = if worth.kept { "" } else { ", so it was taken back" };
+    format!(
+        "{what} of {} layers, {:.1} dB before, {:.1} dB after, on {} {judges} samples{kept}",
+        worth.layers, worth.before_db, worth.after_db, worth.judges
+    )
 }
 
 /// What running the network gained, and what each step of it is worth.
@@ -175,6 +196,10 @@ pub(crate) fn json(summary: &Summary) -> Value {
             .map(|o| json!({"name": o.name, "sqnr_db": finite(o.sqnr_db), "agreeing": o.agreeing}))
             .collect()
     };
+    let scaling = |s: &ScalingWorth| {
+        json!({"layers": s.layers, "judges": s.judges, "held_back": s.held_back, "before_db": finite(s.before_db),
+            "after_db": finite(s.after_db), "kept": s.kept})
+    };
     json!({
         "written": summary.written,
         "bytes_before": summary.bytes_before,
@@ -183,6 +208,7 @@ pub(crate) fn json(summary: &Summary) -> Value {
         "preprocessing": summary.preprocessing,
         "range": summary.range,
         "quantized": summary.quantized.iter().map(|(op, n)| json!({"op": op, "nodes": n})).collect::<Vec<_>>(),
+        "weight_only": summary.weight_only.iter().map(|(op, n)| json!({"op": op, "nodes": n})).collect::<Vec<_>>(),
         "folded": summary.folded,
         "kept": summary.kept.iter().map(|k| json!({"op": k.op, "reason": k.reason, "nodes": k.nodes})).collect::<Vec<_>>(),
         "worst": summary.worst.iter()
@@ -193,6 +219,8 @@ pub(crate) fn json(summary: &Summary) -> Value {
             "steps": i.steps.iter()
                 .map(|s| json!({"step": s.step, "without_db": finite(s.without_db), "kept": s.kept})).collect::<Vec<_>>(),
         })),
+        "smoothing": summary.smoothing.as_ref().map(scaling),
+        "equalization": summary.equalization.as_ref().map(scaling),
         "target": summary.target.as_ref().map(|t| json!({
             "sqnr_db": t.target.sqnr_db, "agreement": t.target.agreement, "max_drop": t.target.max_drop, "met": t.met,
             "drop": t.drop.map(|d| json!({"images": d.images, "fp32": d.fp32, "quantized": d.quantized})),

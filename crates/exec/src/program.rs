@@ -28,7 +28,7 @@ pub struct Program {
 /// [`Program::slots`].
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
-    /// The node whose operator runs first.
+    /// The node whose operator runs first; of a rounding the first reader of its value.
     pub(crate) node: NodeId,
     pub(crate) label: String,
     pub(crate) op: Op,
@@ -45,6 +45,24 @@ pub(crate) struct Step {
     pub(crate) outputs: Vec<Option<usize>>,
     /// Values nobody reads after this step.
     pub(crate) release: Vec<usize>,
+}
+
+impl Step {
+    /// Hands the value in slot `from` on to slot `to`, which rounds it.
+    fn rounding(node: NodeId, name: &str, from: usize, to: usize) -> Self {
+        Self {
+            node,
+            label: format!("rounding of `{name}`"),
+            op: Op::Identity,
+            ready: None,
+            deferred: None,
+            addend: None,
+            activation: Activation::Identity,
+            inputs: vec![Some(from)],
+            outputs: vec![Some(to)],
+            release: Vec::new(),
+        }
+    }
 }
 
 /// A value of the program.
@@ -100,16 +118,17 @@ impl Program {
         plan: &QuantPlan,
         constants: Constants,
     ) -> Result<Self, ExecError> {
-        Self::with_plan(graph, &[], targets, plan, Form::Fast, constants)
+        Self::with_plan(graph, None, targets, plan, Form::Fast, constants)
     }
 
     /// Like [`Program::simulate`], from values in the middle of the graph on: those of `fed` are fed, and what computes
     /// them is left out. A fed value that the plan rounds is rounded, which does nothing to one that is on its grid.
+    /// Targets that some readers get as they are before rounding are returned so, ready to be fed to the next segment.
     ///
     /// # Errors
     /// As for [`Program::simulate`].
     pub fn segment(graph: &Graph, fed: &[ValueId], targets: &[ValueId], plan: &QuantPlan) -> Result<Self, ExecError> {
-        Self::with_plan(graph, fed, targets, plan, Form::Fast, Constants::Resident)
+        Self::with_plan(graph, Some(fed), targets, plan, Form::Fast, Constants::Resident)
     }
 
     /// Like [`Program::compile`], but each node is a step of its own that reads all its operands.
@@ -117,13 +136,13 @@ impl Program {
     /// # Errors
     /// As for [`Program::compile`].
     pub(crate) fn node_by_node(graph: &Graph, targets: &[ValueId]) -> Result<Self, ExecError> {
-        Self::with_plan(graph, &[], targets, &QuantPlan::default(), Form::NodeByNode, Constants::Resident)
+        Self::with_plan(graph, None, targets, &QuantPlan::default(), Form::NodeByNode, Constants::Resident)
     }
 
     /// Like [`Program::compile`], with `plan` carried out in simulation: the planned constants are replaced by
     /// `scale * (code - zero_point)`, and every planned activation is rounded to its grid as soon as it is computed or
     /// fed, to `scale * (clamp(RN(x / scale) + zero_point) - zero_point)` with RN rounding half to even, computed in
-    /// f32. Observers and callers see the rounded values.
+    /// f32. Callers see the rounded values, and so do all readers but those of [`QuantPlan::reads_unrounded`].
     ///
     /// # Errors
     /// As for [`Program::compile`], and [`ExecError::Plan`] if an entry of the plan does not fit.
@@ -154,13 +173,13 @@ impl Program {
 
     fn with_plan(
         graph: &Graph,
-        fed: &[ValueId],
+        fed: Option<&[ValueId]>,
         targets: &[ValueId],
         plan: &QuantPlan,
         form: Form,
         constants: Constants,
     ) -> Result<Self, ExecError> {
-        let needed = Needed::of(graph, fed, targets, plan);
+        let needed = Needed::of(graph, fed.unwrap_or_default(), targets, plan);
         needed.refuse_opaque(graph)?;
         let order: Vec<NodeId> =
             graph.topological_order()?.into_iter().filter(|id| needed.nodes.contains(id)).collect();
@@ -169,16 +188,23 @@ impl Program {
             Form::NodeByNode => Chains::default(),
         };
         let packer = Packer { graph, plan };
-        let (slots, by_value) = (Vec::new(), BTreeMap::new());
-        let mut builder = Builder { packer, needed: &needed, fed, targets, form, constants, slots, by_value };
+        let fed_inside = fed.unwrap_or_default();
+        let mut builder = Builder::new(packer, &needed, fed_inside, targets, form, constants);
         let mut steps = Vec::new();
         for id in order.into_iter().filter(|id| !chains.is_inner(*id)) {
-            steps.extend(match chains.ending(id) {
+            let step = match chains.ending(id) {
                 Some(chain) => builder.chain(chain)?,
                 None => builder.node(id)?,
-            });
+            };
+            steps.append(&mut builder.roundings);
+            steps.extend(step);
         }
-        let targets = targets.iter().map(|v| builder.slot(*v)).collect::<Result<Vec<usize>, _>>()?;
+        let ending = |value: &ValueId| match fed {
+            Some(_) => builder.slot(*value),
+            None => builder.rounded(*value),
+        };
+        let targets = targets.iter().map(ending).collect::<Result<Vec<usize>, _>>()?;
+        steps.append(&mut builder.roundings);
         targets.iter().for_each(|target| builder.slots[*target].watched = true);
         let Builder { slots, by_value, .. } = builder;
         release_after_last_use(&mut steps, &slots, &targets);
@@ -249,9 +275,25 @@ struct Builder<'a> {
     constants: Constants,
     slots: Vec<Slot>,
     by_value: BTreeMap<ValueId, usize>,
+    /// Slots of the rounded values, where `by_value` has them as they are before.
+    rounded: BTreeMap<ValueId, usize>,
+    /// Steps that fill them, to run before the step that is being made.
+    roundings: Vec<Step>,
 }
 
 impl<'a> Builder<'a> {
+    fn new(
+        packer: Packer<'a>,
+        needed: &'a Needed,
+        fed: &'a [ValueId],
+        targets: &'a [ValueId],
+        form: Form,
+        constants: Constants,
+    ) -> Self {
+        let (slots, by_value, rounded, roundings) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { packer, needed, fed, targets, form, constants, slots, by_value, rounded, roundings }
+    }
+
     fn graph(&self) -> &'a Graph {
         self.packer.graph
     }
@@ -305,7 +347,8 @@ impl<'a> Builder<'a> {
     fn operand(&mut self, node: NodeId, slot: usize, value: Option<ValueId>) -> Result<Option<usize>, ExecError> {
         let Some(value) = value else { return Ok(None) };
         if !self.packer.plan.weights.contains_key(&(node, slot)) {
-            return self.slot(value).map(Some);
+            let unrounded = self.packer.plan.reads_unrounded(self.graph(), node, value);
+            return if unrounded { self.slot(value) } else { self.rounded(value) }.map(Some);
         }
         // A slot of its own: other readers of the constant may have other parameters, or none.
         if self.constants.streams(self.graph(), value) {
@@ -327,7 +370,7 @@ impl<'a> Builder<'a> {
         if let Some(slot) = self.by_value.get(&value) {
             return Ok(*slot);
         }
-        let quantizer = self.packer.quantizer(value)?;
+        let quantizer = self.packer.quantizer(value)?.filter(|_| self.unrounded_reader(value).is_none());
         let slot = if self.constants.streams(self.graph(), value) && !self.targets.contains(&value) {
             self.push(value, Source::Deferred(Deferred { value, operand: None }), None)
         } else {
@@ -340,6 +383,25 @@ impl<'a> Builder<'a> {
             }
         };
         self.by_value.insert(value, slot);
+        Ok(slot)
+    }
+
+    /// The first reader of `value` as it is before rounding, if it is rounded and there is one.
+    fn unrounded_reader(&self, value: ValueId) -> Option<NodeId> {
+        self.packer.plan.unrounded_readers(self.graph(), value).next()
+    }
+
+    /// The slot of `value` after rounding, if it is rounded.
+    fn rounded(&mut self, value: ValueId) -> Result<usize, ExecError> {
+        let from = self.slot(value)?;
+        let Some(reader) = self.unrounded_reader(value) else { return Ok(from) };
+        if let Some(slot) = self.rounded.get(&value) {
+            return Ok(*slot);
+        }
+        let quantizer = self.packer.quantizer(value)?;
+        let slot = self.push(value, Source::Computed, quantizer);
+        self.rounded.insert(value, slot);
+        self.roundings.push(Step::rounding(reader, &self.slots[slot].name, from, slot));
         Ok(slot)
     }
 
@@ -369,8 +431,8 @@ fn release_after_last_use(steps: &mut [Step], slots: &[Slot], targets: &[usize])
 mod tests {
     use super::*;
     use crate::testing::Network;
-    use quantize_ir::Constant;
     use quantize_ir::op::{Binary, Opaque, Unary};
+    use quantize_ir::{ActivationPlan, Constant, Decision, KeepReason, NodePlan, QuantParams, QuantType};
 
     const RELU: Op = Op::Unary(Unary::Relu);
     const ADD: Op = Op::Binary(Binary::Add);
@@ -442,6 +504,32 @@ mod tests {
         let released: Vec<Vec<&str>> =
             program.steps.iter().map(|s| s.release.iter().map(|i| program.slots[*i].name.as_str()).collect()).collect();
         assert_eq!(released, [vec![], vec!["x", "a"], vec!["b"]]);
+    }
+
+    #[test]
+    fn nodes_on_reals_read_values_before_they_are_rounded() {
+        let mut net = Network::default();
+        let x = net.input("x");
+        let (coded, real) = (net.node("coded", ADD, &[x, x]), net.node("real", ADD, &[x, x]));
+        let behind = net.node("behind", ADD, &[coded, coded]);
+        let params = QuantParams::per_tensor(QuantType::U8, 1.0, 0).unwrap();
+        let entry = |v| (v, ActivationPlan { params: params.clone(), shares: v, method: String::new(), sqnr_db: None });
+        let mut plan = QuantPlan { activations: [entry(x), entry(coded)].into_iter().collect(), ..Default::default() };
+        for (value, decision) in [
+            (coded, Decision::Quantize),
+            (real, Decision::Keep(KeepReason::Skipped)),
+            (behind, Decision::Keep(KeepReason::Skipped)),
+        ] {
+            plan.nodes.insert(net.producer(value), NodePlan { decision });
+        }
+        let fed = [(x, Tensor::vector(vec![1.25f32]))];
+        for order in [[coded, real, behind, x], [x, behind, real, coded]] {
+            let program = Program::simulate(&net.graph, &order, &plan).unwrap();
+            let results = crate::Session::new(&program).run(&fed, &mut ()).unwrap();
+            let found: BTreeMap<ValueId, f32> =
+                order.into_iter().zip(results.iter().map(|t| t.as_slice::<f32>().unwrap()[0])).collect();
+            assert_eq!(found, [(coded, 2.0), (real, 2.5), (behind, 4.0), (x, 1.0)].into_iter().collect());
+        }
     }
 
     #[test]

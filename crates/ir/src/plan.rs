@@ -36,6 +36,8 @@ pub enum KeepReason {
     NotReal,
     /// A result of the network stays real, and the node has no integer kernel with a real result.
     NetworkResult,
+    /// It is not the model's: it scales what products read.
+    Scaling,
     /// It has a shape or an attribute the target's integer kernel does not accept; says which.
     Unsupported(String),
 }
@@ -55,6 +57,7 @@ impl fmt::Display for KeepReason {
             Self::QuantizedAlready => f.write_str("is quantized already"),
             Self::NotReal => f.write_str("does not compute on float32"),
             Self::NetworkResult => f.write_str("produces a network result, which stays real"),
+            Self::Scaling => f.write_str("scales the input channels of products"),
             Self::Unsupported(what) => f.write_str(what),
         }
     }
@@ -70,8 +73,17 @@ pub enum Decision {
         /// That node.
         into: NodeId,
     },
+    /// It computes on reals, of which its weight is stored as codes.
+    WeightOnly,
     /// It stays as it is.
     Keep(KeepReason),
+}
+
+impl Decision {
+    /// Whether constants of the node become codes.
+    pub fn codes_constants(&self) -> bool {
+        matches!(self, Self::Quantize | Self::WeightOnly)
+    }
 }
 
 /// A node's entry.
@@ -81,7 +93,7 @@ pub struct NodePlan {
     pub decision: Decision,
 }
 
-/// An activation's entry: every consumer reads the quantized value.
+/// An activation's entry: every reader gets the quantized value, but for those of [`QuantPlan::reads_unrounded`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActivationPlan {
     /// Per-tensor parameters.
@@ -128,9 +140,32 @@ impl QuantPlan {
         follower.and_then(|id| graph.node(id)?.output(0)).unwrap_or(value)
     }
 
+    /// Whether `node` reads `value` as it was before it was rounded: the node computes on reals, and so does what
+    /// computes the value. Only what computes on codes needs the rounding; the rest would lose accuracy by it.
+    pub fn reads_unrounded(&self, graph: &Graph, node: NodeId, value: ValueId) -> bool {
+        let is_real = |id: NodeId| {
+            let decision = self.nodes.get(&id).map(|n| &n.decision);
+            matches!(decision, Some(Decision::WeightOnly | Decision::Keep(_)))
+        };
+        is_real(node) && graph.producer(value).is_none_or(|(id, _)| is_real(id))
+    }
+
     /// Whether the plan quantizes `node`.
     pub fn quantizes(&self, node: NodeId) -> bool {
         self.nodes.get(&node).is_some_and(|n| n.decision == Decision::Quantize)
+    }
+
+    /// The readers of `value` that get it as it was before it was rounded; none if it is not rounded.
+    pub fn unrounded_readers<'a>(&'a self, graph: &'a Graph, value: ValueId) -> impl Iterator<Item = NodeId> + 'a {
+        let known = graph.value(value);
+        let rounded = self.activations.contains_key(&value) && known.constant.is_none();
+        let readers = known.consumers().iter().map(|(id, _)| *id).filter(move |_| rounded);
+        readers.filter(move |id| self.reads_unrounded(graph, *id, value))
+    }
+
+    /// Whether only the weight of `node` is stored as codes.
+    pub fn is_weight_only(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|n| n.decision == Decision::WeightOnly)
     }
 
     /// Whether nothing is quantized.

@@ -1,6 +1,6 @@
 //! What a target can do with each operator: the contract between a format crate and the passes that choose.
 
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, ValueId};
 use crate::op::behaviour::keeps_range;
 use crate::plan::KeepReason;
 use quantize_numerics::QuantType;
@@ -32,6 +32,8 @@ pub enum Support {
     Carries,
     /// A bounded activation: vanishes into the saturation of its quantized producer, and is `Keep` after any other.
     Absorbed,
+    /// Computes on reals, but its constant operand is stored as codes (weight-only quantization).
+    WeightOnly,
     /// Stays as it is.
     Keep(KeepReason),
 }
@@ -82,6 +84,16 @@ pub trait Recipe {
 
     /// Whether `node`, quantized, may leave its result real and still run on integers.
     fn allows_real_result(&self, graph: &Graph, node: NodeId) -> bool;
+
+    /// Whether `node`, quantized for its own sake, leaves its result real wherever no other such node reads the codes.
+    fn prefers_real_result(&self, _graph: &Graph, _node: NodeId) -> bool {
+        false
+    }
+
+    /// Whether a node that is not in the document may stand between `value` and some of its readers.
+    fn may_insert_behind(&self, _graph: &Graph, _value: ValueId) -> bool {
+        false
+    }
 
     /// Which values around `node` share parameters.
     fn ties(&self, graph: &Graph, node: NodeId) -> Ties {

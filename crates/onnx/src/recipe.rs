@@ -152,6 +152,7 @@ impl OnnxRecipe {
             Op::Gemm(gemm) if gemm.alpha == 1.0 && gemm.beta == 1.0 => with_weight(graph, node, Support::Anchor),
             Op::Gemm(_) => unsupported("its factors alpha and beta cannot be folded"),
             Op::MatMul => matrix_product(graph, node),
+            Op::Gather(_) if is_table(graph, node) => Support::WeightOnly,
             Op::Binary(Binary::Add | Binary::Mul) | Op::Concat(_) => Support::Joins,
             Op::GlobalPool(GlobalPool::Average) => Support::Joins,
             Op::AveragePool(pool) if pool.window.dilations.iter().all(|d| *d == 1) => Support::Joins,
@@ -215,6 +216,15 @@ impl Recipe for OnnxRecipe {
         graph.node(node).is_some_and(|n| matches!(n.op, Op::Gemm(_) | Op::MatMul))
     }
 
+    fn prefers_real_result(&self, graph: &Graph, node: NodeId) -> bool {
+        self.allows_real_result(graph, node)
+    }
+
+    fn may_insert_behind(&self, graph: &Graph, value: ValueId) -> bool {
+        // The back-end writes it behind the node of the document that computes the value.
+        graph.producer(value).is_some_and(|(_, node)| node.origin.source().is_some())
+    }
+
     fn channel_axis(&self, graph: &Graph, node: NodeId, slot: usize) -> Option<usize> {
         let node = graph.node(node)?;
         let OperandRole::Weight { channel_axis: Some(axis) } = node.op.operand_role(slot) else { return None };
@@ -265,12 +275,18 @@ fn with_weight(graph: &Graph, node: &Node, support: Support) -> Support {
     support
 }
 
+/// Whether a node looks up entries of a constant table of reals, such as the embeddings of words.
+fn is_table(graph: &Graph, node: &Node) -> bool {
+    let table = node.input(0).and_then(|v| graph.value(v).constant.as_ref());
+    table.is_some_and(|table| table.shape().len() >= 2 && !table.shape().contains(&0))
+}
+
 fn matrix_product(graph: &Graph, node: &Node) -> Support {
     let constant = |slot: usize| node.input(slot).and_then(|v| graph.value(v).constant.as_ref());
     match (constant(0), constant(1)) {
         (None, Some(weight)) if weight.shape().len() >= 2 && !weight.shape().contains(&0) => Support::Anchor,
         (None, Some(_)) => unsupported("its weight is not a matrix"),
         (Some(_), _) => unsupported("its first operand is constant"),
-        (None, None) => Support::Joins,
+        (None, None) => Support::Anchor,
     }
 }

@@ -1,8 +1,9 @@
 //! What is kept of a sample between two layers: the values of both branches.
 
 use crate::error::OptimizeError;
-use quantize_ir::{QuantPlan, Tensor, ValueId};
+use quantize_ir::{Graph, QuantPlan, Tensor, ValueId};
 use quantize_numerics::{AffineParams, QuantType};
+use std::borrow::Cow;
 
 /// A value of the quantized branch.
 #[derive(Clone, Debug)]
@@ -30,8 +31,17 @@ impl Codes {
 }
 
 impl Held {
-    /// Holds a value that is on the grid the plan gives it, if it gives one.
-    fn of(value: ValueId, tensor: Tensor, plan: &QuantPlan) -> Self {
+    /// Holds a value that is on the grid the plan gives it, if it gives one; as it is, if some node reads it before it
+    /// is rounded.
+    fn of(graph: &Graph, value: ValueId, tensor: Tensor, plan: &QuantPlan) -> Self {
+        if plan.unrounded_readers(graph, value).next().is_some() {
+            return Self::Reals(tensor);
+        }
+        Self::rounded(value, tensor, plan)
+    }
+
+    /// Holds a value on the grid the plan gives it, if it gives one of 8 bits.
+    fn rounded(value: ValueId, tensor: Tensor, plan: &QuantPlan) -> Self {
         let grid = plan.activations.get(&value).and_then(|entry| entry.params.affine(0));
         let grid = grid.filter(|g| matches!(g.qtype(), QuantType::U8 | QuantType::I8 | QuantType::I8Narrow));
         let (Some(grid), Ok(values)) = (grid, tensor.as_slice::<f32>()) else { return Self::Reals(tensor) };
@@ -70,9 +80,15 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// A value of the quantized branch.
-    pub(crate) fn rounded(&self, value: ValueId) -> Option<&Held> {
-        self.rounded.iter().find(|(v, _)| *v == value).map(|(_, held)| held)
+    /// A value of the quantized branch, as nodes on codes read it.
+    pub(crate) fn rounded(&self, value: ValueId, plan: &QuantPlan) -> Option<Cow<'_, Held>> {
+        let (_, held) = self.rounded.iter().find(|(v, _)| *v == value)?;
+        Some(match held {
+            Held::Reals(tensor) if plan.activations.contains_key(&value) => {
+                Cow::Owned(Held::rounded(value, tensor.clone(), plan))
+            }
+            held => Cow::Borrowed(held),
+        })
     }
 
     /// The quantized branch's values of `wanted`, as a program is fed them.
@@ -93,21 +109,22 @@ impl Image {
         targets: &[ValueId],
         computed: Vec<Tensor>,
         alive: &[ValueId],
-        plan: &QuantPlan,
+        (graph, plan): (&Graph, &QuantPlan),
     ) {
         self.rounded.retain(|(value, _)| alive.contains(value));
         let new = targets.iter().copied().zip(computed).filter(|(value, _)| alive.contains(value));
-        self.rounded.extend(new.map(|(value, tensor)| (value, Held::of(value, tensor, plan))));
+        self.rounded.extend(new.map(|(value, tensor)| (value, Held::of(graph, value, tensor, plan))));
     }
 }
 
 /// Bytes that a sample holds of each element of `value`: those of the fp32 branch, then those of the quantized one.
-pub(crate) fn element_bytes(value: ValueId, plan: &QuantPlan) -> (u64, u64) {
+pub(crate) fn element_bytes(value: ValueId, graph: &Graph, plan: &QuantPlan) -> (u64, u64) {
+    let real = plan.unrounded_readers(graph, value).next().is_some();
     let narrow = plan
         .activations
         .get(&value)
         .is_some_and(|entry| matches!(entry.params.qtype(), QuantType::U8 | QuantType::I8 | QuantType::I8Narrow));
-    (4, if narrow { 1 } else { 4 })
+    (4, if narrow && !real { 1 } else { 4 })
 }
 
 #[cfg(test)]
@@ -125,7 +142,7 @@ mod tests {
             let entry = ActivationPlan { params, shares: value, method: String::new(), sqnr_db: None };
             let plan = QuantPlan { activations: [(value, entry)].into(), ..QuantPlan::default() };
             let tensor = Tensor::vector([-0.5f32, 0.0, 0.25, 40.0].map(|x| grid.dequantize(grid.quantize(x))).to_vec());
-            let held = Held::of(value, tensor.clone(), &plan);
+            let held = Held::rounded(value, tensor.clone(), &plan);
             assert_eq!(held.tensor().unwrap(), tensor, "{qtype}");
             assert_eq!(matches!(held, Held::Codes(_)), qtype != QuantType::U16);
         }

@@ -36,6 +36,11 @@ impl Selection {
         self.decisions.get(&node) == Some(&Decision::Quantize)
     }
 
+    /// Whether constants of `node` become codes.
+    pub fn codes_constants(&self, node: NodeId) -> bool {
+        self.decisions.get(&node).is_some_and(Decision::codes_constants)
+    }
+
     /// Values that get parameters.
     pub fn activations(&self) -> impl Iterator<Item = ValueId> {
         self.groups.iter().flat_map(|g| &g.members).copied()
@@ -68,9 +73,11 @@ pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Re
         _ => false,
     };
     let results = result_values(graph, &computes);
-    let (real, rounded) =
+    let (mut real, rounded) =
         if recipe.results_stay_real() { (results, BTreeSet::new()) } else { (BTreeSet::new(), results) };
-    let mut chooser = Chooser { graph, recipe, results: real, decisions: BTreeMap::new() };
+    let products = Products { graph, recipe, support: &support };
+    real.extend(products.left_real().filter(|v| !rounded.contains(v)));
+    let mut chooser = Chooser { graph, recipe, real, decisions: BTreeMap::new() };
     for id in &order {
         if let (Some(node), Some(support)) = (graph.node(*id), support.get(id)) {
             chooser.decide(*id, node, support);
@@ -83,11 +90,51 @@ pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Re
     Ok(selection)
 }
 
+/// Finds the results of products that stay real.
+///
+/// Rounding a sum costs accuracy, and what reads it between two products (a bias, a softmax, a normalization, a
+/// residual) is cheap on reals. So where the recipe prefers it, a product leaves its result real, unless another product
+/// reads the codes, at once or through what only moves or bounds them.
+struct Products<'a> {
+    graph: &'a Graph,
+    recipe: &'a dyn Recipe,
+    support: &'a BTreeMap<NodeId, Support>,
+}
+
+impl Products<'_> {
+    fn left_real(&self) -> impl Iterator<Item = ValueId> {
+        let product = |id: &NodeId| {
+            self.support.get(id) == Some(&Support::Anchor) && self.recipe.prefers_real_result(self.graph, *id)
+        };
+        let products = self.support.keys().filter(move |id| product(id)).filter_map(|id| self.graph.node(*id));
+        products.flat_map(|node| node.outputs.iter().flatten().copied()).filter(|v| !self.reads_codes(*v))
+    }
+
+    /// Whether a product reads the codes of `value`.
+    fn reads_codes(&self, value: ValueId) -> bool {
+        let mut open = vec![value];
+        let mut seen = BTreeSet::new();
+        while let Some(value) = open.pop() {
+            for (id, _) in self.graph.value(value).consumers() {
+                let Some(node) = self.graph.node(*id) else { continue };
+                match self.support.get(id) {
+                    Some(Support::Anchor) if activation_operands(self.graph, node).any(|v| v == value) => return true,
+                    Some(Support::Carries | Support::Absorbed) if seen.insert(*id) => {
+                        open.extend(node.outputs.iter().flatten());
+                    }
+                    _ => {}
+                }
+            }
+        }
+        false
+    }
+}
+
 struct Chooser<'a> {
     graph: &'a Graph,
     recipe: &'a dyn Recipe,
-    /// Values that stay real because they are results.
-    results: BTreeSet<ValueId>,
+    /// Values that stay real although a quantized node computes them: results, and sums that no product reads.
+    real: BTreeSet<ValueId>,
     decisions: BTreeMap<NodeId, Decision>,
 }
 
@@ -101,15 +148,16 @@ impl Chooser<'_> {
             }
             Support::Joins | Support::Carries => Decision::Keep(KeepReason::RealOperands),
             Support::Absorbed => self.absorb(node),
+            Support::WeightOnly => Decision::WeightOnly,
             Support::Keep(reason) => Decision::Keep(reason.clone()),
         };
         self.decisions.insert(id, decision);
     }
 
-    /// Quantizing a node that writes a network result needs a kernel with a real result.
+    /// Quantizing a node that writes a real value needs a kernel with a real result.
     fn with_result(&self, id: NodeId, node: &Node, decision: Decision) -> Decision {
-        let writes_result = node.outputs.iter().flatten().any(|v| self.results.contains(v));
-        if writes_result && !self.recipe.allows_real_result(self.graph, id) {
+        let writes_real = node.outputs.iter().flatten().any(|v| self.real.contains(v));
+        if writes_real && !self.recipe.allows_real_result(self.graph, id) {
             return Decision::Keep(KeepReason::NetworkResult);
         }
         decision
@@ -119,7 +167,7 @@ impl Chooser<'_> {
         let kept = Decision::Keep(KeepReason::NotAbsorbed);
         let Some(x) = node.input(0) else { return kept };
         let Some((producer, _)) = self.graph.producer(x) else { return kept };
-        let lone = self.graph.sole_consumer(x).is_some() && !self.results.contains(&x);
+        let lone = self.graph.sole_consumer(x).is_some() && !self.real.contains(&x);
         let carries = self.recipe.ties(self.graph, producer) == Ties::Carried;
         if lone && !carries && self.quantizes(producer) {
             return Decision::Absorbed { into: producer };
@@ -135,7 +183,7 @@ impl Chooser<'_> {
     fn is_quantized(&self, value: ValueId) -> bool {
         let Some((producer, _)) = self.graph.producer(value) else { return false };
         let integer = matches!(self.decisions.get(&producer), Some(Decision::Quantize | Decision::Absorbed { .. }));
-        integer && !self.results.contains(&value)
+        integer && !self.real.contains(&value)
     }
 
     /// A carrier none of whose readers computes on integers would only add a rounding step.
@@ -161,7 +209,7 @@ impl Chooser<'_> {
             match self.decisions.get(id) {
                 Some(Decision::Quantize) => {
                     activations.extend(activation_operands(self.graph, node));
-                    let results = node.outputs.iter().flatten().filter(|v| !self.results.contains(v));
+                    let results = node.outputs.iter().flatten().filter(|v| !self.real.contains(v));
                     activations.extend(results);
                 }
                 Some(Decision::Absorbed { .. }) => {
@@ -266,7 +314,9 @@ fn activation_operands<'a>(graph: &'a Graph, node: &'a Node) -> impl Iterator<It
 mod tests {
     use super::*;
     use crate::testing::{Builder, Target};
-    use quantize_ir::op::{Concat, Flatten, Layout, MaxPool, Padding, Rounding, Softmax, Unary, Window};
+    use quantize_ir::op::{
+        Concat, Flatten, Gather, Layout, MaxPool, Padding, Reshape, Rounding, Softmax, Unary, Window,
+    };
 
     const RELU: Op = Op::Unary(Unary::Relu);
     const ADD: Op = Op::Binary(quantize_ir::op::Binary::Add);
@@ -367,6 +417,46 @@ mod tests {
         assert_eq!(*decision(&b, &s, "idle_pool"), Decision::Keep(KeepReason::RealReaders));
         assert_eq!(*decision(&b, &s, "flatten"), Decision::Keep(KeepReason::RealOperands));
         assert_eq!(activations(&s), BTreeSet::from([x, a, real, sum, both]));
+    }
+
+    #[test]
+    fn sums_stay_real_unless_a_product_reads_their_codes() {
+        let mut b = Builder::default();
+        let (x, shape) = (b.input("x"), b.input("shape"));
+        let w = b.constant("w", &[2, 2], &[0.0; 4]);
+        let query = b.node("query", Op::MatMul, &[x, w]);
+        let biased = b.node("bias", ADD, &[query, w]);
+        let key = b.node("key", Op::MatMul, &[x, w]);
+        let heads = b.node("heads", Op::Reshape(Reshape { allow_zero: false }), &[key, shape]);
+        let scores = b.node("scores", Op::MatMul, &[biased, heads]);
+        let weights = b.node("softmax", Op::Softmax(Softmax { axis: -1, flatten: false, log: false }), &[scores]);
+        let context = b.node("context", Op::MatMul, &[weights, x]);
+        let sum = b.node("residual", ADD, &[context, x]);
+        let y = b.node("tanh", Op::Unary(Unary::Tanh), &[sum]);
+        b.outputs(&[y]);
+        let s = chosen(&b, &[]);
+        for product in ["query", "key", "scores", "context"] {
+            assert_eq!(*decision(&b, &s, product), Decision::Quantize, "{product}");
+        }
+        for real in ["bias", "residual"] {
+            assert_eq!(*decision(&b, &s, real), Decision::Keep(KeepReason::RealOperands), "{real}");
+        }
+        assert_eq!(*decision(&b, &s, "heads"), Decision::Quantize, "it moves codes");
+        assert_eq!(activations(&s), BTreeSet::from([x, biased, key, heads, weights]));
+    }
+
+    #[test]
+    fn a_table_is_stored_as_codes_and_read_as_reals() {
+        let mut b = Builder::default();
+        let ids = b.input("ids");
+        let table = b.constant("table", &[3, 2], &[0.0; 6]);
+        let words = b.node("words", Op::Gather(Gather { axis: 0 }), &[table, ids]);
+        let y = b.node("add", ADD, &[words, words]);
+        b.outputs(&[y]);
+        let s = chosen(&b, &[]);
+        assert_eq!(*decision(&b, &s, "words"), Decision::WeightOnly);
+        assert_eq!(*decision(&b, &s, "add"), Decision::Keep(KeepReason::RealOperands));
+        assert!(activations(&s).is_empty() && s.codes_constants(b.id("words")));
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl Recipe for Target {
     fn support(&self, graph: &Graph, node: NodeId) -> Support {
         match graph.node(node).map(|n| &n.op) {
             Some(Op::Conv(_) | Op::MatMul) => Support::Anchor,
+            Some(Op::Gather(_)) => Support::WeightOnly,
             Some(Op::Binary(_) | Op::Concat(_)) => Support::Joins,
             Some(Op::MaxPool(_) | Op::Reshape(_) | Op::Flatten(_)) => Support::Carries,
             Some(Op::Clip | Op::Unary(quantize_ir::op::Unary::Relu)) => Support::Absorbed,
@@ -77,6 +78,10 @@ impl Recipe for Target {
 
     fn allows_real_result(&self, graph: &Graph, node: NodeId) -> bool {
         matches!(graph.node(node).map(|n| &n.op), Some(Op::MatMul))
+    }
+
+    fn prefers_real_result(&self, graph: &Graph, node: NodeId) -> bool {
+        self.allows_real_result(graph, node)
     }
 
     fn channel_axis(&self, _: &Graph, _: NodeId, _: usize) -> Option<usize> {

@@ -11,6 +11,7 @@ mod accuracy;
 mod bench;
 mod caffe;
 mod calibrate;
+mod channels;
 mod compare;
 mod data;
 mod error;
@@ -41,6 +42,7 @@ pub use caffe::{
     CaffeFiles, EmulateOptions, EmulatedLayer, EmulatedOutput, EmulationReport, FileOptions, QuantizeCaffeOptions,
     Release, Thresholds, caffe_to_onnx, default_range, emulate_caffe, quantize_caffe,
 };
+pub use channels::ScalingWorth;
 pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, OutputDifference, compare};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};

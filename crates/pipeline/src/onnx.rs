@@ -186,11 +186,15 @@ fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progres
 fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Settled, Error> {
     let threads = thread_count(options.threads);
     let recipe = recipe(&options.target)?;
+    // Statistics in a file are of the model as it is.
+    let may_scale = options.save_statistics.is_none();
+    let (smooth, equalize) = (options.recipe.smooth && may_scale, options.recipe.equalize && may_scale);
+    let choices = RecipeOptions { smooth, equalize, ..options.recipe.clone() };
     let job = Job {
         model: &model.model,
         recipe: &recipe,
         runtime: &Simulated,
-        options: &options.recipe,
+        options: &choices,
         data: options.data.as_ref(),
         labelled: options.labelled.as_ref(),
         threads,

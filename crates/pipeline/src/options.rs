@@ -54,7 +54,8 @@ pub enum WeightRounding {
 pub struct Correction {
     /// How codes of weights are chosen.
     pub rounding: WeightRounding,
-    /// Whether weight scales take back what amplitude is lost; only with [`BiasCorrection::Sequential`].
+    /// Whether weight scales take back what amplitude is lost; not with
+    /// [`BiasCorrection::Analytic`].
     pub gain: bool,
     /// What becomes of means.
     pub bias: BiasCorrection,
@@ -65,7 +66,7 @@ pub struct Correction {
 impl Correction {
     /// Whether nothing is changed.
     pub fn is_none(&self) -> bool {
-        self.rounding == WeightRounding::Nearest && self.bias == BiasCorrection::None
+        self.rounding == WeightRounding::Nearest && !self.gain && self.bias == BiasCorrection::None
     }
 }
 
@@ -103,6 +104,11 @@ pub struct RecipeOptions {
     pub weights: Granularity,
     /// What is changed by running the network.
     pub correction: Correction,
+    /// Whether input channels of products are scaled where samples show that it makes the model better.
+    pub smooth: bool,
+    /// Whether channels between layers are scaled where weights have one scale each and samples show that it makes the
+    /// model better.
+    pub equalize: bool,
     /// What the quantized model has to reach; layers go back to fp32 until it does.
     pub target: Option<AccuracyTarget>,
     /// Names or glob patterns of nodes that stay as they are; each must match a node, except `*`.
@@ -125,13 +131,14 @@ impl RecipeOptions {
     pub fn of(preset: Preset) -> Self {
         let corrected = |range, rounding, images| Self {
             range,
+            smooth: rounding == WeightRounding::Result,
             correction: Correction { rounding, gain: true, bias: BiasCorrection::Sequential, images },
             ..Self::default()
         };
         match preset {
             Preset::Fast => corrected(RangeMethod::MinMax, WeightRounding::Nearest, 8),
             Preset::Balanced => corrected(RangeMethod::Mse, WeightRounding::Result, 64),
-            Preset::Best => corrected(RangeMethod::Mse, WeightRounding::Result, 128),
+            Preset::Best => Self { equalize: true, ..corrected(RangeMethod::Mse, WeightRounding::Result, 128) },
         }
     }
 }
@@ -144,6 +151,8 @@ impl Default for RecipeOptions {
             result_headroom: true,
             weights: Granularity::PerChannel,
             correction: Correction::default(),
+            smooth: false,
+            equalize: false,
             target: None,
             skip: Vec::new(),
         }

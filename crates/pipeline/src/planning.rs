@@ -4,7 +4,8 @@ use crate::error::Error;
 use crate::options::{Granularity, InputRange, RecipeOptions};
 use crate::plan_file::Given;
 use quantize_calib::Statistics;
-use quantize_ir::op::behaviour::result_bound;
+use quantize_ir::op::RangeRule;
+use quantize_ir::op::behaviour::{computed_by, result_bound};
 use quantize_ir::shape::resolve_axis;
 use quantize_ir::{
     ActivationPlan, DType, Graph, Grids, Node, NodeId, NodePlan, OperandRole, QuantParams, QuantPlan, QuantType,
@@ -81,6 +82,10 @@ struct Planner<'a> {
     overcut: Vec<(ValueId, f64)>,
 }
 
+/// How a range is called that no statistics decide: the one samples stay in, and an operator's own.
+const POSSIBLE: &str = "possible input range";
+const OF_OPERATOR: &str = "range of the operator";
+
 /// Ratio of errors from which on a cut is called harmful.
 const HARMFUL: f64 = 1.5;
 
@@ -150,12 +155,13 @@ impl Planner<'_> {
         let failed = |source| Error::tensor(self.model, place(), None, source);
         let empty = TensorStats::new();
         let stats = statistics.get(value).unwrap_or(&empty);
-        if let Some(range) = bounds.get(&value).copied() {
+        let bound = bounds.get(&value).map(|range| (*range, POSSIBLE));
+        if let Some((range, method)) = bound.or_else(|| Some((self.exact_range(value)?, OF_OPERATOR))) {
             let params = params_from_range(range, qtype, symmetric).map_err(failed)?.params;
             let noise = quantize_numerics::expected_mse(stats, &params);
             let sqnr_db = Some(sqnr_db_of(stats.second_moment(), noise));
             let params = QuantParams::from(params).with_range(range);
-            return Ok(ActivationPlan { params, shares: value, method: "possible input range".into(), sqnr_db });
+            return Ok(ActivationPlan { params, shares: value, method: method.into(), sqnr_db });
         }
         let bound = self.bound(value);
         let found = estimate(stats, qtype, symmetric, self.method(value), bound).map_err(failed)?;
@@ -185,16 +191,21 @@ impl Planner<'_> {
         }
     }
 
-    /// The interval the producer confines `value` to.
+    /// The interval that what computes `value` confines it to.
     fn bound(&self, value: ValueId) -> Option<Range> {
-        let (_, node) = self.graph.producer(value)?;
-        let (lo, hi) = result_bound(self.graph, node)?;
+        let (lo, hi) = result_bound(self.graph, computed_by(self.graph, value)?)?;
+        Range::new(lo, hi).ok()
+    }
+
+    /// The range of `value`, if the operator that computes it decides it alone.
+    fn exact_range(&self, value: ValueId) -> Option<Range> {
+        let RangeRule::Exactly(lo, hi) = computed_by(self.graph, value)?.op.range_rule() else { return None };
         Range::new(lo, hi).ok()
     }
 
     fn constants(&mut self) -> Result<(), Error> {
         for (id, node) in self.graph.nodes() {
-            if !self.selection.quantizes(id) {
+            if !self.selection.codes_constants(id) {
                 continue;
             }
             for (slot, value) in node.inputs.iter().enumerate() {

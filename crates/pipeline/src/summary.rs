@@ -1,13 +1,14 @@
 //! What a quantization did, as data: what people read is made of it by the command line.
 
 use crate::accuracy::Accuracy;
+use crate::channels::ScalingWorth;
 use crate::evidence::Evidence;
 use crate::improve::Improvement;
 use crate::model::Model;
 use crate::options::RecipeOptions;
 use crate::search::TargetOutcome;
 use crate::settle::Settled;
-use quantize_ir::{Decision, Graph, KeepReason, NodePlan, QuantPlan};
+use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, OperandRole, QuantPlan};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -33,6 +34,8 @@ pub struct Summary {
     pub range: String,
     /// Quantized nodes by operator, in descending number.
     pub quantized: Vec<(String, usize)>,
+    /// Nodes that compute in fp32 with weights stored as codes, by operator, in descending number.
+    pub weight_only: Vec<(String, usize)>,
     /// Nodes that vanished into the saturation of another, or were folded into its weights.
     pub folded: usize,
     /// Nodes that stay as they are.
@@ -43,6 +46,10 @@ pub struct Summary {
     pub target: Option<TargetOutcome>,
     /// What running the network made better.
     pub improvement: Option<Improvement>,
+    /// What scaling input channels of products is worth; `None` if there was nothing to scale.
+    pub smoothing: Option<ScalingWorth>,
+    /// What scaling channels between layers is worth; `None` if there was nothing to scale.
+    pub equalization: Option<ScalingWorth>,
     /// The simulated int8 model against fp32; `None` if nothing was quantized.
     pub accuracy: Option<Accuracy>,
     /// What would make the model better.
@@ -89,8 +96,8 @@ pub(crate) fn of(
     bytes_after: Option<u64>,
 ) -> Summary {
     let Settled { graph, plan, evidence, .. } = settled;
-    let absorbed = |n: &&NodePlan| matches!(n.decision, Decision::Absorbed { .. });
-    let left = plan.nodes.len() - plan.nodes.values().filter(absorbed).count();
+    let absorbed = |n: &NodePlan| matches!(n.decision, Decision::Absorbed { .. });
+    let gone = |id: NodeId| plan.nodes.get(&id).is_none_or(absorbed);
     Summary {
         written,
         exported: false,
@@ -99,12 +106,15 @@ pub(crate) fn of(
         images: evidence.as_ref().map_or(0, Evidence::len),
         preprocessing: evidence.as_ref().map_or_else(String::new, |e| e.preparation.clone()),
         range: recipe.range.to_string(),
-        quantized: quantized(graph, plan),
-        folded: model.graph().nodes().count() - left,
+        quantized: counted(graph, plan, &Decision::Quantize),
+        weight_only: counted(graph, plan, &Decision::WeightOnly),
+        folded: model.graph().nodes().filter(|(id, _)| gone(*id)).count(),
         kept: kept(graph, plan),
         worst: worst(graph, plan),
         target: settled.outcome.clone(),
         improvement: settled.improvement.clone(),
+        smoothing: settled.channels.smoothing.clone(),
+        equalization: settled.channels.equalization.clone(),
         accuracy,
         hints: Vec::new(),
         warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),
@@ -112,10 +122,10 @@ pub(crate) fn of(
     }
 }
 
-/// Quantized nodes by operator, most frequent first.
-fn quantized(graph: &Graph, plan: &QuantPlan) -> Vec<(String, usize)> {
+/// Nodes of one fate by operator, most frequent first.
+fn counted(graph: &Graph, plan: &QuantPlan, decision: &Decision) -> Vec<(String, usize)> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for (_, node) in graph.nodes().filter(|(id, _)| plan.quantizes(*id)) {
+    for (_, node) in graph.nodes().filter(|(id, _)| plan.nodes.get(id).is_some_and(|n| n.decision == *decision)) {
         *counts.entry(node.op.name().to_owned()).or_default() += 1;
     }
     let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
@@ -132,7 +142,7 @@ pub(crate) fn kept(graph: &Graph, plan: &QuantPlan) -> Vec<Kept> {
         }
     }
     let kept = groups.into_iter().map(|((op, reason), nodes)| {
-        let notable = !matches!(reason, KeepReason::Folded | KeepReason::NotReal);
+        let notable = !matches!(reason, KeepReason::Folded | KeepReason::NotReal | KeepReason::Scaling);
         Kept { op, reason: reason.to_string(), nodes, notable }
     });
     kept.collect()
@@ -147,8 +157,10 @@ fn worst(graph: &Graph, plan: &QuantPlan) -> Vec<WorstTensor> {
         Some(WorstTensor { name, kind: "activation", node: graph.label(node?), sqnr_db: a.sqnr_db? })
     });
     let constants = plan.weights.iter().filter_map(|(&(id, slot), w)| {
-        let kind = if slot == 1 { "weight" } else { "constant" };
-        let name = graph.value(graph.node(id)?.input(slot)?).name.clone();
+        let node = graph.node(id)?;
+        let is_weight = matches!(node.op.operand_role(slot), OperandRole::Weight { .. });
+        let kind = if is_weight { "weight" } else { "constant" };
+        let name = graph.value(node.input(slot)?).name.clone();
         Some(WorstTensor { name, kind, node: graph.label(id), sqnr_db: w.sqnr_db })
     });
     let mut all: Vec<WorstTensor> = activations.chain(constants).filter(|t| t.sqnr_db.is_finite()).collect();

@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="its first input is N x C x H x W")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
     options = ort.SessionOptions()
@@ -24,7 +25,7 @@ def main() -> None:
     runtime = ort.InferenceSession(str(args.model), options, providers=["CPUExecutionProvider"])
     _, channels, height, width = runtime.get_inputs()[0].shape
     args.out.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(args.seed)
     for k in range(args.count):
         pixels = rng.integers(0, 256, (height, width, channels), np.uint8)
         Image.fromarray(pixels.squeeze()).save(args.out / f"{k:03}.png")

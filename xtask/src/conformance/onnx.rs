@@ -3,6 +3,7 @@
 mod accuracy;
 mod demo;
 mod determinism;
+mod encoder;
 mod fp32;
 mod identity;
 pub(crate) mod lite0;
@@ -20,6 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
     ("fp32", fp32::check),
     ("wheel", wheel::check),
     ("networks", networks::check),
+    ("encoder", encoder::check),
     ("demo", demo::check),
     ("lite0", accuracy::check),
     ("simulation", simulation::check),

@@ -512,6 +512,8 @@ impl CaffeRecipeArgs {
                 true => Correction::default(),
                 false => self.correction.of(self.preset().correction),
             },
+            smooth: false,
+            equalize: false,
             target: None,
             skip: self.skip.clone(),
         }

@@ -15,6 +15,9 @@ pub enum RangeRule {
     SameAsInput,
     /// The operator bounds it, whatever the data: lower and upper end.
     Bounded(f32, f32),
+    /// The operator bounds it, and what data have shown of it says nothing of others: this is the range. Attention
+    /// shows it: one token may get all of the weight, though none did while calibrating.
+    Exactly(f32, f32),
 }
 
 impl Op {
@@ -28,6 +31,8 @@ impl Op {
             (Self::ConvTranspose(_), 1) => OperandRole::Weight { channel_axis: None },
             (Self::Gemm(g), 1) => OperandRole::Weight { channel_axis: Some(if g.trans_b { 0 } else { 1 }) },
             (Self::MatMul, 1) => OperandRole::Weight { channel_axis: Some(-1) },
+            // Rows of a table have nothing in common: each has a scale of its own.
+            (Self::Gather(g), 0) => OperandRole::Weight { channel_axis: Some(g.axis) },
             (Self::Conv(_) | Self::ConvTranspose(_) | Self::Gemm(_), 2) => OperandRole::Bias,
             (Self::Where, 0) => OperandRole::Config,
             (Self::MatMul | Self::Binary(_) | Self::Nary(_) | Self::Concat(_) | Self::PRelu | Self::Where, _) => {
@@ -60,7 +65,7 @@ impl Op {
             Self::Unary(Unary::Relu) => RangeRule::Bounded(0.0, f32::INFINITY),
             Self::Unary(Unary::Sigmoid | Unary::HardSigmoid { .. }) => RangeRule::Bounded(0.0, 1.0),
             Self::Unary(Unary::Tanh | Unary::Erf | Unary::Sign) => RangeRule::Bounded(-1.0, 1.0),
-            Self::Softmax(s) if !s.log => RangeRule::Bounded(0.0, 1.0),
+            Self::Softmax(s) if !s.log => RangeRule::Exactly(0.0, 1.0),
             _ => RangeRule::Fresh,
         }
     }
@@ -100,10 +105,19 @@ pub fn clip_limits(graph: &Graph, node: &Node) -> Option<(f32, f32)> {
 /// The finite interval the first result of `node` is confined to by its operator, if there is one.
 pub fn result_bound(graph: &Graph, node: &Node) -> Option<(f32, f32)> {
     let (lo, hi) = match node.op.range_rule() {
-        RangeRule::Bounded(lo, hi) => (lo, hi),
+        RangeRule::Bounded(lo, hi) | RangeRule::Exactly(lo, hi) => (lo, hi),
         _ => clip_limits(graph, node)?,
     };
     (lo.is_finite() && hi.is_finite() && lo <= hi).then_some((lo, hi))
+}
+
+/// The node that computes the elements of `value`, past those that only move elements; `None` if it is fed or constant.
+pub fn computed_by(graph: &Graph, value: ValueId) -> Option<&Node> {
+    let (_, mut node) = graph.producer(value)?;
+    while !matches!(node.op, Op::Pad(_)) && keeps_range(graph, node) {
+        (_, node) = graph.producer(node.input(0)?)?;
+    }
+    Some(node)
 }
 
 /// Whether every element of the first result is an element of the first operand, or zero.

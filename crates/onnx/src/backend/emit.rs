@@ -1,13 +1,15 @@
 //! The protobuf messages of what quantization adds: pairs, dequantized constants, initializers, guards.
 
-use super::wiring::{ConstantNames, Guard, PairNames};
+use super::wiring::{ConstantNames, Guard, Lookup, PairNames};
 use crate::document::{GRAPH_INITIALIZER, GRAPH_NODE};
 use crate::error::OnnxError;
+use crate::ops;
 use crate::tensor::encode_tensor;
 use prost::Message;
 use quantize_document::Piece;
 use quantize_document::encode::{bytes_field, length_prefix};
-use quantize_ir::{DType, QuantParams, Tensor};
+use quantize_ir::op::{Binary, Cast};
+use quantize_ir::{DType, Op, QuantParams, Tensor};
 use quantize_proto::onnx::attribute_proto::AttributeType;
 use quantize_proto::onnx::{AttributeProto, NodeProto};
 use std::io;
@@ -82,6 +84,30 @@ pub(super) fn guard(guard: &Guard) -> Vec<u8> {
     node_field(&node("LeakyRelu", &guard.node, vec![guard.input.clone()], &guard.output, vec![alpha]))
 }
 
+/// The nodes that make reals of looked up codes.
+///
+/// # Errors
+/// If the opset lacks one of their operators.
+pub(super) fn lookup(lookup: &Lookup, opset: i64) -> Result<Vec<u8>, OnnxError> {
+    let [cast, gather, multiply] = &lookup.nodes;
+    let mut nodes = Vec::new();
+    let mut add = |op: &Op, name: &str, inputs: [&String; 2], output: &String| {
+        let inputs = inputs.into_iter().filter(|input| !input.is_empty()).cloned().collect();
+        nodes.extend(node_field(&ops::emit(op, name, inputs, vec![output.clone()], opset)?));
+        Ok::<(), OnnxError>(())
+    };
+    let to_real = Op::Cast(Cast { to: DType::F32 });
+    add(&to_real, cast, [&lookup.codes, &String::new()], &lookup.cast)?;
+    let scales = if lookup.by_entry {
+        add(&lookup.op, gather, [&lookup.table, &lookup.indices], &lookup.scales)?;
+        &lookup.scales
+    } else {
+        &lookup.table
+    };
+    add(&Op::Binary(Binary::Mul), multiply, [&lookup.cast, scales], &lookup.output)?;
+    Ok(nodes)
+}
+
 /// 32-bit codes have no zero point operand: it could only be zero.
 fn has_zero_point(params: &QuantParams) -> bool {
     quantize_ir::quant::storage(params.qtype()) != DType::I32
@@ -102,7 +128,8 @@ pub(super) fn constant_parameters(
 ) -> Result<Vec<u8>, OnnxError> {
     let mut out = Vec::new();
     if needed(&names.quantized.scale) {
-        out.extend(initializer(&names.quantized.scale, &scales(params)?));
+        let scales = Tensor::new(names.scale_shape.clone(), params.scale().to_vec())?;
+        out.extend(initializer(&names.quantized.scale, &scales));
     }
     if has_zero_point(params) && needed(&names.quantized.zero_point) {
         out.extend(initializer(&names.quantized.zero_point, &zero_points(params)?));

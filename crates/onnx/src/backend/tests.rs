@@ -6,7 +6,10 @@ use crate::ops::emit;
 use crate::tensor::encode_tensor;
 use quantize_document::{Limits, SourceFile};
 use quantize_ir::op::{Conv, FilterLayout, Layout, Padding, Rounding, Unary, Window};
-use quantize_ir::{ActivationPlan, Decision, KeepReason, NodePlan, QuantParams, QuantType, Tensor, WeightPlan};
+use quantize_ir::{
+    ActivationPlan, Decision, KeepReason, NodePlan, Operand, Patch, PatchEdit, QuantParams, QuantType, Tensor,
+    WeightPlan,
+};
 use quantize_proto::onnx::{
     GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
 };
@@ -109,7 +112,12 @@ impl Case {
     }
 
     fn write(&self) -> ModelProto {
-        let encoded = encode(&self.revision(), &Placement::default()).unwrap();
+        self.write_over(&self.graph)
+    }
+
+    fn write_over(&self, original: &Graph) -> ModelProto {
+        let revision = Revision { original, ..self.revision() };
+        let encoded = encode(&revision, &Placement::default()).unwrap();
         ModelProto::decode(encoded.to_vec().as_slice()).unwrap()
     }
 }
@@ -185,24 +193,117 @@ fn values_that_share_parameters_share_initializers() {
 
 #[test]
 fn a_float_node_between_integers_is_guarded() {
-    let case = Case::new(&two_convs()).pair("x", "x").pair("a", "a");
+    let convs = [("conv1", ["x", "w1"], "a"), ("conv2", ["a", "w2"], "b"), ("conv3", ["b", "w3"], "y")];
+    let convs = convs.map(|(name, inputs, output)| node(&conv_op(), name, &inputs, output));
+    let convs = model(convs.to_vec(), &["w1", "w2", "w3"], &["y"], 13);
+    let case = || Case::new(&convs).pair("x", "x").pair("a", "a").quantize("conv1");
+    let written = listing(&case().pair("b", "b").quantize("conv3").write());
+    assert!(written.contains(&"Conv(a_DequantizeLinear_Output,w2)->b_real".into()), "{written:?}");
+    assert!(written.contains(&"LeakyRelu(b_real)->b".into()), "{written:?}");
+    let real_operand = Case::new(&convs).pair("a", "a").quantize("conv2");
+    for unguarded in [case(), real_operand] {
+        let written = listing(&unguarded.write());
+        assert!(!written.iter().any(|n| n.starts_with("LeakyRelu")), "{written:?}");
+    }
+}
+
+#[test]
+fn real_nodes_read_what_a_real_node_computes_before_it_is_rounded() {
+    let nodes = vec![
+        node(&RELU, "relu", &["x"], "a"),
+        node(&conv_op(), "conv1", &["a", "w1"], "b"),
+        node(&Op::Unary(Unary::Exp), "exp", &["a"], "z"),
+        node(&RELU, "after", &["b"], "y"),
+    ];
+    let case = Case::new(&model(nodes, &["w1"], &["y", "z"], 13)).pair("a", "a").pair("b", "b").quantize("conv1");
     let written = listing(&case.write());
-    assert!(written.contains(&"Conv(x_DequantizeLinear_Output,w1)->a_real".into()), "{written:?}");
-    assert!(written.contains(&"LeakyRelu(a_real)->a".into()), "{written:?}");
-    let unguarded = listing(&Case::new(&two_convs()).pair("x", "x").write());
-    assert!(!unguarded.iter().any(|n| n.starts_with("LeakyRelu")), "{unguarded:?}");
+    assert!(written.contains(&"Exp(a)->z".into()), "{written:?}");
+    assert!(written.contains(&"Conv(a_DequantizeLinear_Output,w1_DequantizeLinear_Output)->b".into()), "{written:?}");
+    assert!(written.contains(&"Relu(b_DequantizeLinear_Output)->y".into()), "codes have no other: {written:?}");
+}
+
+#[test]
+fn only_looked_up_entries_are_dequantized() {
+    let gather = Op::Gather(quantize_ir::op::Gather { axis: 0 });
+    let nodes = vec![node(&gather, "words", &["w1", "ids"], "a"), node(&RELU, "relu", &["a"], "y")];
+    let mut original = model(nodes, &["w1"], &["y"], 13);
+    original.graph.as_mut().unwrap().input = vec![info("ids")];
+    let listed = |params: QuantParams| {
+        let mut case = Case::new(&original);
+        let id = case.node("words");
+        case.plan.nodes.insert(id, NodePlan { decision: Decision::WeightOnly });
+        let codes = Arc::new(Tensor::new(vec![1, 1, 1, 1], vec![2i8]).unwrap());
+        case.plan.weights.insert((id, 0), WeightPlan { params, codes, sqnr_db: 40.0 });
+        let written = case.write();
+        let names: Vec<String> = initializers(&written).into_iter().map(str::to_owned).collect();
+        (listing(&written), names)
+    };
+    let (nodes, names) = listed(QuantParams::per_channel(QuantType::I8Narrow, 0, vec![0.25]).unwrap());
+    assert_eq!(
+        nodes,
+        [
+            "Gather(w1_quantized,ids)->a_codes",
+            "Cast(a_codes)->a_unscaled",
+            "Gather(w1_scale,ids)->a_scales",
+            "Mul(a_unscaled,a_scales)->a",
+            "Relu(a)->y",
+        ]
+    );
+    assert_eq!(names, ["w1_quantized", "w1_scale"]);
+    let (nodes, _) = listed(QuantParams::per_tensor(QuantType::I8Narrow, 0.25, 0).unwrap());
+    assert_eq!(nodes[2], "Mul(a_unscaled,w1_scale)->a");
 }
 
 #[test]
 fn a_float_node_with_an_activation_between_integers_is_guarded_behind_it() {
     let nodes = vec![
-        node(&conv_op(), "conv", &["x", "w1"], "c"),
+        node(&conv_op(), "first", &["x", "w1"], "q"),
+        node(&conv_op(), "conv", &["q", "w1"], "c"),
         node(&RELU, "relu", &["c"], "a"),
         node(&conv_op(), "next", &["a", "w1"], "y"),
     ];
-    let written = listing(&Case::new(&model(nodes, &["w1"], &["y"], 13)).pair("x", "x").pair("a", "a").write());
+    let case = Case::new(&model(nodes, &["w1"], &["y"], 13)).quantize("first");
+    let written = listing(&case.pair("x", "x").pair("q", "q").pair("a", "a").write());
     assert!(written.contains(&"Relu(c)->a_real".into()), "{written:?}");
     assert!(written.contains(&"LeakyRelu(a_real)->a".into()), "{written:?}");
+}
+
+#[test]
+fn an_inserted_node_stands_behind_what_it_reads_under_names_of_its_own() {
+    let nodes = vec![
+        node(&RELU, "relu", &["x"], "a"),
+        node(&RELU, "taken", &["a"], "a_scaled"),
+        node(&conv_op(), "next", &["a", "w1"], "y"),
+    ];
+    let mut case = Case::new(&model(nodes, &["w1"], &["y", "a_scaled"], 13)).quantize("next");
+    let original = case.graph.clone();
+    let half = Operand::Constant { name: "half".into(), tensor: Tensor::vector(vec![0.5f32]) };
+    let insert = PatchEdit::Insert {
+        name: "taken".into(),
+        op: Op::Binary(quantize_ir::op::Binary::Mul),
+        from: case.value("a"),
+        others: vec![half],
+        output: "a_scaled".into(),
+        readers: vec![(case.node("next"), 0)],
+    };
+    case.graph.apply(Patch { pass: "test", because: String::new(), edits: vec![insert] }).unwrap();
+    let (id, _) = case.graph.nodes().last().unwrap();
+    case.plan.nodes.insert(id, NodePlan { decision: Decision::Keep(KeepReason::RealOperands) });
+    let between = case.graph.node(id).unwrap().output(0).unwrap();
+    let params = QuantParams::per_tensor(QuantType::U8, 0.5, 3).unwrap();
+    let entry = ActivationPlan { params, shares: between, method: "minmax".into(), sqnr_db: None };
+    case.plan.activations.insert(between, entry);
+    let written = case.write_over(&original);
+    assert_eq!(
+        listing(&written)[..4],
+        [
+            "Relu(x)->a",
+            "Mul(a,half)->a_scaled_1",
+            "QuantizeLinear(a_scaled_1,a_scaled_1_scale,a_scaled_1_zero_point)->a_scaled_1_QuantizeLinear_Output",
+            "DequantizeLinear(a_scaled_1_QuantizeLinear_Output,a_scaled_1_scale,a_scaled_1_zero_point)->a_scaled_1_DequantizeLinear_Output",
+        ]
+    );
+    assert!(initializers(&written).contains(&"half"));
 }
 
 #[test]
@@ -234,9 +335,9 @@ fn an_old_model_is_raised_where_operators_changed() {
     let written = Case::new(&old).pair("x", "x").write();
     assert_eq!((written.ir_version(), written.opset_import[0].version()), (7, 13));
     assert_eq!(
-        listing(&written)[2..],
+        listing(&written)[1..],
         [
-            "Relu(x_DequantizeLinear_Output)->a",
+            "Relu(x)->a",
             "Shape(a)->y_shape",
             "Flatten(a)->y_flat",
             "Softmax(y_flat)->y_flat_result",

@@ -6,7 +6,7 @@ use crate::frontend::FRONTEND;
 use crate::names::Names;
 use crate::recipe::Form;
 use quantize_ir::op::Unary;
-use quantize_ir::{Decision, Graph, Node, NodeId, Op, Origin, QuantPlan, ValueId};
+use quantize_ir::{Decision, Graph, Node, NodeId, Op, Origin, QuantPlan, ValueId, WeightPlan};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names around one quantized activation.
@@ -29,6 +29,8 @@ pub(super) struct ConstantNames {
     pub(super) quantized: CodeNames,
     pub(super) dequantized: String,
     pub(super) node: String,
+    /// Dimensions of `scale`.
+    pub(super) scale_shape: Vec<usize>,
     /// The node and slot before which it is dequantized.
     pub(super) first_reader: (NodeId, usize),
 }
@@ -40,8 +42,32 @@ pub(super) struct Wired {
     pub(super) outputs: Vec<String>,
     /// What keeps onnxruntime from quantizing it, if it needs that.
     pub(super) guard: Option<Guard>,
+    /// What makes reals of the entries it looks up in a table of codes, if it does.
+    pub(super) lookup: Option<Lookup>,
     /// How it computes on codes, if it does.
     pub(super) integer: Option<Integer>,
+}
+
+/// What stands behind a node that looks up codes: only what was looked up is dequantized. A dequantization of the table
+/// before the node would run over all of it, each time.
+#[derive(Clone, Debug)]
+pub(super) struct Lookup {
+    /// What looks up scales as the node looks up codes.
+    pub(super) op: Op,
+    pub(super) indices: String,
+    /// Scales of the table.
+    pub(super) table: String,
+    /// Whether there is one for each entry.
+    pub(super) by_entry: bool,
+    /// What the node writes.
+    pub(super) codes: String,
+    /// The same as reals.
+    pub(super) cast: String,
+    /// The scales that belong to them.
+    pub(super) scales: String,
+    pub(super) output: String,
+    /// Names of the nodes that compute `cast`, `scales` and `output`.
+    pub(super) nodes: [String; 3],
 }
 
 /// A node on codes.
@@ -70,6 +96,9 @@ pub(super) struct Wiring {
     pub(super) constants: BTreeMap<(NodeId, usize), ConstantNames>,
     /// Constants that passes or the front-end made and a written node reads as they are, with their names.
     pub(super) added: BTreeMap<ValueId, String>,
+    /// Names of the results of nodes that passes inserted, and of these nodes.
+    inserted: BTreeMap<ValueId, String>,
+    inserted_nodes: BTreeMap<NodeId, String>,
     /// Nodes that are written.
     pub(super) nodes: BTreeMap<NodeId, Wired>,
     /// Every name something in the output reads, graph outputs included.
@@ -97,9 +126,12 @@ impl Wiring {
             pairs: BTreeMap::new(),
             constants: BTreeMap::new(),
             added: BTreeMap::new(),
+            inserted: BTreeMap::new(),
+            inserted_nodes: BTreeMap::new(),
             nodes: BTreeMap::new(),
             read: BTreeSet::new(),
         };
+        wiring.name_inserted(request, names);
         wiring.name_pairs(request, names);
         wiring.name_constants(request, names);
         for (id, node) in request.graph.nodes() {
@@ -118,19 +150,40 @@ impl Wiring {
         self.read.contains(dequantized)
     }
 
+    /// What the document has no name for.
+    fn name_inserted(&mut self, request: &Request<'_>, names: &mut Names) {
+        for (id, node) in request.graph.nodes().filter(|(id, _)| request.original.node(*id).is_none()) {
+            self.inserted_nodes.insert(id, names.fresh(&node.name));
+            for value in node.outputs.iter().flatten() {
+                self.inserted.insert(*value, names.fresh(&request.graph.value(*value).name));
+            }
+        }
+    }
+
+    /// The name of a node that a pass inserted.
+    pub(super) fn node_name<'a>(&'a self, request: &'a Request<'_>, id: NodeId) -> &'a str {
+        let own = || request.graph.node(id).map_or("", |node| node.name.as_str());
+        self.inserted_nodes.get(&id).map_or_else(own, String::as_str)
+    }
+
+    /// The name of a value.
+    fn value_name<'a>(&'a self, request: &'a Request<'_>, value: ValueId) -> &'a str {
+        self.inserted.get(&value).unwrap_or(&request.graph.value(value).name)
+    }
+
     fn name_pairs(&mut self, request: &Request<'_>, names: &mut Names) {
         let mut parameters: BTreeMap<ValueId, (String, String)> = BTreeMap::new();
         for (value, entry) in &request.plan.activations {
-            let root = request.graph.value(entry.shares);
+            let root = self.value_name(request, entry.shares).to_owned();
             let owned = !parameters.contains_key(&entry.shares);
             let (scale, zero_point) = parameters
                 .entry(entry.shares)
                 .or_insert_with(|| {
-                    let zero_point = names.fresh(&format!("{}_zero_point", root.name));
-                    (names.fresh(&format!("{}_scale", root.name)), zero_point)
+                    let zero_point = names.fresh(&format!("{root}_zero_point"));
+                    (names.fresh(&format!("{root}_scale")), zero_point)
                 })
                 .clone();
-            let name = &request.graph.value(*value).name;
+            let name = self.value_name(request, *value).to_owned();
             let output = request.graph.is_output(*value);
             let coded = writes_codes(request, *value);
             let real = match (coded, output) {
@@ -174,6 +227,7 @@ impl Wiring {
                 },
                 dequantized: names.fresh(&format!("{name}_DequantizeLinear_Output")),
                 node: names.fresh(&format!("{name}_DequantizeLinear")),
+                scale_shape: scale_shape(request.plan.is_weight_only(id), entry),
                 first_reader: (id, slot),
             };
             named.push(fresh.clone());
@@ -199,7 +253,28 @@ impl Wiring {
             }
             Guard { node: names.fresh(&format!("{output}_guard")), input, output }
         });
-        Wired { inputs, outputs, guard, integer: None }
+        let lookup = self.lookup(request, (id, node), &inputs, &mut outputs, names);
+        Wired { inputs, outputs, guard, lookup, integer: None }
+    }
+
+    /// What stands behind a node whose table holds codes; it gets another output.
+    fn lookup(
+        &self,
+        request: &Request<'_>,
+        (id, node): (NodeId, &Node),
+        inputs: &[String],
+        outputs: &mut [String],
+        names: &mut Names,
+    ) -> Option<Lookup> {
+        let table = self.constants.get(&(id, 0)).filter(|_| request.plan.is_weight_only(id))?;
+        let by_entry = request.plan.weights.get(&(id, 0))?.params.axis().is_some();
+        let first = outputs.first_mut()?;
+        let mut fresh = |part: &str| names.fresh(&format!("{first}_{part}"));
+        let (codes, cast, scales) = (fresh("codes"), fresh("unscaled"), fresh("scales"));
+        let nodes = [fresh("Cast"), fresh("Gather_scales"), fresh("Mul")];
+        let output = std::mem::replace(first, codes.clone());
+        let (indices, table) = (inputs.get(1)?.clone(), table.quantized.scale.clone());
+        Some(Lookup { op: node.op.clone(), indices, table, by_entry, codes, cast, scales, output, nodes })
     }
 
     /// What a node reads, in its order.
@@ -241,10 +316,13 @@ impl Wiring {
         names: &mut Names,
     ) -> Operand {
         if let Some(constant) = self.constants.get(&at) {
-            return read_as(integer, &constant.quantized, &constant.dequantized);
+            let codes = integer || request.plan.is_weight_only(at.0);
+            return read_as(codes, &constant.quantized, &constant.dequantized);
         }
         if let Some(pair) = self.pairs.get(&value) {
-            return read_as(integer, &pair.quantized, &pair.dequantized);
+            let unrounded = request.plan.reads_unrounded(request.graph, at.0, value);
+            let real = pair.real.as_ref().filter(|_| unrounded).unwrap_or(&pair.dequantized);
+            return read_as(integer, &pair.quantized, real);
         }
         let known = request.graph.value(value);
         let synthesized = matches!(known.origin, Some(Origin::Synthesized { .. })) && known.producer().is_none();
@@ -252,7 +330,7 @@ impl Wiring {
             let added = self.added.entry(value).or_insert_with(|| names.fresh(&known.name));
             return Operand::Plain(added.clone());
         }
-        Operand::Plain(known.name.clone())
+        Operand::Plain(self.value_name(request, value).to_owned())
     }
 
     /// What a node writes for `value`.
@@ -261,7 +339,7 @@ impl Wiring {
         match self.pairs.get(&value) {
             Some(pair) if integer => Operand::Codes(pair.quantized.clone()),
             Some(PairNames { real: Some(real), .. }) => Operand::Plain(real.clone()),
-            _ => Operand::Plain(request.graph.value(value).name.clone()),
+            _ => Operand::Plain(self.value_name(request, value).to_owned()),
         }
     }
 
@@ -277,10 +355,12 @@ impl Wiring {
     /// Whether `node` stays float and is, or may be merged into, a float node with a weight and a quantized operand.
     fn ends_float_weights(&self, request: &Request<'_>, id: NodeId, node: &Node) -> bool {
         let mut at = Some((id, node));
-        while let Some((_, node)) = at.filter(|(id, _)| !request.plan.quantizes(*id)) {
+        while let Some((id, node)) = at.filter(|(id, _)| !request.plan.quantizes(*id)) {
             match node.op {
                 Op::Conv(_) | Op::ConvTranspose(_) | Op::Gemm(_) => {
-                    return node.input(0).is_some_and(|v| self.pairs.contains_key(&v));
+                    return node.input(0).is_some_and(|v| {
+                        self.pairs.contains_key(&v) && !request.plan.reads_unrounded(request.graph, id, v)
+                    });
                 }
                 Op::BatchNorm(_) | Op::Binary(_) | Op::Identity | Op::Clip | Op::Unary(Unary::Relu) => {
                     let real = only_varying(request.graph, node).filter(|v| !self.pairs.contains_key(v));
@@ -301,6 +381,7 @@ impl Wiring {
         for wired in self.nodes.values() {
             wired.inputs.iter().filter(|n| !n.is_empty()).for_each(|n| count(n));
             wired.guard.iter().for_each(|g| count(&g.input));
+            wired.lookup.iter().flat_map(|l| [&l.codes, &l.table]).for_each(|name| count(name));
         }
         for pair in self.pairs.values() {
             pair.real.iter().for_each(|real| *readers.entry(real.clone()).or_default() += 1);
@@ -345,6 +426,17 @@ fn writes_codes(request: &Request<'_>, value: ValueId) -> bool {
     }
 }
 
+/// Dimensions of a constant's scales: none for one scale; one axis, or where entries of the constant are looked up those
+/// of the constant, so that a lookup of scales gives what its codes are multiplied with.
+fn scale_shape(looked_up: bool, entry: &WeightPlan) -> Vec<usize> {
+    let shape = entry.codes.shape().iter().enumerate();
+    match entry.params.axis() {
+        None => Vec::new(),
+        Some(axis) if looked_up => shape.map(|(at, size)| if at == axis { *size } else { 1 }).collect(),
+        Some(_) => vec![entry.params.scale().len()],
+    }
+}
+
 fn wired_on_codes(node: &Node, mut operands: Vec<Operand>, results: Vec<Operand>, names: &mut Names) -> Wired {
     let bounded = node.output(0).filter(|_| integer::is_clipped(&node.op));
     if bounded.is_some() {
@@ -357,7 +449,7 @@ fn wired_on_codes(node: &Node, mut operands: Vec<Operand>, results: Vec<Operand>
     let ends = bounds.iter().flat_map(|(_, ends)| ends).cloned();
     let inputs = operands.iter().chain(results.first()).flat_map(Operand::names).chain(ends).collect();
     let outputs = results.iter().map(Operand::name).collect();
-    Wired { inputs, outputs, guard: None, integer: Some(Integer { operands, results, bounds }) }
+    Wired { inputs, outputs, guard: None, lookup: None, integer: Some(Integer { operands, results, bounds }) }
 }
 
 /// The operand that is not constant, if there is exactly one: only then can arithmetic be merged into its producer.

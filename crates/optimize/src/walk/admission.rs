@@ -29,7 +29,7 @@ impl<S: Samples> Walker<'_, S> {
         let bytes = |values: &[ValueId]| {
             let each = values.iter().map(|v| {
                 let (size, (real, rounded)) =
-                    (sizes.get(v).copied().unwrap_or(0), element_bytes(*v, &self.walked.plan));
+                    (sizes.get(v).copied().unwrap_or(0), element_bytes(*v, self.reference, &self.walked.plan));
                 (size * real, size * rounded)
             });
             each.fold((0, 0), |sum, bytes| (sum.0 + bytes.0, sum.1 + bytes.1))
@@ -54,7 +54,7 @@ impl<S: Samples> Walker<'_, S> {
         }
         let reference = Program::compile(self.reference, &stage.before).map_err(|e| self.fail(e))?;
         let plan = &self.walked.plan;
-        let quantized = Program::simulate(&self.walked.graph, &stage.before, plan).map_err(|e| self.fail(e))?;
+        let quantized = Program::segment(&self.walked.graph, &[], &stage.before, plan).map_err(|e| self.fail(e))?;
         let init = || (Session::new(&reference), Session::new(&quantized), Vec::new());
         let joined = for_each(room - present, self.options.threads, &Silent, init, |(real, rounded, joined), at| {
             let fed = self.samples.sample(present + at)?;
@@ -62,7 +62,7 @@ impl<S: Samples> Walker<'_, S> {
             let values = real.run(&fed, &mut ()).map_err(|e| self.fail(e))?;
             image.advance_reals(&stage.before, values, &stage.before);
             let values = rounded.run(&fed, &mut ()).map_err(|e| self.fail(e))?;
-            image.advance_rounded(&stage.before, values, &stage.before, plan);
+            image.advance_rounded(&stage.before, values, &stage.before, (&self.walked.graph, plan));
             joined.push((at, image));
             Ok(())
         })?;

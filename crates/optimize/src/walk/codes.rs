@@ -11,6 +11,7 @@ use quantize_ir::{DType, Element, QuantParams, Tensor, TensorError, WeightPlan};
 use quantize_numerics::ChannelLayout;
 use quantize_numerics::measure::sqnr_db;
 use quantize_numerics::weights::dequantize_weights;
+use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
 
 impl<S: Samples> Walker<'_, S> {
@@ -28,7 +29,9 @@ impl<S: Samples> Walker<'_, S> {
         let task = Task { geometry: &geometry, weights: values, scale_of: &scale_of, qtype, threads };
         let images: Vec<&Image> =
             self.images.iter_mut().map(|i| &*i.get_mut().unwrap_or_else(PoisonError::into_inner)).collect();
-        let inputs: Vec<&Held> = images.iter().filter_map(|image| image.rounded(layer.input)).collect();
+        let plan = &self.walked.plan;
+        let inputs: Vec<Cow<'_, Held>> = images.iter().filter_map(|image| image.rounded(layer.input, plan)).collect();
+        let inputs: Vec<&Held> = inputs.iter().map(AsRef::as_ref).collect();
         let Some(codes) = round(layer, &task, &inputs) else { return Ok(0) };
         let back = dequantize_weights(&codes, layout, scales)
             .map_err(|e| self.fail(OptimizeError::numbers(&layer.label)(e)))?;

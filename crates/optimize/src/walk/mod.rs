@@ -237,7 +237,7 @@ impl<S: Samples> Walker<'_, S> {
                 let fed = image.fed(&stage.before).map_err(|e| self.fail(e))?;
                 session.run(&fed, &mut ()).map_err(|e| self.fail(e))?
             };
-            image.advance_rounded(computed, values, &stage.after, plan);
+            image.advance_rounded(computed, values, &stage.after, (&self.walked.graph, plan));
             Ok(())
         })?;
         Ok(())

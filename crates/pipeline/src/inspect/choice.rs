@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 pub enum Fate {
     /// It computes on integers.
     Integers,
+    /// It computes in fp32, its weight is stored as codes.
+    WeightOnly,
     /// It becomes part of the weights of a node.
     Folded {
         /// That node.
@@ -83,6 +85,7 @@ pub(super) fn fates(
 fn fate(prepared: &Graph, id: NodeId, node: &Node, decision: Option<&Decision>) -> Fate {
     match decision.filter(|_| prepared.node(id).is_some()) {
         Some(Decision::Quantize) => Fate::Integers,
+        Some(Decision::WeightOnly) => Fate::WeightOnly,
         Some(Decision::Absorbed { into }) => Fate::Absorbed { into: prepared.label(*into) },
         Some(Decision::Keep(KeepReason::Folded)) => Fate::Constant,
         Some(Decision::Keep(KeepReason::NotReal)) => Fate::NotReal,
