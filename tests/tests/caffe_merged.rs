@@ -53,6 +53,7 @@ fn folded(document: &Arc<CaffeDocument>) -> Graph {
         bits: BitWidth::Eight,
         entries,
         keeps_lone_scale: false,
+        corrections: false,
         float_lrn: false,
     };
     prepare(graph(document), &recipe, &BTreeSet::new()).unwrap().graph

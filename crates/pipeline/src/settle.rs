@@ -1,13 +1,13 @@
 //! The steps every format shares, from an imported model to a plan: fold, select, calibrate, plan.
 
-use crate::accuracy::{Accuracy, Judges};
+use crate::accuracy::{Accuracy, Judges, Runtime};
 use crate::channels::{ScaledChannels, contested, drafted};
 use crate::data::Data;
 use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::improve::{Improvement, Split, Workshop};
 use crate::model::{ConstantEvaluator, Model};
-use crate::options::{DataOptions, InputRange, RecipeOptions};
+use crate::options::{DataOptions, InputRange, LabelledOptions, RecipeOptions};
 use crate::plan_file::Prescription;
 use crate::planning::{Parameters, Planned, make_plan};
 use crate::search::{self, TargetOutcome};
@@ -26,8 +26,12 @@ use std::path::Path;
 pub(crate) struct Job<'a> {
     pub(crate) model: &'a Model,
     pub(crate) recipe: &'a dyn Recipe,
+    /// What judges plans.
+    pub(crate) runtime: &'a dyn Runtime,
     pub(crate) options: &'a RecipeOptions,
     pub(crate) data: Option<&'a DataOptions>,
+    /// Labelled samples, for a bound on the loss of accuracy.
+    pub(crate) labelled: Option<&'a LabelledOptions>,
     pub(crate) threads: usize,
 }
 
@@ -101,7 +105,8 @@ impl Settled {
             data,
             split,
             targets: &self.targets,
-            coded_bias: job.recipe.grids().coded_bias,
+            recipe: job.recipe,
+            runtime: job.runtime,
             threads: job.threads,
         };
         let improved = workshop.improve(&self.graph, &self.plan, &job.options.correction, progress)?;

@@ -1,6 +1,7 @@
 //! A model ready to be timed: prepared as for quantization, with an input and, if wanted, a plan.
 
 use super::workload::{Work, Workload};
+use crate::accuracy::Simulated;
 use crate::calibrate::{Collector, observing};
 use crate::error::Error;
 use crate::model::Model;
@@ -90,7 +91,15 @@ impl BenchModel {
     ) -> Result<Self, Error> {
         let recipe = RecipeOptions::default();
         let threads = thread_count(options.threads);
-        let job = Job { model, recipe: &OnnxRecipe::default(), options: &recipe, data: Some(data), threads };
+        let job = Job {
+            model,
+            recipe: &OnnxRecipe::default(),
+            runtime: &Simulated,
+            options: &recipe,
+            data: Some(data),
+            labelled: None,
+            threads,
+        };
         let ready = match prepared(&job)? {
             Prepared::Ready(ready) => ready,
             Prepared::Untouched(untouched) => return Err(nothing_quantized(model, &untouched.graph, &untouched.plan)),
