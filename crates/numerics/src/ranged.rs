@@ -121,9 +121,7 @@ impl Unscaling {
     pub fn new(codes: Codes, reading: Reading, range: Ends) -> Self {
         match (reading, codes) {
             (Reading::Scaled, Codes::Unsigned) => Self { step: range.max / 255.0, offset: 0.0 },
-            (Reading::Scaled, Codes::Signed) => {
-                Self { step: (range.min / -128.0).max(range.max / 127.0), offset: 0.0 }
-            }
+            (Reading::Scaled, Codes::Signed) => Self { step: (range.min / -128.0).max(range.max / 127.0), offset: 0.0 },
             (Reading::MinFirst, codes) => {
                 let step = (range.max - range.min) / 255.0;
                 let low = if step == 0.0 { range.min } else { (range.min / step).round() * step };

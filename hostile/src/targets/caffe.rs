@@ -109,7 +109,7 @@ pub(super) fn quantization_files() -> Result<Vec<Seed>> {
 fn recipe(document: &Arc<CaffeDocument>) -> XfdnnRecipe {
     let entries = EntryKinds { inner_product: true, scale: true, eltwise: true, average_pool: true };
     let (document, bits) = (Arc::clone(document), BitWidth::Eight);
-    XfdnnRecipe { document, bits, entries, keeps_lone_scale: false, float_lrn: false }
+    XfdnnRecipe { document, bits, entries, keeps_lone_scale: false, corrections: false, float_lrn: false }
 }
 
 /// A file with a threshold of 1 everywhere but for weights.

@@ -10,7 +10,7 @@ mod pairing;
 
 pub use measures::Difference;
 
-use crate::accuracy::Votes;
+use crate::accuracy::{Simulated, Votes};
 use crate::data::Data;
 use crate::error::Error;
 use crate::memory::{constants_of, threads_for};
@@ -134,7 +134,8 @@ pub fn compare(options: &CompareOptions, progress: &dyn Progress) -> Result<Comp
 /// What a plan file makes of a model.
 fn carried_out(model: &Model, plan: &Path, target: &TargetOptions) -> Result<Settled, Error> {
     let (recipe, options) = (recipe(target)?, RecipeOptions::default());
-    let job = Job { model, recipe: &recipe, options: &options, data: None, threads: 1 };
+    let job =
+        Job { model, recipe: &recipe, runtime: &Simulated, options: &options, data: None, labelled: None, threads: 1 };
     prescribed(&job, &Prescription::read(plan)?)
 }
 
