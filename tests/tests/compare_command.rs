@@ -142,10 +142,10 @@ fn a_plan_is_as_far_from_fp32_as_the_model_made_by_it() {
     assert_eq!(tensors(&plan), tensors(&model));
     let entries = |report: &Value| {
         let all = ["outputs", "layers"].map(|part| report[part].as_array().unwrap().clone()).concat();
-        all.iter().map(|e| ["sqnr_db", "cosine", "max_abs"].map(|m| e[m].as_f64().unwrap())).collect::<Vec<_>>()
+        all.iter().map(|e| (e["sqnr_db"].as_f64().unwrap(), e["cosine"].as_f64().unwrap())).collect::<Vec<_>>()
     };
     for (plan, model) in entries(&plan).into_iter().zip(entries(&model)) {
-        assert!(plan.iter().zip(model).all(|(p, m)| (p - m).abs() <= 1e-3 * m), "{plan:?} {model:?}");
+        assert!((plan.0 - model.0).abs() < 0.1 && (plan.1 - model.1).abs() < 1e-4, "{plan:?} {model:?}");
     }
     assert_eq!(plan["outputs"][0]["agreeing"], model["outputs"][0]["agreeing"]);
 }

@@ -122,7 +122,7 @@ pub fn compare(options: &CompareOptions, progress: &dyn Progress) -> Result<Comp
         }
         Other::Plan { plan, target } => {
             let Settled { graph, plan: simulated, warnings, .. } = carried_out(&reference, plan, target)?;
-            let pairing = Pairing::of_folded(&reference, &graph)?;
+            let pairing = Pairing::of_folded(&reference, &graph, &simulated)?;
             let second = Subject { graph: &graph, plan: &simulated, path: &options.reference };
             let mut comparison = compared(&reference, second, &pairing, &data, options.threads, progress)?;
             comparison.warnings.extend(warnings);

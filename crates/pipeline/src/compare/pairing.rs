@@ -7,7 +7,7 @@
 use crate::error::Error;
 use crate::model::Model;
 use crate::unknown::Unknown;
-use quantize_ir::{DType, Graph, Node, Op, ValueId};
+use quantize_ir::{DType, Graph, Node, Op, QuantPlan, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -73,13 +73,15 @@ impl Pairing {
     }
 
     /// Pairs the values of a model with what they are in the same graph after folding, where they keep their handles.
+    /// What vanishes into a saturation by the plan is no value any more.
     ///
     /// # Errors
     /// If a graph has a cycle, or operators that cannot be executed stand before all real outputs.
-    pub(super) fn of_folded(reference: &Model, folded: &Graph) -> Result<Self, Error> {
+    pub(super) fn of_folded(reference: &Model, folded: &Graph, plan: &QuantPlan) -> Result<Self, Error> {
         let (graph, path) = (reference.graph(), reference.path());
         let (first, second) = (Named::of(graph, path)?, Named::of(folded, path)?);
-        let is_left = |value: ValueId| folded.producer(value).is_some() || folded.inputs().contains(&value);
+        let is_there = |value: ValueId| folded.producer(value).is_some() || folded.inputs().contains(&value);
+        let is_left = |value: ValueId| is_there(value) && plan.materialized(folded, value) == value;
         let is_common = |value: &ValueId| first.is_real(*value) && second.is_real(*value) && is_left(*value);
         let pair = |is_output: bool| move |value: ValueId| Pair { name: value, a: value, b: value, is_output };
         let (outputs, left_out): (Vec<ValueId>, Vec<ValueId>) = graph.outputs().iter().partition(|v| is_common(v));
