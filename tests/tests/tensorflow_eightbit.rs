@@ -22,7 +22,9 @@ fn sorted(node: &NodeDef) -> NodeDef {
     let sorted = attrs.into_iter().fold(sorted, |node, (name, value)| node.with_attr(&name, value));
     // One number may stand in a list or as bytes.
     match node.tensor_proto("value").unwrap() {
-        Some(tensor) => sorted.with_attr("value", TensorProto::new(tensor.dtype(), &tensor.to_tensor().unwrap()).unwrap()),
+        Some(tensor) => {
+            sorted.with_attr("value", TensorProto::new(tensor.dtype(), &tensor.to_tensor().unwrap()).unwrap())
+        }
         None => sorted,
     }
 }

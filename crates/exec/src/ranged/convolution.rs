@@ -55,7 +55,9 @@ pub(super) fn convolution(
             let range = ends(min, max)?;
             let summand = match (summand, more) {
                 (None, _) => None,
-                (Some(codes), [tensor, min, max, ..]) => Some((code_values(tensor)?, ends(min, max)?.product_scale(codes))),
+                (Some(codes), [tensor, min, max, ..]) => {
+                    Some((code_values(tensor)?, ends(min, max)?.product_scale(codes)))
+                }
                 (Some(_), _) => return Err(OpError::Missing { slot: 9 }),
             };
             narrow(work, &operands, &sums, shape, &units, codes, range, summand)
@@ -64,11 +66,7 @@ pub(super) fn convolution(
 }
 
 /// The operands by what they are.
-fn split<'t>(
-    work: &RangedConvolution,
-    operands: &'t [&'t Tensor],
-    channels: usize,
-) -> Result<Operands<'t>, OpError> {
+fn split<'t>(work: &RangedConvolution, operands: &'t [&'t Tensor], channels: usize) -> Result<Operands<'t>, OpError> {
     let (first, rest) = operands.split_at_checked(2).ok_or(OpError::Missing { slot: 1 })?;
     let (bias, rest) = match (work.has_bias, rest) {
         (false, rest) => (None, rest),
@@ -157,7 +155,9 @@ fn outputs_first(weights: &[i16], [height, width, inputs, outputs]: [usize; 4]) 
 
 /// Images of points of channels, of images of planes of channels.
 fn channels_last<S>(data: &[S], plane: usize, channels: usize, out: &mut [i32], read: impl Fn(&S) -> i32) {
-    for (image, points) in data.chunks_exact((plane * channels).max(1)).zip(out.chunks_exact_mut((plane * channels).max(1))) {
+    for (image, points) in
+        data.chunks_exact((plane * channels).max(1)).zip(out.chunks_exact_mut((plane * channels).max(1)))
+    {
         for (point, values) in points.chunks_exact_mut(channels.max(1)).enumerate() {
             for (channel, value) in values.iter_mut().enumerate() {
                 *value = read(&image[channel * plane + point]);
@@ -248,8 +248,10 @@ fn narrow(
         summand.map_or(0.0, |(code, step)| f64::from(*code) * f64::from(*step) / scale)
     };
     let channels = factors.iter().zip(&bias).cycle();
-    let narrowed = sums.iter().zip(channels).enumerate().map(|(at, (sum, (factor, bias)))| {
-        product_code(codes, *sum, *factor, bias + added(at), work.has_relu)
-    });
+    let narrowed = sums
+        .iter()
+        .zip(channels)
+        .enumerate()
+        .map(|(at, (sum, (factor, bias)))| product_code(codes, *sum, *factor, bias + added(at), work.has_relu));
     with_range(codes_tensor(codes, &shape, narrowed)?, range)
 }

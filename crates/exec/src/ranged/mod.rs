@@ -49,7 +49,8 @@ impl<'g> RangedProgram<'g> {
         let mut last = HashMap::new();
         let mut constants = HashMap::new();
         for (step, id) in order.iter().enumerate() {
-            for value in graph.node(*id).into_iter().flat_map(|node| node.inputs.iter().chain(&node.outputs)).flatten() {
+            for value in graph.node(*id).into_iter().flat_map(|node| node.inputs.iter().chain(&node.outputs)).flatten()
+            {
                 last.insert(*value, step);
                 if let Some(constant) = graph.constant(*value)? {
                     constants.insert(*value, constant);
@@ -103,9 +104,12 @@ impl<'g> RangedProgram<'g> {
         let mut operands = Vec::with_capacity(node.inputs.len());
         for input in &node.inputs {
             operands.push(match input {
-                Some(value) => Some(values.get(value).cloned().ok_or_else(|| ExecError::NotFed {
-                    name: self.graph.value(*value).name.clone(),
-                })?),
+                Some(value) => Some(
+                    values
+                        .get(value)
+                        .cloned()
+                        .ok_or_else(|| ExecError::NotFed { name: self.graph.value(*value).name.clone() })?,
+                ),
                 None => None,
             });
         }

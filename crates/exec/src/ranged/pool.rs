@@ -57,12 +57,7 @@ pub(super) fn average(window: &RangedWindow, codes: Codes, x: &Tensor) -> Result
 }
 
 /// One code for each window and channel, made of the codes in it.
-fn pool(
-    window: &RangedWindow,
-    codes: Codes,
-    x: &Tensor,
-    combine: impl Fn(&[i16]) -> i32,
-) -> Result<Tensor, OpError> {
+fn pool(window: &RangedWindow, codes: Codes, x: &Tensor, combine: impl Fn(&[i16]) -> i32) -> Result<Tensor, OpError> {
     let [images, height, width, channels] = dims(x)?;
     let [rows, columns] = axes(window, window.size, [height, width])?;
     let data = code_values(x)?;

@@ -63,12 +63,8 @@ pub(super) fn run(work: &RangedWork, operands: &[&Tensor], buffers: &mut Buffers
             let narrowed = narrowed.map(|(sum, factor)| product_code(*codes, *sum, *factor, 0.0, false));
             with_range(codes_tensor(*codes, sums.shape(), narrowed)?, narrow)
         }
-        RangedWork::MaxPool(window, codes) => {
-            with_range(pool::max(window, *codes, operand(0)?)?, range(1)?)
-        }
-        RangedWork::AveragePool(window, codes) => {
-            with_range(pool::average(window, *codes, operand(0)?)?, range(1)?)
-        }
+        RangedWork::MaxPool(window, codes) => with_range(pool::max(window, *codes, operand(0)?)?, range(1)?),
+        RangedWork::AveragePool(window, codes) => with_range(pool::average(window, *codes, operand(0)?)?, range(1)?),
         RangedWork::Join { parts, codes } => join(*parts, *codes, operands),
         RangedWork::Report => Err(OpError::Unsupported("a report that nobody hears".into())),
     }
@@ -100,11 +96,12 @@ fn channels(sums: &Tensor, min: &Tensor, max: &Tensor) -> Result<Vec<Ends>, OpEr
 
 /// The least and the greatest of codes; zeros if there are none.
 fn extremes<'c>(codes: impl Iterator<Item = &'c i32>) -> (i32, i32) {
-    codes.fold(None, |seen, code| match seen {
-        None => Some((*code, *code)),
-        Some((least, greatest)) => Some((*code.min(&least), *code.max(&greatest))),
-    })
-    .unwrap_or((0, 0))
+    codes
+        .fold(None, |seen, code| match seen {
+            None => Some((*code, *code)),
+            Some((least, greatest)) => Some((*code.min(&least), *code.max(&greatest))),
+        })
+        .unwrap_or((0, 0))
 }
 
 /// 8-bit codes of either kind.
@@ -153,7 +150,8 @@ fn join(parts: usize, codes: Codes, operands: &[&Tensor]) -> Result<Vec<Tensor>,
     let axis = axis.ok_or_else(|| OpError::shape("the axis of a concatenation is none of its operands'"))?;
     let outer: usize = first.shape().iter().take(axis).product();
     let is_alike = |tensor: &&Tensor| {
-        tensor.rank() == rank && tensor.shape().iter().zip(first.shape()).enumerate().all(|(at, (a, b))| at == axis || a == b)
+        tensor.rank() == rank
+            && tensor.shape().iter().zip(first.shape()).enumerate().all(|(at, (a, b))| at == axis || a == b)
     };
     if !tensors.iter().all(is_alike) {
         return Err(OpError::shape("operands of a concatenation differ in other axes than the joined one"));
