@@ -9,6 +9,7 @@
 //! | `summary` | what a graph is |
 //! | `freeze` | variables become constants |
 //! | `eightbit` | reals become codes of 8 bits with ranges that are found as the graph runs |
+//! | `simulate` | what nodes on codes compute |
 //! | `transform` | transforms and the language that requests them |
 //! | `order` | orders of execution |
 //! | `names` | names of nodes as users write them |
@@ -34,6 +35,7 @@ mod outputs;
 mod reach;
 mod schema;
 pub mod shape;
+pub mod simulate;
 pub mod summary;
 pub mod tensor;
 #[cfg(test)]
@@ -54,6 +56,7 @@ pub use names::{node_name, node_names};
 pub use node::{Input, NodeDef, Port};
 pub use order::execution_order;
 pub use shape::PartialShape;
+pub use simulate::{ranged_plan, ranged_work};
 pub use summary::{Fed, GraphSummary, structure};
 pub use tensor::TensorProto;
 pub use transform::language::{Call, parse as parse_transforms};
