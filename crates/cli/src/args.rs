@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod caffe;
 pub(crate) mod tensorflow;
+pub(crate) mod tensorflow_quantize;
 pub(crate) mod tools;
 
 use crate::list::List;
@@ -32,8 +33,8 @@ pub(crate) enum Command {
     Onnx(Box<OnnxArgs>),
     /// Quantize a Caffe network for the xfDNN runtime (thresholds and scales as JSON), or emulate that runtime.
     Caffe(Box<CaffeArgs>),
-    /// Steps on TensorFlow graphs: summarize, freeze, transform.
-    Tf(TensorflowArgs),
+    /// Quantize a TensorFlow graph for TensorFlow on x86, or carry out a single step of the original tools.
+    Tf(Box<TensorflowArgs>),
     /// Measure top-1 and top-5 accuracy of a model, fp32 or int8, on labelled images.
     Eval(EvalArgs),
     /// Compare two models on the same images: outputs, and layer by layer.

@@ -1,6 +1,6 @@
 //! What a target can do with each operator: the contract between a format crate and the passes that choose.
 
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, ValueId};
 use crate::op::behaviour::keeps_range;
 use crate::plan::KeepReason;
 use quantize_numerics::QuantType;
@@ -102,4 +102,11 @@ pub trait Recipe {
 
     /// Grids of activations and weights.
     fn grids(&self) -> Grids;
+
+    /// Grid of the activation `value`, and whether it is symmetric around zero. Values that share parameters must have
+    /// the same.
+    fn activation_grid(&self, _graph: &Graph, _value: ValueId) -> (QuantType, bool) {
+        let Grids { activation, symmetric, .. } = self.grids();
+        (activation, symmetric)
+    }
 }

@@ -45,12 +45,23 @@ pub struct Summary {
     pub target: Option<TargetOutcome>,
     /// What running the network made better.
     pub improvement: Option<Improvement>,
+    /// Where reals and codes meet; `None` where that is not the model's to say.
+    pub conversions: Option<Conversions>,
     /// The simulated int8 model against fp32; `None` if nothing was quantized.
     pub accuracy: Option<Accuracy>,
     /// What the caller should know.
     pub warnings: Vec<String>,
     /// What passes did, for a verbose log.
     pub log: Vec<String>,
+}
+
+/// Operators of a model that turn reals into codes and back, each of which takes time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conversions {
+    /// From reals to codes.
+    pub to_codes: usize,
+    /// From codes to reals.
+    pub to_reals: usize,
 }
 
 /// Nodes of one operator kept for one reason.
@@ -106,6 +117,7 @@ pub(crate) fn of(
         worst: worst(graph, plan),
         target: settled.outcome.clone(),
         improvement: settled.improvement.clone(),
+        conversions: None,
         accuracy,
         warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),
         log: settled.log.clone(),

@@ -68,6 +68,13 @@ pub(crate) struct CompareArgs {
     reference: PathBuf,
     /// The model to compare with it, such as its int8 form.
     other: PathBuf,
+    #[command(flatten)]
+    pub(crate) how: CompareHow,
+}
+
+/// How two models of any format are compared.
+#[derive(Debug, Args)]
+pub(crate) struct CompareHow {
     /// List the N layers with the lowest ratio of signal to noise, worst first, instead of all in order.
     #[arg(long, value_name = "N")]
     pub(crate) worst: Option<NonZeroUsize>,
@@ -92,9 +99,19 @@ impl CompareArgs {
     /// # Errors
     /// If there are no images.
     pub(crate) fn options(&self) -> Result<CompareOptions, String> {
+        let onnx = |path: &PathBuf| ModelFiles::Onnx(path.clone());
+        self.how.options(onnx(&self.reference), onnx(&self.other))
+    }
+}
+
+impl CompareHow {
+    /// The comparison of these models.
+    ///
+    /// # Errors
+    /// If there are no images.
+    pub(crate) fn options(&self, reference: ModelFiles, other: ModelFiles) -> Result<CompareOptions, String> {
         let data = self.data.options(PreparationOptions::Pillow(self.preprocess.options()));
         let data = data.ok_or("two models are compared on images; give them with --calib DIR")?;
-        let (reference, other) = (self.reference.clone(), self.other.clone());
         Ok(CompareOptions { reference, other, data, threads: self.threads })
     }
 }

@@ -12,7 +12,7 @@ pub use measures::Difference;
 use crate::accuracy::Votes;
 use crate::data::Data;
 use crate::error::Error;
-use crate::model::Model;
+use crate::model::{Model, ModelFiles};
 use crate::options::{DataOptions, thread_count};
 use measures::{Measured, Totals};
 use pairing::{Pair, Pairing};
@@ -20,16 +20,16 @@ use quantize_exec::{Observer, OpError, Program, Session, View};
 use quantize_ir::{Graph, Tensor, ValueId};
 use quantize_parallel::{Progress, for_each};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// A comparison.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompareOptions {
     /// The model that is right by definition.
-    pub reference: PathBuf,
+    pub reference: ModelFiles,
     /// The model that is compared with it.
-    pub other: PathBuf,
+    pub other: ModelFiles,
     /// Images and their preprocessing, for both.
     pub data: DataOptions,
     /// Threads; 0 for one for each core.
@@ -85,13 +85,13 @@ impl Comparison {
     }
 }
 
-/// Runs two ONNX models on the same images and measures how far they are apart.
+/// Runs two models on the same images and measures how far they are apart.
 ///
 /// # Errors
 /// If a model or the images cannot be read or used, or the models have different inputs or no output in common.
 pub fn compare(options: &CompareOptions, progress: &dyn Progress) -> Result<Comparison, Error> {
-    let (reference, other) = (Model::open_onnx(&options.reference)?, Model::open_onnx(&options.other)?);
-    let data = Data::open(&options.data, reference.graph(), &options.reference)?;
+    let (reference, other) = (options.reference.open()?, options.other.open()?);
+    let data = Data::open(&options.data, reference.graph(), reference.path())?;
     let pairing = Pairing::of(&reference, &other)?;
     let sides = (Side::of(&reference, &pairing, |pair| pair.a)?, Side::of(&other, &pairing, |pair| pair.b)?);
     let totals = Mutex::new(Totals::of(pairing.pairs.len()));
@@ -102,11 +102,11 @@ pub fn compare(options: &CompareOptions, progress: &dyn Progress) -> Result<Comp
         let votes = Votes::of(&data, run);
         let mut seen = Seen { side: &sides.0, values: vec![None; pairing.pairs.len()], error: None };
         let done = first.run(&fed, &mut seen);
-        let expected = seen.result(done.map(|_| ()), &options.reference)?;
+        let expected = seen.result(done.map(|_| ()), reference.path())?;
         let fed: Vec<_> = fed.into_iter().map(|(value, tensor)| (pairing.input(value), tensor)).collect();
         let mut seen = Seen { side: &sides.1, values: vec![None; pairing.pairs.len()], error: None };
         let done = second.run(&fed, &mut seen);
-        let found = seen.result(done.map(|_| ()), &options.other)?;
+        let found = seen.result(done.map(|_| ()), other.path())?;
         let measured =
             expected.iter().zip(&found).map(|(e, f)| Measured::of(e.as_ref()?, f.as_ref()?, votes)).collect();
         totals.lock().unwrap_or_else(PoisonError::into_inner).add(run, measured);

@@ -1,4 +1,4 @@
-//! TensorFlow's steps from file to file: summarize, freeze, transform.
+//! The steps of the original tools from file to file: summarize, freeze, transform.
 
 use crate::error::Error;
 use quantize_document::{Limits, Location, OutputSet};
