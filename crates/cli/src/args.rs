@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod caffe;
+pub(crate) mod eightbit;
 pub(crate) mod tensorflow;
 pub(crate) mod tensorflow_quantize;
 pub(crate) mod tools;
@@ -258,6 +259,14 @@ pub(crate) struct RecipeArgs {
     /// How codes of weights are chosen [default: of the preset].
     #[arg(long, value_name = "HOW")]
     pub(crate) rounding: Option<RoundingArg>,
+    /// Whether input channels of matrix products are scaled: large ones are divided, and their weights multiplied
+    /// (SmoothQuant) [default: of the preset].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) smooth_quant: Option<ScalingArg>,
+    /// Whether channels between layers are scaled so that the weights' channels become alike (cross-layer equalization);
+    /// only with `--weights per-tensor` [default: of the preset].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) equalize: Option<ScalingArg>,
     /// Images that corrections are measured with, at most [default: of the preset].
     #[arg(long, value_name = "N", value_parser = parse_positive)]
     pub(crate) correction_images: Option<usize>,
@@ -290,6 +299,14 @@ pub(crate) enum WeightScales {
     PerChannel,
     /// One scale for each weight
     PerTensor,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScalingArg {
+    /// Never
+    None,
+    /// Where channels differ enough to expect a gain and samples show one
+    Measured,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -433,6 +450,8 @@ impl RecipeArgs {
                 WeightScales::PerTensor => Granularity::PerTensor,
             },
             correction,
+            smooth: self.smooth_quant.map_or(preset.smooth, |how| how == ScalingArg::Measured),
+            equalize: self.equalize.map_or(preset.equalize, |how| how == ScalingArg::Measured),
             target: self.target(),
             skip: self.skip.clone(),
             ..preset

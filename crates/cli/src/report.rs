@@ -1,6 +1,6 @@
 //! The summary of a quantization as text and as JSON.
 
-use quantize_pipeline::{Accuracy, Conversions, Evaluation, Improvement, Kept, Summary, TargetOutcome};
+use quantize_pipeline::{Accuracy, Conversions, Evaluation, Improvement, Kept, ScalingWorth, Summary, TargetOutcome};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -41,6 +41,9 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
         let Summary { images, preprocessing, range, .. } = summary;
         line(format!("data: {images} images{held_back}, {preprocessing}; ranges {range}"));
     }
+    let smoothed = summary.smoothing.as_ref().map(|worth| scaling_line("smoothed: input channels", worth));
+    let equalized = summary.equalization.as_ref().map(|worth| scaling_line("equalized: channels in front", worth));
+    smoothed.into_iter().chain(equalized).for_each(&mut line);
     if let Some(improvement) = &summary.improvement {
         improvement_lines(improvement).into_iter().for_each(&mut line);
     }
@@ -104,6 +107,16 @@ pub(crate) fn bytes(n: u64) -> String {
         1000..1_000_000 => format!("{:.1} kB", n as f64 / 1e3),
         _ => format!("{:.2} MB", n as f64 / 1e6),
     }
+}
+
+/// What scaling channels gained.
+fn scaling_line(what: &str, worth: &ScalingWorth) -> String {
+    let judges = if worth.held_back { "held-back" } else { "calibration" };
+    let kept = if worth.kept { "" } else { ", so it was taken back" };
+    format!(
+        "{what} of {} layers, {:.1} dB before, {:.1} dB after, on {} {judges} samples{kept}",
+        worth.layers, worth.before_db, worth.after_db, worth.judges
+    )
 }
 
 /// What running the network gained, and what each step of it is worth.
@@ -178,6 +191,10 @@ pub(crate) fn json(summary: &Summary) -> Value {
             .map(|o| json!({"name": o.name, "sqnr_db": finite(o.sqnr_db), "agreeing": o.agreeing}))
             .collect()
     };
+    let scaling = |s: &ScalingWorth| {
+        json!({"layers": s.layers, "judges": s.judges, "held_back": s.held_back, "before_db": finite(s.before_db),
+            "after_db": finite(s.after_db), "kept": s.kept})
+    };
     json!({
         "written": summary.written,
         "bytes_before": summary.bytes_before,
@@ -198,6 +215,8 @@ pub(crate) fn json(summary: &Summary) -> Value {
             "steps": i.steps.iter()
                 .map(|s| json!({"step": s.step, "without_db": finite(s.without_db), "kept": s.kept})).collect::<Vec<_>>(),
         })),
+        "smoothing": summary.smoothing.as_ref().map(scaling),
+        "equalization": summary.equalization.as_ref().map(scaling),
         "target": summary.target.as_ref().map(|t| json!({
             "sqnr_db": t.target.sqnr_db, "agreement": t.target.agreement, "met": t.met, "fallback": t.fallback,
             "integers": t.integers,

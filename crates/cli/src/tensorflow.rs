@@ -1,14 +1,15 @@
 //! `quantize tf`: TensorFlow's steps, each as the original program does it.
 
 use crate::args::OutputFormat;
+use crate::args::eightbit::EightbitArgs;
 use crate::args::tensorflow::{SummarizeArgs, TensorflowArgs, TensorflowCommand};
 use crate::args::tensorflow_quantize::{GraphJob, GraphQuantizeArgs};
 use crate::commands::{self, tell_accuracy};
 use crate::comparison;
 use crate::terminal::{Bar, Failure, note, result};
 use quantize_pipeline::{
-    Fed, GraphSummary, TensorflowSummary, WrittenGraph, freeze_tensorflow, quantize_tensorflow, summarize_tensorflow,
-    tensorflow_to_onnx, transform_tensorflow,
+    Covered, Fed, GraphSummary, TensorflowSummary, WrittenGraph, eightbit_tensorflow, freeze_tensorflow,
+    quantize_tensorflow, summarize_tensorflow, tensorflow_to_onnx, transform_tensorflow,
 };
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ pub(crate) fn run(args: &TensorflowArgs) -> Result<ExitCode, Failure> {
         TensorflowCommand::Summarize(args) => summarize(args),
         TensorflowCommand::Freeze(args) => tell(&freeze_tensorflow(&args.job().map_err(Failure::Usage)?)?),
         TensorflowCommand::Transform(args) => tell(&transform_tensorflow(&args.job())?),
+        TensorflowCommand::Eightbit(args) => eightbit(args),
         TensorflowCommand::Eval(args) => tell_accuracy(&args.options(), &args.run),
         TensorflowCommand::Compare(args) => comparison::tell(&args.options().map_err(Failure::Usage)?, &args.how),
     }
@@ -84,4 +86,54 @@ fn tell(written: &WrittenGraph) -> Result<ExitCode, Failure> {
     note(&format!("{before} nodes before, {after} after"));
     result(&written.path.display().to_string())?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn eightbit(args: &EightbitArgs) -> Result<ExitCode, Failure> {
+    let done = eightbit_tensorflow(&args.job().map_err(Failure::Usage)?)?;
+    match args.output_format {
+        OutputFormat::Text => {
+            covered(&done.coverage);
+            if !done.coverage.is_empty() {
+                let [to_codes, to_reals] = done.conversions;
+                note(&format!("reals become codes {to_codes} times, codes become reals {to_reals} times"));
+            }
+            tell(&done.written)
+        }
+        OutputFormat::Json => {
+            let node = |covered: &Covered| {
+                json!({
+                    "name": covered.node,
+                    "op": covered.op,
+                    "becomes": covered.outcome.as_ref().ok(),
+                    "reason": covered.outcome.as_ref().err(),
+                })
+            };
+            let [to_codes, to_reals] = done.conversions;
+            let report = json!({
+                "output": done.written.path,
+                "nodes": done.coverage.iter().map(node).collect::<Vec<_>>(),
+                "conversions": {"to_codes": to_codes, "to_reals": to_reals},
+                "warnings": done.written.warnings,
+            });
+            result(&report.to_string())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Says of each operator how many nodes compute on codes, and of those that do not why.
+fn covered(coverage: &[Covered]) {
+    let mut ops: Vec<&str> = coverage.iter().map(|covered| covered.op.as_str()).collect();
+    ops.sort_unstable();
+    ops.dedup();
+    for op in ops {
+        let nodes = || coverage.iter().filter(|covered| covered.op == op);
+        let quantized = nodes().filter(|covered| covered.outcome.is_ok()).count();
+        note(&format!("{op}: {quantized} of {} compute on codes", nodes().count()));
+        for covered in nodes() {
+            if let Err(reason) = &covered.outcome {
+                note(&format!("  `{}` stays: {reason}", covered.node));
+            }
+        }
+    }
 }

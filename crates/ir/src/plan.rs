@@ -36,6 +36,8 @@ pub enum KeepReason {
     NotReal,
     /// A result of the network stays real, and the node has no integer kernel with a real result.
     NetworkResult,
+    /// It is not the model's: it scales what products read.
+    Scaling,
     /// It has a shape or an attribute the target's integer kernel does not accept; says which.
     Unsupported(String),
 }
@@ -55,6 +57,7 @@ impl fmt::Display for KeepReason {
             Self::QuantizedAlready => f.write_str("is quantized already"),
             Self::NotReal => f.write_str("does not compute on float32"),
             Self::NetworkResult => f.write_str("produces a network result, which stays real"),
+            Self::Scaling => f.write_str("scales the input channels of products"),
             Self::Unsupported(what) => f.write_str(what),
         }
     }

@@ -90,6 +90,11 @@ pub trait Recipe {
         false
     }
 
+    /// Whether a node that is not in the document may stand between `value` and some of its readers.
+    fn may_insert_behind(&self, _graph: &Graph, _value: ValueId) -> bool {
+        false
+    }
+
     /// Which values around `node` share parameters.
     fn ties(&self, graph: &Graph, node: NodeId) -> Ties {
         let carries = graph.node(node).is_some_and(|n| keeps_range(graph, n));

@@ -220,6 +220,11 @@ impl Recipe for OnnxRecipe {
         self.allows_real_result(graph, node)
     }
 
+    fn may_insert_behind(&self, graph: &Graph, value: ValueId) -> bool {
+        // The back-end writes it behind the node of the document that computes the value.
+        graph.producer(value).is_some_and(|(_, node)| node.origin.source().is_some())
+    }
+
     fn channel_axis(&self, graph: &Graph, node: NodeId, slot: usize) -> Option<usize> {
         let node = graph.node(node)?;
         let OperandRole::Weight { channel_axis: Some(axis) } = node.op.operand_role(slot) else { return None };

@@ -11,6 +11,7 @@ mod accuracy;
 mod bench;
 mod caffe;
 mod calibrate;
+mod channels;
 mod compare;
 mod data;
 mod error;
@@ -41,6 +42,7 @@ pub use caffe::{
     CaffeFiles, EmulateOptions, EmulatedLayer, EmulatedOutput, EmulationReport, FileOptions, QuantizeCaffeOptions,
     Release, Thresholds, caffe_to_onnx, default_range, emulate_caffe, quantize_caffe,
 };
+pub use channels::ScalingWorth;
 pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, OutputDifference, compare};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
@@ -60,8 +62,9 @@ pub use options::{
 pub use search::TargetOutcome;
 pub use summary::{Conversions, Kept, Summary, WorstTensor};
 pub use tensorflow::{
-    FreezeJob, QuantizeTensorflowOptions, TensorflowFiles, TensorflowSummary, TransformJob, WrittenGraph,
-    freeze_tensorflow, quantize_tensorflow, summarize_tensorflow, tensorflow_to_onnx, transform_tensorflow,
+    EightbitGraph, EightbitJob, FreezeJob, QuantizeTensorflowOptions, TensorflowFiles, TensorflowSummary, TransformJob,
+    WrittenGraph, eightbit_tensorflow, freeze_tensorflow, quantize_tensorflow, summarize_tensorflow,
+    tensorflow_to_onnx, transform_tensorflow,
 };
 
 pub use quantize_caffe::ReadOptions;
@@ -73,4 +76,5 @@ pub use quantize_numerics::RangeMethod;
 pub use quantize_numerics::xfdnn::{BitWidth, Flavor};
 pub use quantize_onnx::{ActivationCodes, Form};
 pub use quantize_parallel::{Progress, Silent};
+pub use quantize_tensorflow::eightbit::{Covered, EightbitOptions, Mode as EightbitMode, Rules as EightbitRules};
 pub use quantize_tensorflow::{Fed, FreezeOptions, GraphSummary, Request, node_names};

@@ -184,8 +184,11 @@ fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progres
 fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Settled, Error> {
     let threads = thread_count(options.threads);
     let recipe = recipe(&options.target)?;
-    let job =
-        Job { model: &model.model, recipe: &recipe, options: &options.recipe, data: options.data.as_ref(), threads };
+    // Statistics in a file are of the model as it is.
+    let may_scale = options.save_statistics.is_none();
+    let (smooth, equalize) = (options.recipe.smooth && may_scale, options.recipe.equalize && may_scale);
+    let choices = RecipeOptions { smooth, equalize, ..options.recipe.clone() };
+    let job = Job { model: &model.model, recipe: &recipe, options: &choices, data: options.data.as_ref(), threads };
     match (&options.plan, &options.statistics) {
         (Some(plan), _) => prescribed(&job, &Prescription::read(plan)?),
         (None, Some(path)) => recalled(&job, Stored { path, model: model.fingerprint()? }, progress),

@@ -234,7 +234,7 @@ impl Search<'_> {
         let nodes = self.nodes_of(length);
         let labels: Vec<String> = nodes.iter().map(|id| lender.graph.label(*id)).collect();
         let evidence = lender.evidence.take();
-        let ready = match (prepared_without(self.job, &nodes)?, evidence) {
+        let ready = match (prepared_without(self.job, &nodes, &lender.channels)?, evidence) {
             (Prepared::Ready(ready), Some(evidence)) => {
                 planned(self.job, *ready, evidence, lender.data.take(), self.progress)
             }

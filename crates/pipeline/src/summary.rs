@@ -1,13 +1,14 @@
 //! What a quantization did, as data: what people read is made of it by the command line.
 
 use crate::accuracy::Accuracy;
+use crate::channels::ScalingWorth;
 use crate::evidence::Evidence;
 use crate::improve::Improvement;
 use crate::model::Model;
 use crate::options::RecipeOptions;
 use crate::search::TargetOutcome;
 use crate::settle::Settled;
-use quantize_ir::{Decision, Graph, KeepReason, NodePlan, OperandRole, QuantPlan};
+use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, OperandRole, QuantPlan};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -47,6 +48,10 @@ pub struct Summary {
     pub improvement: Option<Improvement>,
     /// Where reals and codes meet; `None` where that is not the model's to say.
     pub conversions: Option<Conversions>,
+    /// What scaling input channels of products is worth; `None` if there was nothing to scale.
+    pub smoothing: Option<ScalingWorth>,
+    /// What scaling channels between layers is worth; `None` if there was nothing to scale.
+    pub equalization: Option<ScalingWorth>,
     /// The simulated int8 model against fp32; `None` if nothing was quantized.
     pub accuracy: Option<Accuracy>,
     /// What the caller should know.
@@ -100,8 +105,8 @@ pub(crate) fn of(
     bytes_after: Option<u64>,
 ) -> Summary {
     let Settled { graph, plan, evidence, .. } = settled;
-    let absorbed = |n: &&NodePlan| matches!(n.decision, Decision::Absorbed { .. });
-    let left = plan.nodes.len() - plan.nodes.values().filter(absorbed).count();
+    let absorbed = |n: &NodePlan| matches!(n.decision, Decision::Absorbed { .. });
+    let gone = |id: NodeId| plan.nodes.get(&id).is_none_or(absorbed);
     Summary {
         written,
         exported: false,
@@ -112,12 +117,14 @@ pub(crate) fn of(
         range: recipe.range.to_string(),
         quantized: counted(graph, plan, &Decision::Quantize),
         weight_only: counted(graph, plan, &Decision::WeightOnly),
-        folded: model.graph().nodes().count() - left,
+        folded: model.graph().nodes().filter(|(id, _)| gone(*id)).count(),
         kept: kept(graph, plan),
         worst: worst(graph, plan),
         target: settled.outcome.clone(),
         improvement: settled.improvement.clone(),
         conversions: None,
+        smoothing: settled.channels.smoothing.clone(),
+        equalization: settled.channels.equalization.clone(),
         accuracy,
         warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),
         log: settled.log.clone(),
@@ -144,7 +151,7 @@ pub(crate) fn kept(graph: &Graph, plan: &QuantPlan) -> Vec<Kept> {
         }
     }
     let kept = groups.into_iter().map(|((op, reason), nodes)| {
-        let notable = !matches!(reason, KeepReason::Folded | KeepReason::NotReal);
+        let notable = !matches!(reason, KeepReason::Folded | KeepReason::NotReal | KeepReason::Scaling);
         Kept { op, reason: reason.to_string(), nodes, notable }
     });
     kept.collect()

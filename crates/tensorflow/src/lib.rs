@@ -9,6 +9,7 @@
 //! | `backend` | a plan carried out on a graph |
 //! | `summary` | what a graph is |
 //! | `freeze` | variables become constants |
+//! | `eightbit` | reals become codes of 8 bits with ranges that are found as the graph runs |
 //! | `frontend` | from the graph to the framework-neutral one |
 //! | `recipe` | what TensorFlow computes on integers |
 //! | `transform` | transforms and the language that requests them |
@@ -25,6 +26,7 @@ pub mod backend;
 pub mod checkpoint;
 pub mod document;
 pub mod dtype;
+pub mod eightbit;
 pub mod error;
 pub mod freeze;
 pub mod frontend;
@@ -51,6 +53,7 @@ pub use backend::{Encoded, Revision, encode};
 pub use checkpoint::{Checkpoint, Variable};
 pub use document::{Container, Encoding, ReadOptions, Signature, TensorName, TensorflowDocument, render};
 pub use dtype::DataType;
+pub use eightbit::{Covered, Eightbit, EightbitOptions, eightbit};
 pub use error::TensorflowError;
 pub use freeze::{FreezeOptions, Frozen, freeze};
 pub use frontend::{Request, import, likely_outputs};

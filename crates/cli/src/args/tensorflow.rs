@@ -1,5 +1,6 @@
 //! The command lines of `quantize tf`: the flags of the original programs, in their spelling.
 
+use super::eightbit::EightbitArgs;
 use super::tensorflow_quantize::GraphQuantizeArgs;
 use super::tools::CompareHow;
 use super::{OutputFormat, PreprocessArgs, RunArgs};
@@ -29,6 +30,8 @@ pub(crate) enum TensorflowCommand {
     Freeze(Box<FreezeArgs>),
     /// Change a graph by transforms; as transform_graph does. docs/tensorflow.md lists them.
     Transform(TransformArgs),
+    /// Make operators compute on 8-bit codes; as quantize_graph.py does.
+    Eightbit(Box<EightbitArgs>),
     /// Measure top-1 and top-5 accuracy of a graph on labelled images.
     Eval(Box<GraphEvalArgs>),
     /// Compare two graphs on the same images: outputs, and layer by layer.
@@ -266,7 +269,7 @@ impl TransformArgs {
 }
 
 /// A truth value in any of the spellings of the original programs: `False`, `false`, `0`.
-fn parse_bool(text: &str) -> Result<bool, String> {
+pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "t" => Ok(true),
         "false" | "0" | "no" | "f" => Ok(false),

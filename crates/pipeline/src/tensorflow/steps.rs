@@ -150,7 +150,7 @@ pub fn transform_tensorflow(job: &TransformJob) -> Result<WrittenGraph, Error> {
     })
 }
 
-fn write(path: &Path, bytes: Vec<u8>) -> Result<PathBuf, Error> {
+pub(super) fn write(path: &Path, bytes: Vec<u8>) -> Result<PathBuf, Error> {
     let mut outputs = OutputSet::new();
     outputs.add_bytes(path, bytes);
     outputs.commit()?;
