@@ -26,7 +26,7 @@ pub use graph::{Constant, ConstantSource, Graph, GraphError, Node, NodeId, Value
 pub use integer::{IntegerNode, IntegerPlan, IntegerWork};
 pub use op::Op;
 pub use origin::{DocId, Origin};
-pub use patch::{Operand, Patch, PatchEdit};
+pub use patch::{Operand, Patch, PatchEdit, Reversal};
 pub use plan::{ActivationPlan, Decision, KeepReason, NodePlan, QuantPlan, WeightPlan};
 pub use quant::{QuantError, QuantParams};
 pub use quantize_numerics::{QuantType, Range};

@@ -107,4 +107,10 @@ pub trait Recipe {
 
     /// Grids of activations and weights.
     fn grids(&self) -> Grids;
+
+    /// Whether codes and scales of weights, and biases, other than those that follow from the model reach the runtime
+    /// for `node`, a layer.
+    fn takes_corrections(&self, _graph: &Graph, _node: NodeId) -> bool {
+        true
+    }
 }
