@@ -142,7 +142,6 @@ fn cast(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     let dtype = i32::try_from(to).ok().and_then(dtype_of);
     match dtype {
         None => Err(ReadError::Value { name: "to", value: to.to_string() }),
-        Some(DType::F16 | DType::BF16) => Err(ReadError::Form("half precision is not computed here")),
         Some(to) => Ok(Op::Cast(Cast { to }).into()),
     }
 }
