@@ -188,7 +188,9 @@ impl<'d> Widening<'d> {
             let before: FunctionProto = self.document.decode_model_field(field)?;
             let mut function = before.clone();
             function.node.iter_mut().try_for_each(|node| self.node(node, &BTreeMap::new()))?;
-            function.value_info.iter_mut().for_each(|info| drop(widen_description(info)));
+            for info in &mut function.value_info {
+                widen_description(info);
+            }
             if function != before {
                 let encoded = function.encode_to_vec();
                 model.replace(index, Piece::encoded(bytes_field(MODEL_FUNCTIONS, &encoded)))?;

@@ -4,7 +4,7 @@ use super::reader::{NodeReader, Read, ReadError};
 use super::{MANY, Row};
 use crate::tensor::dtype_of;
 use quantize_ir::op::{Binary, Cast, Nary, Unary};
-use quantize_ir::{DType, Op, Tensor};
+use quantize_ir::{Op, Tensor};
 
 pub(super) const ROWS: &[Row] = &[
     Row { name: "Relu", operands: 1..=1, results: 1, read: |_| unary(Unary::Relu) },
