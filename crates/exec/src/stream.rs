@@ -26,9 +26,13 @@ impl Constants {
     /// Constants that are kept in any case have at most this many bytes.
     pub const SMALL: u64 = 1 << 20;
 
-    /// [`Constants::Resident`] if those of `graph` have at most `bytes` bytes together.
+    /// [`Constants::Resident`] if those that nodes of `graph` read while it runs have at most `bytes` bytes together.
     pub fn within(graph: &Graph, bytes: u64) -> Self {
-        let all = graph.values().filter(|(_, value)| !value.consumers().is_empty());
+        let runs = |id: NodeId| {
+            let mut results = graph.node(id).into_iter().flat_map(|node| node.outputs.iter().flatten());
+            results.any(|value| graph.value(*value).constant.is_none())
+        };
+        let all = graph.values().filter(|(_, value)| value.consumers().iter().any(|(id, _)| runs(*id)));
         let total = all.filter_map(|(_, value)| value.constant.as_ref()).map(size).fold(0, u64::saturating_add);
         if total <= bytes { Self::Resident } else { Self::Streamed }
     }

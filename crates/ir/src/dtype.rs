@@ -45,6 +45,11 @@ impl DType {
         }
     }
 
+    /// Whether its elements are real numbers of 16 bits, which tensors hold as [`DType::F32`].
+    pub const fn is_half(self) -> bool {
+        matches!(self, Self::F16 | Self::BF16)
+    }
+
     /// Lower-case name as it appears in messages, e.g. `float32`.
     pub const fn name(self) -> &'static str {
         match self {

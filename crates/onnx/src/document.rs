@@ -23,7 +23,7 @@ const MODEL_GRAPH: u32 = 7;
 /// `ModelProto.opset_import`
 pub(crate) const MODEL_OPSET_IMPORT: u32 = 8;
 /// `ModelProto.functions`
-const MODEL_FUNCTIONS: u32 = 25;
+pub(crate) const MODEL_FUNCTIONS: u32 = 25;
 /// `GraphProto.node`
 pub(crate) const GRAPH_NODE: u32 = 1;
 /// `GraphProto.initializer`
@@ -36,6 +36,8 @@ pub(crate) const GRAPH_OUTPUT: u32 = 12;
 pub(crate) const GRAPH_VALUE_INFO: u32 = 13;
 /// `GraphProto.sparse_initializer`
 const GRAPH_SPARSE_INITIALIZER: u32 = 15;
+/// `TensorProto.name`
+pub(crate) const INITIALIZER_NAME: u32 = 8;
 /// Fields of `TensorProto` that hold elements.
 const TENSOR_DATA: [u32; 7] = [4, 5, 6, 7, 9, 10, 11];
 

@@ -24,6 +24,7 @@ mod tests;
 mod types;
 mod values;
 mod weight;
+mod widen;
 
 pub use backend::{Encoded, MAX_MODEL_BYTES, Placement, Revision, encode};
 pub use document::OnnxDocument;
@@ -34,3 +35,4 @@ pub use header::Header;
 pub use ops::emit;
 pub use recipe::{ActivationCodes, Form, NoSuchOperators, OnnxRecipe};
 pub use tensor::decode_tensor_message;
+pub use widen::{computes_in_half, widened};

@@ -3,7 +3,8 @@
 //! The node stays in the graph, so a document that is written back keeps it unless nothing reads it any more.
 
 use crate::PassError;
-use quantize_ir::{Constant, Graph, NodeId, Op, Patch, PatchEdit, Tensor};
+use quantize_ir::op::Cast;
+use quantize_ir::{Constant, DType, Graph, Node, NodeId, Op, Patch, PatchEdit, Tensor};
 
 /// Computes one node whose operands are all constant; implemented by an executor.
 pub trait Evaluator {
@@ -36,21 +37,33 @@ fn fold_node(graph: &Graph, evaluator: &mut dyn Evaluator, id: NodeId) -> Option
     if !ready {
         return None;
     }
-    let results = evaluator.evaluate(graph, id)?;
+    let results = match widened(graph, node) {
+        Some(constant) => vec![constant],
+        None => evaluator.evaluate(graph, id)?.into_iter().map(Constant::owned).collect(),
+    };
     let edits = node
         .outputs
         .iter()
         .zip(results)
-        .filter_map(|(value, tensor)| Some(PatchEdit::Annotate { value: (*value)?, constant: Constant::owned(tensor) }))
+        .filter_map(|(value, constant)| Some(PatchEdit::Annotate { value: (*value)?, constant }))
         .collect();
     Some(Patch { pass: "fold-constants", because: format!("`{}` depends on constants only", graph.label(id)), edits })
+}
+
+/// What a cast makes of a constant of half precision: the same constant, since reading it widens it. So it can stay
+/// where it is stored.
+fn widened(graph: &Graph, node: &Node) -> Option<Constant> {
+    let value = graph.value(node.input(0)?);
+    let widens = node.op == Op::Cast(Cast { to: DType::F32 }) && value.dtype?.is_half();
+    value.constant.clone().filter(|_| widens)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use quantize_ir::op::Unary;
-    use quantize_ir::{DType, Node, Origin, Value};
+    use quantize_ir::{ConstantSource, Origin, Value};
+    use std::sync::Arc;
 
     struct Negate;
     impl Evaluator for Negate {
@@ -67,6 +80,27 @@ mod tests {
         let op = Op::Unary(Unary::Neg);
         graph.add_node(Node { name: String::new(), op, inputs, outputs, after: vec![], origin }).unwrap();
         output
+    }
+
+    #[test]
+    fn halves_are_widened_where_they_are_stored() {
+        #[derive(Debug)]
+        struct Halves;
+        impl ConstantSource for Halves {
+            fn read(&self, _: u32) -> Result<Tensor, String> {
+                Ok(Tensor::vector(vec![1.5f32]))
+            }
+        }
+        let mut graph = Graph::new();
+        let origin = Origin::Synthesized { pass: "test", from: vec![] };
+        let stored = Constant::Stored { source: Arc::new(Halves), key: 7, shape: vec![1] };
+        let c = graph.add_constant("c", stored, DType::F16, origin.clone());
+        let y = graph.add_value(Value::named("y"));
+        let (inputs, outputs) = (vec![Some(c)], vec![Some(y)]);
+        let op = Op::Cast(Cast { to: DType::F32 });
+        graph.add_node(Node { name: String::new(), op, inputs, outputs, after: vec![], origin }).unwrap();
+        assert_eq!(fold_constants(&mut graph, &mut Negate), Ok(1));
+        assert!(matches!(graph.value(y).constant, Some(Constant::Stored { key: 7, .. })));
     }
 
     #[test]

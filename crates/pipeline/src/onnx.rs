@@ -14,13 +14,19 @@ use quantize_calib::{Fingerprint, Fingerprinting};
 use quantize_document::{Limits, OutputSet, Place, SourceFile, same_folder};
 use quantize_exec::{Program, Session};
 use quantize_ir::{Tensor, ValueId};
-use quantize_onnx::{Encoded, Form, OnnxDocument, OnnxRecipe, Placement, Revision, encode, export, import};
+use quantize_onnx::{
+    Encoded, Form, OnnxDocument, OnnxRecipe, Placement, Revision, computes_in_half, encode, export, import, widened,
+};
 use quantize_parallel::Progress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Models up to this size are read back whole before they are written.
 const READ_BACK_WHOLE: usize = 64 << 20;
+
+/// What becomes of a model in half precision.
+const WIDENED: &str = "it computes in half precision, for which the runtime has no integer kernels; it is taken as \
+                       the same model in single precision, between casts of its inputs and outputs";
 
 /// A model to write, and where the file beside it stands, if it has one.
 struct Output<'m> {
@@ -42,6 +48,8 @@ fn file_name(path: &Path) -> String {
 pub(crate) struct OnnxModel {
     pub(crate) document: Arc<OnnxDocument>,
     pub(crate) model: Model,
+    /// Whether what the file computes in half precision is computed in single precision here.
+    is_widened: bool,
 }
 
 impl OnnxModel {
@@ -53,12 +61,27 @@ impl OnnxModel {
 
     fn from_source(source: SourceFile) -> Result<Self, Error> {
         let (path, bytes) = (source.path().to_owned(), source.bytes().len() as u64);
-        let document = Arc::new(OnnxDocument::parse(source, &Limits::default())?);
+        let mut document = Arc::new(OnnxDocument::parse(source, &Limits::default())?);
         let beside = document.external_stretches()?;
         let bytes = beside.iter().filter_map(|stretch| stretch.length).fold(bytes, u64::saturating_add);
-        let (graph, problems) = import(&document)?;
-        let problems = problems.iter().map(ToString::to_string).collect();
-        Ok(Self { document, model: Model::new(&path, graph, problems, bytes) })
+        let (mut graph, mut problems) = import(&document)?;
+        let is_widened = computes_in_half(&graph).map_err(|source| Error::graph(&path, source))?;
+        if is_widened {
+            let single = SourceFile::from_bytes(&path, widened(&document)?);
+            document = Arc::new(OnnxDocument::parse(single, &Limits::default())?);
+            (graph, problems) = import(&document)?;
+        }
+        let problems = problems.iter().map(ToString::to_string).chain(is_widened.then(|| WIDENED.to_owned())).collect();
+        Ok(Self { document, model: Model::new(&path, graph, problems, bytes), is_widened })
+    }
+
+    /// The document as it stands in its file.
+    fn as_it_is(self) -> Result<Self, Error> {
+        if !self.is_widened {
+            return Ok(self);
+        }
+        let source = SourceFile::read(self.model.path(), &Limits::default())?;
+        Ok(Self { document: Arc::new(OnnxDocument::parse(source, &Limits::default())?), is_widened: false, ..self })
     }
 
     fn encode(&self, settled: &Settled, form: Form, placement: &Placement) -> Result<Encoded<'_>, Error> {
@@ -136,7 +159,7 @@ impl Model {
 /// # Errors
 /// If the model or the data cannot be read or used, or the output cannot be written.
 pub fn quantize_onnx(options: &QuantizeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
-    quantize(&OnnxModel::open(&options.model)?, options, progress)
+    quantize(OnnxModel::open(&options.model)?, options, progress)
 }
 
 /// Whether the content of a plan file can be carried out on an ONNX model.
@@ -163,14 +186,15 @@ pub(crate) fn quantize_graph(
     let name = model.path().file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
     let bytes = export(model.graph(), &name)?;
     let exported = OnnxModel::from_source(SourceFile::from_bytes(model.path(), bytes))?;
-    let mut summary = quantize(&exported, options, progress)?;
+    let mut summary = quantize(exported, options, progress)?;
     summary.exported = true;
     summary.warnings.splice(0..0, model.problems().iter().cloned());
     Ok(summary)
 }
 
-fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
-    let settled = decide(model, options, progress)?;
+fn quantize(model: OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
+    let settled = decide(&model, options, progress)?;
+    let model = if settled.plan.is_empty() { model.as_it_is()? } else { model };
     let accuracy = settled.judged(&options.model, thread_count(options.threads), progress)?;
     let output = model.verified(&settled, options.target.form, &options.output)?;
     let bytes_after = output.encoded.byte_count();

@@ -6,7 +6,7 @@ use crate::target::Seed;
 use quantize_document::{Limits, SourceFile, index_message};
 use quantize_exec::{FoldBudget, evaluate_constant};
 use quantize_ir::{Graph, NodeId, Tensor};
-use quantize_onnx::{OnnxDocument, OnnxRecipe, decode_tensor_message, import};
+use quantize_onnx::{OnnxDocument, OnnxRecipe, computes_in_half, decode_tensor_message, import, widened};
 use quantize_passes::Evaluator;
 use quantize_passes::constant::fold_constants;
 use std::collections::BTreeSet;
@@ -47,17 +47,17 @@ pub(super) fn is_cut_tensor(tensor: &[u8], length: usize) -> bool {
     left.with_number(RAW_DATA).next().is_none()
 }
 
-fn graph(bytes: Vec<u8>) -> std::result::Result<Graph, String> {
+fn imported(bytes: Vec<u8>) -> std::result::Result<(Arc<OnnxDocument>, Graph), String> {
     let source = SourceFile::from_bytes("damaged.onnx", bytes);
-    let document = OnnxDocument::parse(source, &Limits::default()).map_err(|error| error.to_string())?;
-    let (graph, problems) = import(&Arc::new(document)).map_err(|error| error.to_string())?;
+    let document = Arc::new(OnnxDocument::parse(source, &Limits::default()).map_err(|error| error.to_string())?);
+    let (graph, problems) = import(&document).map_err(|error| error.to_string())?;
     problems.iter().for_each(|problem| drop(problem.to_string()));
-    Ok(graph)
+    Ok((document, graph))
 }
 
 /// Imports a model and reads its constants one by one.
 pub(super) fn read(_: &Seed, bytes: Vec<u8>) -> std::result::Result<(), String> {
-    let graph = graph(bytes)?;
+    let (_, graph) = imported(bytes)?;
     graph.topological_order().map_err(|error| error.to_string())?;
     read_constants(&graph, |_| ());
     Ok(())
@@ -81,10 +81,16 @@ impl Evaluator for Folding {
     }
 }
 
-/// Imports a model, folds its constants and prepares it for quantization.
+/// Imports a model, widens it if it computes on halves, folds its constants and prepares it for quantization.
 pub(super) fn prepare(_: &Seed, bytes: Vec<u8>) -> std::result::Result<(), String> {
     let mut folding = Folding(FoldBudget::of_file(bytes.len() as u64));
-    let mut graph = graph(bytes)?;
+    let (document, mut graph) = imported(bytes)?;
+    if computes_in_half(&graph).map_err(|error| error.to_string())? {
+        drop(graph);
+        let single = widened(&document).map_err(|error| error.to_string())?;
+        drop(document);
+        (_, graph) = imported(single)?;
+    }
     fold_constants(&mut graph, &mut folding).map_err(|error| error.to_string())?;
     let prepared = quantize_passes::prepare(graph, &OnnxRecipe::default(), &BTreeSet::new());
     prepared.map(|_| ()).map_err(|error| error.to_string())

@@ -4,7 +4,7 @@ use super::reader::{NodeReader, Read, ReadError};
 use super::{MANY, Row};
 use crate::tensor::dtype_of;
 use quantize_ir::op::{Binary, Cast, Nary, Unary};
-use quantize_ir::{DType, Op, Tensor};
+use quantize_ir::{Op, Tensor};
 
 pub(super) const ROWS: &[Row] = &[
     Row { name: "Relu", operands: 1..=1, results: 1, read: |_| unary(Unary::Relu) },
@@ -142,7 +142,6 @@ fn cast(node: &NodeReader<'_>) -> Result<Read, ReadError> {
     let dtype = i32::try_from(to).ok().and_then(dtype_of);
     match dtype {
         None => Err(ReadError::Value { name: "to", value: to.to_string() }),
-        Some(DType::F16 | DType::BF16) => Err(ReadError::Form("half precision is not computed here")),
         Some(to) => Ok(Op::Cast(Cast { to }).into()),
     }
 }

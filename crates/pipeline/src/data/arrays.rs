@@ -127,10 +127,7 @@ impl Arrays {
 impl ArrayInput {
     fn of(graph: &Graph, value: ValueId) -> Self {
         let declared = graph.value(value);
-        let dtype = declared.dtype.map(|dtype| match dtype {
-            DType::F16 | DType::BF16 => DType::F32,
-            dtype => dtype,
-        });
+        let dtype = declared.dtype.map(|dtype| if dtype.is_half() { DType::F32 } else { dtype });
         Self { name: declared.name.clone(), dtype, dims: declared.shape.clone() }
     }
 

@@ -61,7 +61,7 @@ fn stands_alone(graph: &Graph, value: ValueId) -> bool {
 
 fn holds_parameters(graph: &Graph, value: ValueId, dtype: DType) -> bool {
     let small = matches!(dtype, DType::I8 | DType::U8 | DType::I16 | DType::U16);
-    let real = matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16);
+    let real = dtype.is_half() || matches!(dtype, DType::F32 | DType::F64);
     let readers = || graph.value(value).consumers().iter().filter_map(|(id, slot)| Some((graph.node(*id)?, *slot)));
     let converts = |node: &Node| matches!(node.op, Op::Quantize(_) | Op::Dequantize(_));
     if readers().any(|(node, slot)| converts(node) && slot > 0) {

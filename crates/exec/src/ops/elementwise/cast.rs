@@ -4,21 +4,21 @@ use crate::error::OpError;
 use crate::operands::Operands;
 use crate::ops::alloc;
 use crate::pool::Pool;
+use half::{bf16, f16};
 use quantize_ir::op::Cast;
 use quantize_ir::{DType, Tensor, TensorData};
 
 /// Converts the element type.
 ///
 /// Floats are truncated toward zero and saturate in integers, NaN becomes 0; integers wrap around in narrower ones;
-/// anything but zero is true. Half-precision results are held, and stay, in single precision.
+/// anything but zero is true. Half-precision results are rounded to nearest, ties to even, and held in single precision.
 ///
 /// # Errors
 /// If the operand is missing.
 pub(crate) fn cast(cast: Cast, operands: Operands<'_>, pool: &mut Pool) -> Result<Vec<Tensor>, OpError> {
     let x = operands.required(0)?;
-    let to_single = matches!(cast.to, DType::F32 | DType::F16 | DType::BF16);
     let y = match x.data() {
-        TensorData::F32(v) if to_single => alloc::copied(v, x.shape().to_vec(), pool)?,
+        TensorData::F32(v) if cast.to == DType::F32 => alloc::copied(v, x.shape().to_vec(), pool)?,
         data => Tensor::from_data(x.shape(), convert(data, cast.to))?,
     };
     Ok(vec![y])
@@ -44,8 +44,11 @@ macro_rules! elements_as {
 
 /// The elements in another type, by the rules of [`cast`].
 pub(crate) fn convert(data: &TensorData, to: DType) -> TensorData {
+    let singles = || -> Vec<f32> { elements_as!(data, f32) };
     match to {
-        DType::F32 | DType::F16 | DType::BF16 => TensorData::F32(elements_as!(data, f32)),
+        DType::F32 => TensorData::F32(singles()),
+        DType::F16 => TensorData::F32(singles().into_iter().map(|x| f16::from_f32(x).to_f32()).collect()),
+        DType::BF16 => TensorData::F32(singles().into_iter().map(|x| bf16::from_f32(x).to_f32()).collect()),
         DType::F64 => TensorData::F64(elements_as!(data, f64)),
         DType::I8 => TensorData::I8(elements_as!(data, i8)),
         DType::U8 => TensorData::U8(elements_as!(data, u8)),
@@ -100,8 +103,12 @@ mod tests {
     }
 
     #[test]
-    fn half_precision_is_held_in_single() {
-        let x = Tensor::vector(vec![1.5f32]);
-        assert_eq!(run(&[&x], |o, p| cast(Cast { to: DType::F16 }, o, p)), Ok(x));
+    fn half_precision_is_rounded_and_held_in_single() {
+        let x = Tensor::vector(vec![1.5f32, 2049.0, 2051.0, -1e6, 1e-9]);
+        let halves = Tensor::vector(vec![1.5f32, 2048.0, 2052.0, f32::NEG_INFINITY, 0.0]);
+        assert_eq!(run(&[&x], |o, p| cast(Cast { to: DType::F16 }, o, p)), Ok(halves));
+        let x = Tensor::vector(vec![1.5f32, 257.0, 259.0, -1e6]);
+        let halves = Tensor::vector(vec![1.5f32, 256.0, 260.0, -999_424.0]);
+        assert_eq!(run(&[&x], |o, p| cast(Cast { to: DType::BF16 }, o, p)), Ok(halves));
     }
 }
