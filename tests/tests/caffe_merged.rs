@@ -56,7 +56,7 @@ fn folded(document: &Arc<CaffeDocument>) -> Graph {
         corrections: false,
         float_lrn: false,
     };
-    prepare(&graph(document), &recipe, &BTreeSet::new()).unwrap().graph
+    prepare(graph(document), &recipe, &BTreeSet::new()).unwrap().graph
 }
 
 /// Merges what folds, and reads the two files back.

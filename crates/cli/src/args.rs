@@ -2,6 +2,8 @@
 
 pub(crate) mod bench;
 pub(crate) mod caffe;
+pub(crate) mod eightbit;
+pub(crate) mod tensorflow;
 pub(crate) mod tools;
 
 use crate::list::List;
@@ -14,6 +16,7 @@ use quantize_pipeline::{
     QuantizeOptions, RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions, WeightRounding,
 };
 use std::path::PathBuf;
+use tensorflow::TensorflowArgs;
 use tools::{CompareArgs, CompletionsArgs, ExplainArgs, InspectArgs, ManArgs};
 
 /// Post-training quantization: an fp32 model and a folder of images in, an int8 model of the same format out.
@@ -30,9 +33,11 @@ pub(crate) enum Command {
     Onnx(Box<OnnxArgs>),
     /// Quantize a Caffe network for the xfDNN runtime (thresholds and scales as JSON), or emulate that runtime.
     Caffe(Box<CaffeArgs>),
+    /// Steps on TensorFlow graphs: summarize, freeze, transform.
+    Tf(TensorflowArgs),
     /// Measure top-1 and top-5 accuracy of a model, fp32 or int8, on labelled images.
     Eval(EvalArgs),
-    /// Compare two models on the same images: outputs, and layer by layer.
+    /// Compare two models, or one and a plan for it, on the same samples: outputs, and layer by layer.
     Compare(CompareArgs),
     /// Show what a model is: operators, work, memory, and what can be quantized and why not.
     Inspect(InspectArgs),

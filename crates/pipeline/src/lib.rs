@@ -31,6 +31,7 @@ mod selection;
 mod settle;
 mod summary;
 mod synthetic;
+mod tensorflow;
 mod unknown;
 mod work;
 
@@ -43,7 +44,7 @@ pub use caffe::{
     Release, Thresholds, caffe_to_onnx, default_range, emulate_caffe, quantize_caffe,
 };
 pub use channels::ScalingWorth;
-pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, OutputDifference, compare};
+pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, Other, OutputDifference, compare};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use evidence::{MergeOptions, StatisticsSummary, describe_statistics, merge_statistics};
@@ -62,6 +63,10 @@ pub use options::{
 };
 pub use search::TargetOutcome;
 pub use summary::{Kept, Summary, WorstTensor};
+pub use tensorflow::{
+    EightbitGraph, EightbitJob, FreezeJob, TensorflowSummary, TransformJob, WrittenGraph, eightbit_tensorflow,
+    freeze_tensorflow, summarize_tensorflow, transform_tensorflow,
+};
 
 pub use quantize_caffe::ReadOptions;
 pub use quantize_caffe::xfdnn::TextStyle;
@@ -72,3 +77,5 @@ pub use quantize_numerics::RangeMethod;
 pub use quantize_numerics::xfdnn::{BitWidth, Flavor};
 pub use quantize_onnx::{ActivationCodes, Form};
 pub use quantize_parallel::{Progress, Silent};
+pub use quantize_tensorflow::eightbit::{Covered, EightbitOptions, Mode as EightbitMode, Rules as EightbitRules};
+pub use quantize_tensorflow::{Fed, FreezeOptions, GraphSummary, node_names};

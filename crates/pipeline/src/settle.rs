@@ -224,10 +224,10 @@ pub(crate) fn prepared_without(
         let nodes = skip.iter().map(|id| (*id, skipped.clone())).collect();
         return Ok(Prepared::Untouched(Box::new(Settled::untouched(imported.clone(), nodes))));
     }
-    let (folded, Preparation { graph, selection, log }) = chosen(job.model, job.recipe, &skip)?;
+    let Preparation { graph, selection, log } = chosen(job.model, job.recipe, &skip)?;
     if !selection.decisions.values().any(Decision::codes_constants) {
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
-        let untouched = Settled::untouched(folded, nodes);
+        let untouched = Settled::untouched(graph, nodes);
         return if skip.is_empty() {
             Err(nothing_quantized(job.model, &untouched.graph, &untouched.plan))
         } else {
@@ -245,19 +245,12 @@ pub(crate) fn prepared_without(
     Ok(Prepared::Ready(Box::new(Ready { channels: channels.clone(), ..scaled })))
 }
 
-/// The model's graph with constants folded, and the same prepared with what `recipe` quantizes of it but for `skip`.
-/// No data is needed.
+/// The model's graph with constants folded, prepared with what `recipe` quantizes of it but for `skip`. No data is needed.
 ///
 /// # Errors
 /// If a pass fails.
-pub(crate) fn chosen(
-    model: &Model,
-    recipe: &dyn Recipe,
-    skip: &BTreeSet<NodeId>,
-) -> Result<(Graph, Preparation), Error> {
-    let folded = constants_folded(model)?;
-    let prepared = prepare(&folded, recipe, skip).map_err(|source| Error::pass(model.path(), source))?;
-    Ok((folded, prepared))
+fn chosen(model: &Model, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Result<Preparation, Error> {
+    prepare(constants_folded(model)?, recipe, skip).map_err(|source| Error::pass(model.path(), source))
 }
 
 /// The model's graph with everything that is constant computed.
@@ -352,13 +345,12 @@ pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<S
     let path = job.model.path();
     let mut kept = prescription.kept(job.model.graph())?;
     kept.extend(matching(job.model.graph(), &job.options.skip)?);
-    let (folded, Preparation { graph, selection, mut log }) = chosen(job.model, job.recipe, &kept)?;
+    let Preparation { mut graph, mut selection, mut log } = chosen(job.model, job.recipe, &kept)?;
     if !selection.decisions.values().any(Decision::codes_constants) {
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
-        return Ok(Settled::untouched(folded, nodes));
+        return Ok(Settled::untouched(graph, nodes));
     }
     let channels = ScaledChannels { scaled: prescription.scaled(&graph)?, ..ScaledChannels::default() };
-    let (mut graph, mut selection) = (graph, selection);
     if !channels.scaled.is_empty() {
         selection = with_scaled(job, &mut graph, &kept, &channels.scaled, &mut log)?;
     }

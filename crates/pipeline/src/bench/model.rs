@@ -117,7 +117,7 @@ impl BenchModel {
         let broken = |source| Error::pass(path, source);
         let folded = constants_folded(model)?;
         let Preparation { graph, selection, .. } =
-            prepare(&folded, &OnnxRecipe::default(), &BTreeSet::new()).map_err(broken)?;
+            prepare(folded, &OnnxRecipe::default(), &BTreeSet::new()).map_err(broken)?;
         let shapes = shapes(&graph, path, options.size)?;
         let plan = options.int8.then(|| synthetic_plan(model, &graph, &selection, &shapes)).transpose()?;
         let (observed, fed) = (selection.observed().collect(), synthetic_inputs(&graph, &shapes, path, 0)?);

@@ -235,7 +235,7 @@ fn folded(caffe: &CaffeModel, file: &QuantizationFile) -> Result<Graph, Error> {
     };
     let recipe = FileRecipe { target: &target, file };
     let stay = recipe.unfolded(caffe.model.graph());
-    let prepared = prepare(caffe.model.graph(), &recipe, &stay);
+    let prepared = prepare(caffe.model.graph().clone(), &recipe, &stay);
     Ok(prepared.map_err(|source| Error::pass(caffe.model.path(), source))?.graph)
 }
 
