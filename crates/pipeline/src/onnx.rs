@@ -76,7 +76,7 @@ impl OnnxModel {
     }
 
     /// The document as it stands in its file.
-    fn as_it_is(self) -> Result<Self, Error> {
+    fn into_original(self) -> Result<Self, Error> {
         if !self.is_widened {
             return Ok(self);
         }
@@ -194,7 +194,7 @@ pub(crate) fn quantize_graph(
 
 fn quantize(model: OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
     let settled = decide(&model, options, progress)?;
-    let model = if settled.plan.is_empty() { model.as_it_is()? } else { model };
+    let model = if settled.plan.is_empty() { model.into_original()? } else { model };
     let accuracy = settled.judged(&options.model, thread_count(options.threads), progress)?;
     let output = model.verified(&settled, options.target.form, &options.output)?;
     let bytes_after = output.encoded.byte_count();
