@@ -10,6 +10,7 @@ pub mod affine;
 mod channels;
 mod error;
 mod finite;
+pub mod groups;
 pub mod histogram;
 pub mod measure;
 pub mod range;

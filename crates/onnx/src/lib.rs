@@ -15,6 +15,7 @@ mod external;
 mod frontend;
 mod header;
 mod names;
+mod nbits;
 mod ops;
 mod opset;
 mod recipe;
@@ -22,6 +23,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 mod types;
+mod unpack;
 mod weight;
 
 pub use backend::{Encoded, MAX_MODEL_BYTES, Placement, Revision, encode};
@@ -31,5 +33,5 @@ pub use export::export;
 pub use frontend::import;
 pub use header::Header;
 pub use ops::emit;
-pub use recipe::{ActivationCodes, Form, NoSuchOperators, OnnxRecipe};
+pub use recipe::{ActivationCodes, Form, GroupSize, NoSuchModel, OnnxRecipe, WeightCodes};
 pub use tensor::decode_tensor_message;

@@ -31,7 +31,8 @@ pub fn prepare(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> R
         let may_vanish = |id: NodeId| !skip.contains(&id) && recipe.may_fold(graph, id);
         let folded_into = prepared.fold(&kept, &may_vanish)?;
         prepared.selection = select(&prepared.graph, recipe, skip)?;
-        let in_vain: Vec<NodeId> = folded_into.into_iter().filter(|id| !prepared.selection.quantizes(*id)).collect();
+        let in_vain: Vec<NodeId> =
+            folded_into.into_iter().filter(|id| !prepared.selection.codes_constants(*id)).collect();
         if in_vain.is_empty() {
             return Ok(prepared);
         }

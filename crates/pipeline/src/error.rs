@@ -6,7 +6,7 @@ use quantize_document::DocumentError;
 use quantize_exec::ExecError;
 use quantize_ir::{GraphError, QuantError};
 use quantize_numerics::NumericsError;
-use quantize_onnx::{NoSuchOperators, OnnxError};
+use quantize_onnx::{NoSuchModel, OnnxError};
 use quantize_optimize::OptimizeError;
 use quantize_passes::PassError;
 use std::path::{Path, PathBuf};
@@ -153,7 +153,7 @@ pub enum Error {
     #[error("no ONNX model can be written: {source}")]
     Target {
         /// Why.
-        source: NoSuchOperators,
+        source: NoSuchModel,
     },
     /// Something would be quantized but there is no data.
     #[error("calibration data is needed to quantize {nodes} nodes")]
@@ -358,8 +358,11 @@ impl Error {
             Self::Document(e) => e.hint(),
             Self::Data(e) => e.hint(),
             Self::Statistics { cure, .. } | Self::Plan { cure, .. } => cure.clone(),
-            Self::Target { .. } => {
+            Self::Target { source: NoSuchModel::Activations { .. } } => {
                 Some("write quantize-dequantize pairs (`--format qdq`), or 8-bit activations".into())
+            }
+            Self::Target { source: NoSuchModel::DequantizedWeights } => {
+                Some("leave out `--format`: onnxruntime would round activations to 8 bits in the other form".into())
             }
             Self::Graph { source, .. } if unreadable(source) => Some(DAMAGED.into()),
             Self::Pass { source, .. } if matches!(&**source, PassError::Graph(g) if unreadable(g)) => {

@@ -16,6 +16,7 @@ mod data;
 mod error;
 mod evaluate;
 mod evidence;
+mod grouped;
 mod improve;
 mod inspect;
 mod memory;
@@ -54,10 +55,10 @@ pub use onnx::{Simulation, check_plan, gather_onnx, quantize_onnx, simulate_onnx
 pub use options::{
     AccuracyTarget, BiasCorrection, Correction, DataOptions, Granularity, InputRange, PreparationOptions,
     PreprocessOptions, Preset, Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions, TransformerOptions,
-    WeightRounding,
+    WeightBits, WeightRounding,
 };
 pub use search::TargetOutcome;
-pub use summary::{Kept, Summary, WorstTensor};
+pub use summary::{Kept, Summary, WeightStorage, WorstTensor};
 
 pub use quantize_caffe::ReadOptions;
 pub use quantize_caffe::xfdnn::TextStyle;
@@ -66,5 +67,5 @@ pub use quantize_document::OutputSet;
 pub use quantize_ir::{Tensor, TensorError};
 pub use quantize_numerics::RangeMethod;
 pub use quantize_numerics::xfdnn::{BitWidth, Flavor};
-pub use quantize_onnx::{ActivationCodes, Form};
+pub use quantize_onnx::{ActivationCodes, Form, GroupSize};
 pub use quantize_parallel::{Progress, Silent};

@@ -11,6 +11,9 @@ use quantize_ir::{Decision, Graph, KeepReason, NodePlan, OperandRole, QuantPlan}
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// Bits of a stored scale.
+const SCALE_BITS: u32 = 32;
+
 /// Tensors listed as the worst.
 const WORST: usize = 5;
 
@@ -35,6 +38,8 @@ pub struct Summary {
     pub quantized: Vec<(String, usize)>,
     /// Nodes that compute in fp32 with weights stored as codes, by operator, in descending number.
     pub weight_only: Vec<(String, usize)>,
+    /// How weights in groups are stored, if there are any.
+    pub weight_storage: Option<WeightStorage>,
     /// Nodes that vanished into the saturation of another, or were folded into its weights.
     pub folded: usize,
     /// Nodes that stay as they are.
@@ -51,6 +56,19 @@ pub struct Summary {
     pub warnings: Vec<String>,
     /// What passes did, for a verbose log.
     pub log: Vec<String>,
+}
+
+/// Weights that became codes in groups.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WeightStorage {
+    /// Bits of a code.
+    pub bits: u32,
+    /// Weights of a group.
+    pub group: usize,
+    /// Number of weights.
+    pub weights: u64,
+    /// Bits that a weight takes on average, with its share of scales, zero points and what fills up a short group.
+    pub bits_per_weight: f64,
 }
 
 /// Nodes of one operator kept for one reason.
@@ -101,6 +119,7 @@ pub(crate) fn of(
         range: recipe.range.to_string(),
         quantized: counted(graph, plan, &Decision::Quantize),
         weight_only: counted(graph, plan, &Decision::WeightOnly),
+        weight_storage: weight_storage(plan),
         folded: model.graph().nodes().count() - left,
         kept: kept(graph, plan),
         worst: worst(graph, plan),
@@ -110,6 +129,21 @@ pub(crate) fn of(
         warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),
         log: settled.log.clone(),
     }
+}
+
+/// How weights in groups are stored.
+fn weight_storage(plan: &QuantPlan) -> Option<WeightStorage> {
+    let grouped = plan.weights.values().filter_map(|entry| Some((entry, entry.params.blocks()?)));
+    let (mut weights, mut stored, mut found) = (0u64, 0u64, None);
+    for (entry, blocks) in grouped {
+        let bits = entry.params.qtype().bits();
+        let groups = entry.params.scale().len() as u64;
+        weights += entry.codes.len() as u64;
+        stored += groups * (blocks.size as u64 * u64::from(bits) + u64::from(SCALE_BITS + bits));
+        found = Some((bits, blocks.size));
+    }
+    let bits_per_weight = stored as f64 / weights.max(1) as f64;
+    found.map(|(bits, group)| WeightStorage { bits, group, weights, bits_per_weight })
 }
 
 /// Nodes of one fate by operator, most frequent first.

@@ -5,6 +5,7 @@ mod corrected;
 mod demo;
 mod determinism;
 mod encoder;
+mod four_bit;
 mod fp32;
 mod identity;
 pub(crate) mod lite0;
@@ -23,6 +24,7 @@ pub(super) const CHECKS: &[Check] = &[
     ("wheel", wheel::check),
     ("networks", networks::check),
     ("encoder", encoder::check),
+    ("four-bit", four_bit::check),
     ("demo", demo::check),
     ("lite0", accuracy::check),
     ("corrected", corrected::check),

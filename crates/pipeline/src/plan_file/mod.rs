@@ -66,15 +66,21 @@ struct ConstantEntry {
     qtype: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     axis: Option<usize>,
+    /// Weights of a group along the axis, where each has a scale; otherwise each index along it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<usize>,
     scale: Vec<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     zero_point: Option<i32>,
+    /// Of groups, one for each scale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zero_points: Option<Vec<i32>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sqnr_db: Option<f64>,
     /// What a bias is instead of the model's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     values: Option<Vec<f32>>,
-    /// Codes in the order of the weights, little-endian, as base64.
+    /// Codes in the order of the weights, little-endian, two of 4 bits to a byte, as base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     codes: Option<String>,
 }

@@ -59,7 +59,7 @@ pub(super) fn check(context: &Context, report: &mut Report) -> Result<()> {
 }
 
 /// Random sentences, which are pictures to this network.
-fn sentences(context: &Context, model: &Path, name: &str, count: usize, seed: u64) -> Result<PathBuf> {
+pub(super) fn sentences(context: &Context, model: &Path, name: &str, count: usize, seed: u64) -> Result<PathBuf> {
     let folder = context.folder("encoder")?.join(name);
     let mut script = context.script("onnx/random_images.py");
     script.arg(model).arg("--out").arg(&folder);
