@@ -160,6 +160,8 @@ pub enum Error {
     NoData {
         /// Number of nodes.
         nodes: usize,
+        /// Whether nearest codes would need none.
+        only_weights: bool,
     },
     /// Nothing in the model can be quantized.
     #[error("{}: no node can be quantized", .model.display())]
@@ -378,7 +380,10 @@ impl Error {
             Self::SkipMatchesNothing { candidates, .. } if !candidates.is_empty() => {
                 Some(format!("nodes of this model: {}", candidates.join(", ")))
             }
-            Self::NoData { .. } => {
+            Self::NoData { only_weights: true, .. } => {
+                Some("give images or arrays with `--calib PATH`; `--rounding nearest` needs none".into())
+            }
+            Self::NoData { only_weights: false, .. } => {
                 Some("give images or arrays with `--calib PATH`, or keep everything with `--skip '*'`".into())
             }
             Self::NothingToQuantize { reasons, .. } => Some(reasons.join("; ")),

@@ -140,7 +140,8 @@ impl Ready {
     /// If there are none, or they cannot be used.
     pub(crate) fn samples(&self, job: &Job<'_>) -> Result<Data, Error> {
         let nodes = self.selection.decisions.values().filter(|d| d.codes_constants()).count();
-        job.open_data(&self.graph)?.ok_or(Error::NoData { nodes })
+        let only_weights = self.selection.observed().next().is_none();
+        job.open_data(&self.graph)?.ok_or(Error::NoData { nodes, only_weights })
     }
 }
 

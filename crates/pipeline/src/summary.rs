@@ -166,7 +166,7 @@ pub(crate) fn kept(graph: &Graph, plan: &QuantPlan) -> Vec<Kept> {
         }
     }
     let kept = groups.into_iter().map(|((op, reason), nodes)| {
-        let notable = !matches!(reason, KeepReason::Folded | KeepReason::NotReal);
+        let notable = !matches!(reason, KeepReason::Folded | KeepReason::NotReal | KeepReason::NoWeightCodes);
         Kept { op, reason: reason.to_string(), nodes, notable }
     });
     kept.collect()

@@ -24,7 +24,7 @@ impl<S: Samples> Walker<'_, S> {
             .ok_or_else(|| OptimizeError::layer(&layer.label, "it has no codes"))?;
         let rule = self.gain_rule(layer, &params);
         let biases = self.biases(layer)?;
-        let mut gains = gains(&total, rule);
+        let mut gains = gains(&total, rule, self.moves_bias(layer));
         let mut shifts = if self.moves_bias(layer) {
             shifts(images, &total, &gains, &biases)
         } else {

@@ -54,12 +54,11 @@ impl<'a> Pairs<'a> {
             let codes = producer.and_then(|(_, node)| node.input(0));
             codes.is_some_and(|codes| self.graph.value(codes).constant.is_some())
         };
-        let mut operands = node.inputs.iter().enumerate().filter_map(|(slot, value)| Some((slot, (*value)?)));
-        operands.all(|(slot, value)| match node.op.operand_role(slot) {
-            OperandRole::Weight { .. } => constant(value),
-            OperandRole::Activation => self.codes(value).is_none(),
-            OperandRole::Bias | OperandRole::Config => true,
-        })
+        let operands = || node.inputs.iter().enumerate().filter_map(|(slot, value)| Some((slot, (*value)?)));
+        let is_weight = |slot: usize| matches!(node.op.operand_role(slot), OperandRole::Weight { .. });
+        let is_activation = |slot: usize| node.op.operand_role(slot) == OperandRole::Activation;
+        operands().any(|(slot, value)| is_weight(slot) && constant(value))
+            && operands().all(|(slot, value)| !is_activation(slot) || self.codes(value).is_none())
     }
 
     /// What keeps a node that has an integer kernel from running on it.

@@ -19,6 +19,9 @@ const FORMAT: &str = "quantize-plan";
 /// Version of the file format.
 const VERSION: u32 = 1;
 
+/// Operand slot of a bias.
+const BIAS: usize = 2;
+
 /// Decisions.
 const QUANTIZE: &str = "quantize";
 const ABSORBED: &str = "absorbed";
@@ -34,6 +37,9 @@ struct PlanFile {
     range: String,
     activations: Vec<ActivationEntry>,
     constants: Vec<ConstantEntry>,
+    /// Biases that stay real and are not the model's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    biases: Vec<BiasEntry>,
     nodes: Vec<NodeEntry>,
 }
 
@@ -83,6 +89,13 @@ struct ConstantEntry {
     /// Codes in the order of the weights, little-endian, two of 4 bits to a byte, as base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     codes: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BiasEntry {
+    node: String,
+    values: Vec<f32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! From a plan file to the decisions and parameters it prescribes for a graph.
 
-use super::{ABSORBED, ActivationEntry, ConstantEntry, FORMAT, KEEP, PlanFile, QUANTIZE, VERSION, WEIGHT_ONLY};
+use super::{ABSORBED, ActivationEntry, BIAS, ConstantEntry, FORMAT, KEEP, PlanFile, QUANTIZE, VERSION, WEIGHT_ONLY};
 use crate::error::Error;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use quantize_document::{Limits, SourceFile};
@@ -14,9 +14,6 @@ use quantize_passes::Selection;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Operand slot of a bias.
-const BIAS: usize = 2;
 
 /// A plan file, read but not yet matched with a graph.
 #[derive(Debug)]
@@ -115,6 +112,15 @@ impl Prescription {
             if let Some(values) = &entry.values {
                 given.biases.insert(key.0, values.clone());
             }
+        }
+        for entry in &self.file.biases {
+            let named = |(id, _): &(NodeId, _)| selection.codes_constants(*id) && graph.label(*id) == entry.node;
+            let Some((node, _)) = graph.nodes().find(named) else {
+                let cure = "leave the entry out to keep the model's bias";
+                let place = format!("bias of node `{}`", entry.node);
+                return Err(self.refuse(place, "no such node gets codes", cure));
+            };
+            given.biases.insert(node, entry.values.clone());
         }
         Ok(given)
     }

@@ -1,7 +1,7 @@
 //! From a plan to its file.
 
 use super::{
-    ABSORBED, ActivationEntry, ConstantEntry, FORMAT, KEEP, NodeEntry, PlanFile, QUANTIZE, VERSION, WEIGHT_ONLY,
+    ABSORBED, ActivationEntry, BIAS, BiasEntry, ConstantEntry, FORMAT, KEEP, NodeEntry, PlanFile, QUANTIZE, VERSION, WEIGHT_ONLY,
 };
 use crate::error::Error;
 use crate::options::RecipeOptions;
@@ -37,6 +37,7 @@ pub(super) fn to_json(settled: &Settled, model: &str, range: &str) -> Result<Str
         range: range.to_owned(),
         activations: activations(graph, plan),
         constants: constants(settled),
+        biases: biases(settled),
         nodes: nodes(graph, plan),
     };
     let mut text = serde_json::to_string_pretty(&file)?;
@@ -90,6 +91,14 @@ fn constants(settled: &Settled) -> Vec<ConstantEntry> {
         }
     };
     plan.weights.iter().map(entry).collect()
+}
+
+/// Biases without codes that are not the model's.
+fn biases(settled: &Settled) -> Vec<BiasEntry> {
+    let Settled { graph, plan, .. } = settled;
+    let real = graph.nodes().map(|(id, _)| id).filter(|id| !plan.weights.contains_key(&(*id, BIAS)));
+    let entry = |id| Some(BiasEntry { node: graph.label(id), values: changed_values(settled, id, BIAS)? });
+    real.filter(|id| plan.is_weight_only(*id)).filter_map(entry).collect()
 }
 
 /// The elements of a bias that is not the model's.
