@@ -95,7 +95,9 @@ fn the_prediction_is_what_a_quantization_does() {
         let line = format!("onnx {model}.onnx {DATA} {options} -q -o out.onnx --emit-plan plan.json");
         let _ = sandbox.quantize(&line).succeeded();
         let plan: Value = serde_json::from_slice(&sandbox.read("plan.json")).unwrap();
-        for planned in plan["nodes"].as_array().unwrap() {
+        // What scales channels is no node of the model; whether there is any, samples decide.
+        let of_model = |planned: &&Value| planned["why"] != "scales the input channels of products";
+        for planned in plan["nodes"].as_array().unwrap().iter().filter(of_model) {
             let predicted = entry(&report, planned["node"].as_str().unwrap());
             let expected = match planned["decision"].as_str().unwrap() {
                 "quantize" => "integers",

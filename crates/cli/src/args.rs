@@ -2,6 +2,8 @@
 
 pub(crate) mod bench;
 pub(crate) mod caffe;
+pub(crate) mod eightbit;
+pub(crate) mod tensorflow;
 pub(crate) mod tools;
 
 use crate::list::List;
@@ -14,6 +16,7 @@ use quantize_pipeline::{
     RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions, WeightBits, WeightRounding,
 };
 use std::path::PathBuf;
+use tensorflow::TensorflowArgs;
 use tools::{CompareArgs, CompletionsArgs, ExplainArgs, InspectArgs, ManArgs};
 
 /// Post-training quantization: an fp32 model and a folder of images in, an int8 model of the same format out.
@@ -30,6 +33,8 @@ pub(crate) enum Command {
     Onnx(Box<OnnxArgs>),
     /// Quantize a Caffe network for the xfDNN runtime (thresholds and scales as JSON), or emulate that runtime.
     Caffe(Box<CaffeArgs>),
+    /// Steps on TensorFlow graphs: summarize, freeze, transform.
+    Tf(TensorflowArgs),
     /// Measure top-1 and top-5 accuracy of a model, fp32 or int8, on labelled images.
     Eval(EvalArgs),
     /// Compare two models on the same images: outputs, and layer by layer.
@@ -307,6 +312,14 @@ pub(crate) struct RecipeArgs {
     /// How codes of weights are chosen [default: of the preset].
     #[arg(long, value_name = "HOW")]
     pub(crate) rounding: Option<RoundingArg>,
+    /// Whether input channels of matrix products are scaled: large ones are divided, and their weights multiplied
+    /// (SmoothQuant) [default: of the preset].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) smooth_quant: Option<ScalingArg>,
+    /// Whether channels between layers are scaled so that the weights' channels become alike (cross-layer equalization);
+    /// only with `--weights per-tensor` [default: of the preset].
+    #[arg(long, value_name = "HOW")]
+    pub(crate) equalize: Option<ScalingArg>,
     /// Images that corrections are measured with, at most [default: of the preset].
     #[arg(long, value_name = "N", value_parser = parse_positive)]
     pub(crate) correction_images: Option<usize>,
@@ -339,6 +352,14 @@ pub(crate) enum WeightScales {
     PerChannel,
     /// One scale for each weight
     PerTensor,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScalingArg {
+    /// Never
+    None,
+    /// Where channels differ enough to expect a gain and samples show one
+    Measured,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -482,6 +503,8 @@ impl RecipeArgs {
                 WeightScales::PerTensor => Granularity::PerTensor,
             },
             correction,
+            smooth: self.smooth_quant.map_or(preset.smooth, |how| how == ScalingArg::Measured),
+            equalize: self.equalize.map_or(preset.equalize, |how| how == ScalingArg::Measured),
             target: self.target(),
             skip: self.skip.clone(),
             ..preset

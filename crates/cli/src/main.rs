@@ -16,6 +16,7 @@ mod list;
 mod report;
 mod shell;
 mod statistics;
+mod tensorflow;
 mod terminal;
 mod topics;
 
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Onnx(args) => commands::onnx(&args),
         Command::Caffe(args) => commands::caffe(&args),
+        Command::Tf(args) => tensorflow::run(&args),
         Command::Eval(args) => commands::eval(&args),
         Command::Compare(args) => comparison::run(&args),
         Command::Inspect(args) => inspection::run(&args),

@@ -1,6 +1,6 @@
 //! The summary of a quantization as text and as JSON.
 
-use quantize_pipeline::{Accuracy, Evaluation, Improvement, Kept, Summary, TargetOutcome, WeightStorage};
+use quantize_pipeline::{Accuracy, Evaluation, Improvement, Kept, ScalingWorth, Summary, TargetOutcome, WeightStorage};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -41,6 +41,9 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
         let ranges = if summary.quantized.is_empty() { String::new() } else { format!("; ranges {range}") };
         line(format!("data: {images} images{held_back}, {preprocessing}{ranges}"));
     }
+    let smoothed = summary.smoothing.as_ref().map(|worth| scaling_line("smoothed: input channels", worth));
+    let equalized = summary.equalization.as_ref().map(|worth| scaling_line("equalized: channels in front", worth));
+    smoothed.into_iter().chain(equalized).for_each(&mut line);
     if let Some(improvement) = &summary.improvement {
         improvement_lines(improvement).into_iter().for_each(&mut line);
     }
@@ -116,6 +119,16 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
+/// What scaling channels gained.
+fn scaling_line(what: &str, worth: &ScalingWorth) -> String {
+    let judges = if worth.held_back { "held-back" } else { "calibration" };
+    let kept = if worth.kept { "" } else { ", so it was taken back" };
+    format!(
+        "{what} of {} layers, {:.1} dB before, {:.1} dB after, on {} {judges} samples{kept}",
+        worth.layers, worth.before_db, worth.after_db, worth.judges
+    )
+}
+
 /// What running the network gained, and what each step of it is worth.
 fn improvement_lines(improvement: &Improvement) -> Vec<String> {
     let judges = if improvement.held_back { "held-back" } else { "calibration" };
@@ -188,6 +201,10 @@ pub(crate) fn json(summary: &Summary) -> Value {
             .map(|o| json!({"name": o.name, "sqnr_db": finite(o.sqnr_db), "agreeing": o.agreeing}))
             .collect()
     };
+    let scaling = |s: &ScalingWorth| {
+        json!({"layers": s.layers, "judges": s.judges, "held_back": s.held_back, "before_db": finite(s.before_db),
+            "after_db": finite(s.after_db), "kept": s.kept})
+    };
     json!({
         "written": summary.written,
         "bytes_before": summary.bytes_before,
@@ -210,6 +227,8 @@ pub(crate) fn json(summary: &Summary) -> Value {
             "steps": i.steps.iter()
                 .map(|s| json!({"step": s.step, "without_db": finite(s.without_db), "kept": s.kept})).collect::<Vec<_>>(),
         })),
+        "smoothing": summary.smoothing.as_ref().map(scaling),
+        "equalization": summary.equalization.as_ref().map(scaling),
         "target": summary.target.as_ref().map(|t| json!({
             "sqnr_db": t.target.sqnr_db, "agreement": t.target.agreement, "met": t.met, "fallback": t.fallback,
             "integers": t.integers,

@@ -53,6 +53,16 @@ pub(crate) const TOPICS: &[Topic] = &[
     },
     Topic { name: "bias", aliases: &["biases"], text: include_str!("../topics/bias.md") },
     Topic { name: "bias-correction", aliases: &[], text: include_str!("../topics/bias-correction.md") },
+    Topic {
+        name: "smooth-quant",
+        aliases: &["smoothquant", "smooth", "outliers"],
+        text: include_str!("../topics/smooth-quant.md"),
+    },
+    Topic {
+        name: "equalize",
+        aliases: &["equalization", "cle", "cross-layer"],
+        text: include_str!("../topics/equalize.md"),
+    },
     Topic { name: "calibration", aliases: &["calib", "images"], text: include_str!("../topics/calibration.md") },
     Topic { name: "preprocessing", aliases: &["preprocess"], text: include_str!("../topics/preprocessing.md") },
     Topic {

@@ -183,8 +183,8 @@ pub enum GraphError {
     /// A constant's elements do not fit.
     #[error(transparent)]
     Tensor(#[from] TensorError),
-    /// A patch names a node that is gone.
-    #[error("pass `{pass}` edits a node that is not in the graph")]
+    /// A patch names a node that is gone, or that reads something else by now.
+    #[error("pass `{pass}` edits a node that is not in the graph, or not as the pass knew it")]
     Stale {
         /// The pass.
         pass: &'static str,
@@ -478,9 +478,35 @@ impl Graph {
                     rewired.outputs = outputs;
                     self.place(node, rewired)?;
                 }
+                PatchEdit::Insert { name, op, from, others, output, readers } => {
+                    let documents = self.producer(from).map_or(Vec::new(), |(_, n)| n.origin.documents().to_vec());
+                    let origin = Origin::Synthesized { pass, from: documents };
+                    let mut result = Value::named(output);
+                    (result.dtype, result.shape) = (self.value(from).dtype, self.value(from).shape.clone());
+                    let result = self.add_value(result);
+                    let others = others.into_iter().map(|o| self.operand(o, pass, &origin));
+                    let inputs = [Some(from)].into_iter().chain(others.collect::<Vec<_>>()).collect();
+                    self.add_node(Node { name, op, inputs, outputs: vec![Some(result)], after: vec![], origin })?;
+                    readers.into_iter().try_for_each(|at| self.redirect(at, (from, result), pass))?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Lets a node read `to` where it read `from`.
+    fn redirect(
+        &mut self,
+        (id, slot): (NodeId, usize),
+        (from, to): (ValueId, ValueId),
+        pass: &'static str,
+    ) -> Result<(), GraphError> {
+        let mut reader = self.remove_node(id).ok_or(GraphError::Stale { pass })?;
+        match reader.inputs.get_mut(slot) {
+            Some(operand) if *operand == Some(from) => *operand = Some(to),
+            _ => return Err(GraphError::Stale { pass }),
+        }
+        self.place(id, reader)
     }
 
     fn operand(&mut self, operand: Operand, pass: &'static str, origin: &Origin) -> Option<ValueId> {
@@ -605,5 +631,32 @@ mod tests {
         assert_eq!(g.value(weight).consumers(), &[(head, 1)]);
         let stale = Patch { pass: "fuse", because: String::new(), edits: vec![PatchEdit::Remove { node: tail }] };
         assert_eq!(g.apply(stale), Err(GraphError::Stale { pass: "fuse" }));
+    }
+
+    #[test]
+    fn a_patch_inserts_before_some_readers() {
+        let mut g = Graph::new();
+        let v = values(&mut g, &["x", "a", "b"]);
+        g.value_mut(v[0]).dtype = Some(DType::F32);
+        let (one, other) = (relu(&mut g, "one", v[0], v[1]), relu(&mut g, "other", v[0], v[2]));
+        let insert = |readers| Patch {
+            pass: "scale",
+            because: "test".into(),
+            edits: vec![PatchEdit::Insert {
+                name: "scaled".into(),
+                op: Op::Unary(Unary::Relu),
+                from: v[0],
+                others: vec![Operand::Constant { name: "c".into(), tensor: Tensor::scalar(1f32) }],
+                output: "x_scaled".into(),
+                readers,
+            }],
+        };
+        g.apply(insert(vec![(one, 0)])).unwrap();
+        let new = g.node(one).and_then(|n| n.input(0)).unwrap();
+        let (id, node) = g.producer(new).unwrap();
+        assert_eq!((node.inputs.len(), node.name.as_str(), g.value(new).name.as_str()), (2, "scaled", "x_scaled"));
+        assert_eq!(g.value(new).dtype, Some(DType::F32));
+        assert_eq!(g.value(v[0]).consumers(), &[(other, 0), (id, 0)]);
+        assert_eq!(g.apply(insert(vec![(one, 0)])), Err(GraphError::Stale { pass: "scale" }), "it reads another value");
     }
 }

@@ -36,6 +36,21 @@ pub enum PatchEdit {
         /// Its new results.
         outputs: Vec<Option<ValueId>>,
     },
+    /// A new node of one result stands between its first operand and some readers of that.
+    Insert {
+        /// Its name.
+        name: String,
+        /// Its operator.
+        op: Op,
+        /// Its first operand.
+        from: ValueId,
+        /// Its other operands.
+        others: Vec<Operand>,
+        /// Name of its result.
+        output: String,
+        /// Nodes and input slots that read `from` so far, and then the result.
+        readers: Vec<(NodeId, usize)>,
+    },
     /// The node goes.
     Remove {
         /// The node.

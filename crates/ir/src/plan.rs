@@ -38,6 +38,8 @@ pub enum KeepReason {
     NoWeightCodes,
     /// A result of the network stays real, and the node has no integer kernel with a real result.
     NetworkResult,
+    /// It is not the model's: it scales what products read.
+    Scaling,
     /// It has a shape or an attribute the target's integer kernel does not accept; says which.
     Unsupported(String),
 }
@@ -58,6 +60,7 @@ impl fmt::Display for KeepReason {
             Self::NotReal => f.write_str("does not compute on float32"),
             Self::NoWeightCodes => f.write_str("has no weight to store as codes"),
             Self::NetworkResult => f.write_str("produces a network result, which stays real"),
+            Self::Scaling => f.write_str("scales the input channels of products"),
             Self::Unsupported(what) => f.write_str(what),
         }
     }

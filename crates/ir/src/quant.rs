@@ -205,12 +205,7 @@ impl QuantParams {
         Self::checked(qtype, Spread::Blocks(blocks), scale, zero_point)
     }
 
-    fn checked(
-        qtype: QuantType,
-        spread: Spread,
-        scale: Vec<f32>,
-        zero_point: Vec<i32>,
-    ) -> Result<Self, QuantError> {
+    fn checked(qtype: QuantType, spread: Spread, scale: Vec<f32>, zero_point: Vec<i32>) -> Result<Self, QuantError> {
         let enough = if spread == Spread::Tensor { scale.len() == 1 } else { !scale.is_empty() };
         if scale.len() != zero_point.len() || !enough {
             return Err(QuantError::Lengths { scales: scale.len(), zero_points: zero_point.len(), spread });

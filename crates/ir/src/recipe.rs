@@ -1,6 +1,6 @@
 //! What a target can do with each operator: the contract between a format crate and the passes that choose.
 
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, NodeId, ValueId};
 use crate::op::behaviour::keeps_range;
 use crate::plan::KeepReason;
 use crate::quant::Blocks;
@@ -88,6 +88,11 @@ pub trait Recipe {
 
     /// Whether `node`, quantized for its own sake, leaves its result real wherever no other such node reads the codes.
     fn prefers_real_result(&self, _graph: &Graph, _node: NodeId) -> bool {
+        false
+    }
+
+    /// Whether a node that is not in the document may stand between `value` and some of its readers.
+    fn may_insert_behind(&self, _graph: &Graph, _value: ValueId) -> bool {
         false
     }
 

@@ -33,7 +33,8 @@ pub fn least_error_params(weights: &[f32], qtype: QuantType) -> Result<AffinePar
         return AffineParams::new(1.0, 0, qtype);
     }
     let centre = if qtype.is_symmetric() { 0 } else { (lowest - lo / widest).round_ties_even() as i32 };
-    let candidate = |share: f32, shift: i32| AffineParams::new((widest * f64::from(share)) as f32, centre + shift, qtype);
+    let candidate =
+        |share: f32, shift: i32| AffineParams::new((widest * f64::from(share)) as f32, centre + shift, qtype);
     let candidates = SHIFTS.iter().flat_map(|shift| SHARES.iter().filter_map(|share| candidate(*share, *shift).ok()));
     let fitted = candidates.map(|params| (squared_error(weights, &params), params));
     let best = fitted.min_by(|a, b| a.0.total_cmp(&b.0));

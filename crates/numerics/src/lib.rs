@@ -1,13 +1,14 @@
 //! The arithmetic of quantization as pure functions on slices.
 //!
 //! Here live the affine quantizer, mergeable tensor statistics, activation range estimation, weight scales and
-//! bias codes, integer requantization, error measures, and the arithmetic of the xfDNN flow ([`xfdnn`]). Nothing here
+//! bias codes, integer requantization, the division of spread between activations and weights, error measures, and the arithmetic of the xfDNN flow ([`xfdnn`]). Nothing here
 //! knows graphs, files, images or threads.
 
 #![forbid(unsafe_code)]
 
 pub mod affine;
 mod channels;
+pub mod equalize;
 mod error;
 mod finite;
 pub mod groups;
@@ -15,6 +16,7 @@ pub mod histogram;
 pub mod measure;
 pub mod range;
 pub mod requantize;
+pub mod smooth;
 pub mod stats;
 pub mod weights;
 pub mod xfdnn;

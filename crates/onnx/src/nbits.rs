@@ -144,14 +144,20 @@ impl Shape {
     fn unpacked_zero_points(self, packed: Option<&[u8]>) -> Result<Tensor, String> {
         let Some(packed) = packed else {
             let middle: u8 = 1 << (self.bits - 1);
-            return Tensor::new([self.blocks(), self.n], vec![middle; self.blocks() * self.n]).map_err(|e| e.to_string());
+            return Tensor::new([self.blocks(), self.n], vec![middle; self.blocks() * self.n])
+                .map_err(|e| e.to_string());
         };
         let rows = rows_of(packed, self.zero_point_row(), self.n, "bytes of zero points")?;
         self.matrix(self.blocks(), &rows, |row, block| self.code(row, block))
     }
 
     /// A matrix `[height, n]` of what stands in rows of columns.
-    fn matrix<S, T: Element>(self, height: usize, columns: &[&[S]], of: impl Fn(&[S], usize) -> T) -> Result<Tensor, String> {
+    fn matrix<S, T: Element>(
+        self,
+        height: usize,
+        columns: &[&[S]],
+        of: impl Fn(&[S], usize) -> T,
+    ) -> Result<Tensor, String> {
         let elements = (0..height).flat_map(|row| columns.iter().map(move |column| (column, row)));
         let elements: Vec<T> = elements.map(|(column, row)| of(column, row)).collect();
         Tensor::new([height, self.n], elements).map_err(|e| e.to_string())

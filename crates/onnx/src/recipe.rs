@@ -9,7 +9,8 @@ use quantize_ir::op::behaviour::{clip_limits, keeps_range};
 use quantize_ir::op::{Binary, GlobalPool, ResizeMode, Unary};
 use quantize_ir::shape::resolve_axis;
 use quantize_ir::{
-    Blocks, DType, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, Origin, QuantType, Recipe, Support, Ties, ValueId,
+    Blocks, DType, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, Origin, QuantType, Recipe, Support, Ties,
+    ValueId,
 };
 
 /// How a model says that a node computes on integers.
@@ -187,7 +188,7 @@ impl OnnxRecipe {
     }
 
     /// Whether only weights become codes.
-    fn stores_weights_only(&self) -> bool {
+    pub fn stores_weights_only(&self) -> bool {
         matches!(self.weights, WeightCodes::U4(_))
     }
 
@@ -280,6 +281,11 @@ impl Recipe for OnnxRecipe {
 
     fn prefers_real_result(&self, graph: &Graph, node: NodeId) -> bool {
         self.allows_real_result(graph, node)
+    }
+
+    fn may_insert_behind(&self, graph: &Graph, value: ValueId) -> bool {
+        // The back-end writes it behind the node of the document that computes the value.
+        graph.producer(value).is_some_and(|(_, node)| node.origin.source().is_some())
     }
 
     fn channel_axis(&self, graph: &Graph, node: NodeId, slot: usize) -> Option<usize> {

@@ -121,7 +121,8 @@ mod tests {
         let q: Vec<f32> = y.iter().map(|y| 52.0 + 0.9 * (y - 52.0)).collect();
         let moments = Moments::of(&y, &q, &[1, 1, 1000], ChannelAxis::Second).unwrap();
         let noise = |gain: f64| moments.0[0].noise(gain, 0.0, 0.0);
-        let (about_mean, about_zero) = (gains(&moments, GainRule::PerChannel, true), gains(&moments, GainRule::PerChannel, false));
+        let (about_mean, about_zero) =
+            (gains(&moments, GainRule::PerChannel, true), gains(&moments, GainRule::PerChannel, false));
         assert!((about_mean[0] - 1.0 / 0.9).abs() < 1e-3 && (about_zero[0] - 1.0).abs() < 1e-3);
         assert!(noise(about_zero[0]) < 0.01 * noise(about_mean[0]));
     }

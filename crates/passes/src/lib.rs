@@ -1,7 +1,8 @@
 //! Format-neutral passes over the graph: what runs before calibration.
 //!
 //! What lives here: constant folding, folding of batch normalization and other per-channel affine operators into the
-//! weights before them, folding of `Gemm` factors, additions written as sums, and [`select`](select::select), which decides by a target's
+//! weights before them, folding of `Gemm` factors, additions written as sums,
+//! scaling of channels by factors that are given, and [`select`](select::select), which decides by a target's
 //! [`Recipe`](quantize_ir::Recipe) which nodes are quantized, which vanish into a saturation and which values share
 //! parameters. What does not: statistics, ranges, scales (they need data), and anything about files.
 //!
@@ -10,10 +11,13 @@
 
 pub mod affine;
 pub mod constant;
+pub mod equalize;
 pub mod gemm;
 pub mod prepare;
 pub mod results;
+pub mod scaled;
 pub mod select;
+pub mod smooth;
 pub mod sum;
 
 #[cfg(test)]
@@ -32,6 +36,12 @@ pub enum PassError {
     /// The graph is broken or a constant cannot be read.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// What a value is to be scaled by does not fit what computes or reads it.
+    #[error("factors of `{value}` do not fit what computes or reads it")]
+    Unfit {
+        /// The value.
+        value: String,
+    },
     /// A batch normalization cannot be folded because its statistics make no sense.
     #[error("node `{node}`: variance {variance} + epsilon {epsilon} of channel {channel} is not positive")]
     Variance {

@@ -9,6 +9,7 @@ use quantize_numerics::NumericsError;
 use quantize_onnx::{NoSuchModel, OnnxError};
 use quantize_optimize::OptimizeError;
 use quantize_passes::PassError;
+use quantize_tensorflow::TensorflowError;
 use std::path::{Path, PathBuf};
 
 /// Why a command failed.
@@ -21,6 +22,9 @@ pub enum Error {
     /// The Caffe network or its quantization file cannot be read or makes no sense.
     #[error(transparent)]
     Caffe(Box<CaffeError>),
+    /// The TensorFlow graph or checkpoint cannot be read or makes no sense, or a transform of it fails.
+    #[error(transparent)]
+    Tensorflow(Box<TensorflowError>),
     /// A file cannot be read or written.
     #[error(transparent)]
     Document(Box<DocumentError>),
@@ -319,6 +323,12 @@ impl From<CaffeError> for Error {
     }
 }
 
+impl From<TensorflowError> for Error {
+    fn from(source: TensorflowError) -> Self {
+        Self::Tensorflow(Box::new(source))
+    }
+}
+
 impl From<DocumentError> for Error {
     fn from(source: DocumentError) -> Self {
         Self::Document(Box::new(source))
@@ -357,6 +367,7 @@ impl Error {
         match self {
             Self::Onnx(e) => e.hint(),
             Self::Caffe(e) => e.hint(),
+            Self::Tensorflow(e) => e.hint(),
             Self::Document(e) => e.hint(),
             Self::Data(e) => e.hint(),
             Self::Statistics { cure, .. } | Self::Plan { cure, .. } => cure.clone(),

@@ -83,12 +83,7 @@ pub(crate) fn grouped_weight(
 }
 
 /// Parameters of least squared error.
-fn least_error(
-    shape: &[usize],
-    values: &[f32],
-    qtype: QuantType,
-    blocks: Blocks,
-) -> Result<QuantParams, GroupError> {
+fn least_error(shape: &[usize], values: &[f32], qtype: QuantType, blocks: Blocks) -> Result<QuantParams, GroupError> {
     let (mut scale, mut zero_point) = (Vec::new(), Vec::new());
     for group in groups(shape, values, blocks) {
         let params = least_error_params(&group, qtype)?;

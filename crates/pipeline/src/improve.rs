@@ -22,7 +22,7 @@ const FEWEST_HELD_BACK: usize = 8;
 const FEWEST_TO_FOLLOW: usize = 8;
 
 /// A step is given up if the model is better without it by this much, in dB.
-const WORTH_DB: f64 = 0.1;
+pub(crate) const WORTH_DB: f64 = 0.1;
 
 /// Which samples statistics are gathered from, and which are only judged by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Split {
 }
 
 /// `count` numbers below `samples`, evenly spread, or all of them.
-fn spread(samples: usize, count: usize) -> Vec<usize> {
+pub(crate) fn spread(samples: usize, count: usize) -> Vec<usize> {
     let count = count.min(samples);
     (0..count).map(|i| (2 * i + 1) * samples / (2 * count)).collect()
 }

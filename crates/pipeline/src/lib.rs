@@ -11,6 +11,7 @@ mod accuracy;
 mod bench;
 mod caffe;
 mod calibrate;
+mod channels;
 mod compare;
 mod data;
 mod error;
@@ -30,6 +31,7 @@ mod selection;
 mod settle;
 mod summary;
 mod synthetic;
+mod tensorflow;
 mod unknown;
 mod work;
 
@@ -41,6 +43,7 @@ pub use caffe::{
     CaffeFiles, EmulateOptions, EmulatedLayer, EmulatedOutput, EmulationReport, FileOptions, QuantizeCaffeOptions,
     Release, Thresholds, caffe_to_onnx, default_range, emulate_caffe, quantize_caffe,
 };
+pub use channels::ScalingWorth;
 pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, OutputDifference, compare};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
@@ -59,6 +62,10 @@ pub use options::{
 };
 pub use search::TargetOutcome;
 pub use summary::{Kept, Summary, WeightStorage, WorstTensor};
+pub use tensorflow::{
+    EightbitGraph, EightbitJob, FreezeJob, TensorflowSummary, TransformJob, WrittenGraph, eightbit_tensorflow,
+    freeze_tensorflow, summarize_tensorflow, transform_tensorflow,
+};
 
 pub use quantize_caffe::ReadOptions;
 pub use quantize_caffe::xfdnn::TextStyle;
@@ -69,3 +76,5 @@ pub use quantize_numerics::RangeMethod;
 pub use quantize_numerics::xfdnn::{BitWidth, Flavor};
 pub use quantize_onnx::{ActivationCodes, Form, GroupSize};
 pub use quantize_parallel::{Progress, Silent};
+pub use quantize_tensorflow::eightbit::{Covered, EightbitOptions, Mode as EightbitMode, Rules as EightbitRules};
+pub use quantize_tensorflow::{Fed, FreezeOptions, GraphSummary, node_names};

@@ -6,7 +6,7 @@ use crate::evidence::{Evidence, StatisticsSummary};
 use crate::improve::Split;
 use crate::model::Model;
 use crate::options::{
-    Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions, WeightBits, thread_count,
+    Granularity, Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions, WeightBits, thread_count,
 };
 use crate::plan_file::Prescription;
 use crate::settle::{Job, Prepared, Settled, Stored, nothing_quantized, prepared, prescribed, recalled, settle};
@@ -16,7 +16,9 @@ use quantize_calib::{Fingerprint, Fingerprinting};
 use quantize_document::{Limits, OutputSet, Place, SourceFile, same_folder};
 use quantize_exec::{Program, Session};
 use quantize_ir::{Tensor, ValueId};
-use quantize_onnx::{ActivationCodes, Encoded, Form, OnnxDocument, OnnxRecipe, Placement, Revision, WeightCodes, encode, export, import};
+use quantize_onnx::{
+    ActivationCodes, Encoded, Form, OnnxDocument, OnnxRecipe, Placement, Revision, WeightCodes, encode, export, import,
+};
 use quantize_parallel::Progress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -187,8 +189,14 @@ fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progres
 fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Settled, Error> {
     let threads = thread_count(options.threads);
     let recipe = recipe(&options.target)?;
-    let job =
-        Job { model: &model.model, recipe: &recipe, options: &options.recipe, data: options.data.as_ref(), threads };
+    if recipe.stores_weights_only() && options.recipe.weights == Granularity::PerTensor {
+        return Err(idle("--weights per-tensor", "each group has a scale of its own"));
+    }
+    // Statistics in a file are of the model as it is.
+    let may_scale = options.save_statistics.is_none();
+    let (smooth, equalize) = (options.recipe.smooth && may_scale, options.recipe.equalize && may_scale);
+    let choices = RecipeOptions { smooth, equalize, ..options.recipe.clone() };
+    let job = Job { model: &model.model, recipe: &recipe, options: &choices, data: options.data.as_ref(), threads };
     match (&options.plan, &options.statistics) {
         (Some(plan), _) => prescribed(&job, &Prescription::read(plan)?),
         (None, Some(path)) => recalled(&job, Stored { path, model: model.fingerprint()? }, progress),
@@ -243,20 +251,20 @@ fn refuse_idle(target: &TargetOptions) -> Result<(), Error> {
     if target.weights == WeightBits::Eight {
         return Ok(());
     }
-    let idle = [
+    let choices = [
         (target.activations != ActivationCodes::default(), "--activations"),
         (target.symmetric, "--symmetric-activations"),
         (target.quantize_results, "--quantize-outputs"),
         (target.processor != Processor::default(), "--isa"),
     ];
-    match idle.into_iter().find(|(given, _)| *given) {
+    match choices.into_iter().find(|(given, _)| *given) {
         None => Ok(()),
-        Some((_, option)) => Err(Error::Conflict {
-            first: "`--weight-bits 4`".into(),
-            second: format!("`{option}`"),
-            why: "activations stay in fp32, and nothing computes on integers".into(),
-        }),
+        Some((_, option)) => Err(idle(option, "activations stay in fp32, and nothing computes on integers")),
     }
+}
+
+fn idle(option: &str, why: &str) -> Error {
+    Error::Conflict { first: "`--weight-bits 4`".into(), second: format!("`{option}`"), why: why.into() }
 }
 
 /// The simulated int8 model against fp32 on a few images, held back ones if there are any.

@@ -92,6 +92,11 @@ pub struct RecipeOptions {
     pub weights: Granularity,
     /// What is changed by running the network.
     pub correction: Correction,
+    /// Whether input channels of products are scaled where samples show that it makes the model better.
+    pub smooth: bool,
+    /// Whether channels between layers are scaled where weights have one scale each and samples show that it makes the
+    /// model better.
+    pub equalize: bool,
     /// What the quantized model has to reach; layers go back to fp32 until it does.
     pub target: Option<AccuracyTarget>,
     /// Names or glob patterns of nodes that stay as they are; each must match a node, except `*`.
@@ -114,13 +119,14 @@ impl RecipeOptions {
     pub fn of(preset: Preset) -> Self {
         let corrected = |range, rounding, images| Self {
             range,
+            smooth: rounding == WeightRounding::Result,
             correction: Correction { rounding, gain: true, bias: BiasCorrection::Sequential, images },
             ..Self::default()
         };
         match preset {
             Preset::Fast => corrected(RangeMethod::MinMax, WeightRounding::Nearest, 8),
             Preset::Balanced => corrected(RangeMethod::Mse, WeightRounding::Result, 64),
-            Preset::Best => corrected(RangeMethod::Mse, WeightRounding::Result, 128),
+            Preset::Best => Self { equalize: true, ..corrected(RangeMethod::Mse, WeightRounding::Result, 128) },
         }
     }
 }
@@ -133,6 +139,8 @@ impl Default for RecipeOptions {
             result_headroom: true,
             weights: Granularity::PerChannel,
             correction: Correction::default(),
+            smooth: false,
+            equalize: false,
             target: None,
             skip: Vec::new(),
         }

@@ -234,12 +234,14 @@ impl Search<'_> {
         let nodes = self.nodes_of(length);
         let labels: Vec<String> = nodes.iter().map(|id| lender.graph.label(*id)).collect();
         let evidence = lender.evidence.take();
-        let ready = match (prepared_without(self.job, &nodes)?, evidence) {
+        let ready = match (prepared_without(self.job, &nodes, &lender.channels)?, evidence) {
             (Prepared::Ready(ready), Some(evidence)) => {
                 planned(self.job, *ready, evidence, lender.data.take(), self.progress)
             }
             (Prepared::Untouched(settled), _) => Ok(*settled),
-            (Prepared::Ready(ready), None) => Err(Error::NoData { nodes: ready.selection.decisions.len() }),
+            (Prepared::Ready(ready), None) => {
+                Err(Error::NoData { nodes: ready.selection.decisions.len(), only_weights: false })
+            }
         };
         let mut settled = ready?;
         self.judged(&mut settled)?;

@@ -1,12 +1,13 @@
 //! The steps every format shares, from an imported model to a plan: fold, select, calibrate, plan.
 
 use crate::accuracy::{Accuracy, Judges};
+use crate::channels::{ScaledChannels, contested, drafted};
 use crate::data::Data;
 use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::improve::{Improvement, Split, Workshop};
 use crate::model::{ConstantEvaluator, Model};
-use crate::options::{DataOptions, InputRange, RecipeOptions, Shard, WeightRounding};
+use crate::options::{DataOptions, InputRange, RecipeOptions, WeightRounding};
 use crate::plan_file::Prescription;
 use crate::planning::{Parameters, Planned, make_plan};
 use crate::search::{self, TargetOutcome};
@@ -16,7 +17,8 @@ use crate::unknown::Unknown;
 use quantize_calib::Fingerprint;
 use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, QuantPlan, Recipe, ValueId};
 use quantize_parallel::Progress;
-use quantize_passes::{Preparation, Selection, prepare};
+use quantize_passes::scaled::{Scaled, scale};
+use quantize_passes::{Preparation, Selection, prepare, select};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -64,6 +66,8 @@ pub(crate) struct Settled {
     pub(crate) improvement: Option<Improvement>,
     /// The plan judged, if it was already.
     pub(crate) accuracy: Option<Accuracy>,
+    /// Channels that are scaled.
+    pub(crate) channels: ScaledChannels,
     pub(crate) warnings: Vec<String>,
     pub(crate) log: Vec<String>,
 }
@@ -83,6 +87,7 @@ impl Settled {
             outcome: None,
             improvement: None,
             accuracy: None,
+            channels: ScaledChannels::default(),
             warnings: Vec::new(),
             log: Vec::new(),
         }
@@ -124,6 +129,10 @@ pub(crate) struct Ready {
     pub(crate) selection: Selection,
     /// Values that show what quantization costs.
     pub(crate) targets: Vec<ValueId>,
+    /// Nodes that stay as they are.
+    pub(crate) skip: BTreeSet<NodeId>,
+    /// Channels that are scaled.
+    pub(crate) channels: ScaledChannels,
     pub(crate) log: Vec<String>,
 }
 
@@ -132,6 +141,27 @@ impl Ready {
     fn needs_no_samples(&self, job: &Job<'_>) -> bool {
         let rounds_to_nearest = job.options.correction.rounding == WeightRounding::Nearest;
         self.selection.observed().next().is_none() && rounds_to_nearest && job.options.target.is_none()
+    }
+
+    /// The same with more channels scaled.
+    ///
+    /// # Errors
+    /// If an entry does not fit the graph.
+    pub(crate) fn scaled(&self, job: &Job<'_>, scaled: Vec<Scaled>) -> Result<Self, Error> {
+        let Self { graph, targets, skip, channels, log, .. } = self;
+        let (mut graph, mut channels, mut log) = (graph.clone(), channels.clone(), log.clone());
+        let selection = with_scaled(job, &mut graph, skip, &scaled, &mut log)?;
+        channels.scaled.extend(scaled);
+        Ok(Self { graph, selection, targets: targets.clone(), skip: skip.clone(), channels, log })
+    }
+
+    /// Values that statistics are needed of: with a target, of all that may get parameters of their own if another
+    /// layer goes back to fp32.
+    pub(crate) fn observed(&self, job: &Job<'_>) -> BTreeSet<ValueId> {
+        match job.options.target {
+            None => self.selection.observed().collect(),
+            Some(_) => self.selection.activations().collect(),
+        }
     }
 
     /// The samples to calibrate it with.
@@ -170,7 +200,7 @@ pub(crate) fn recalled(job: &Job<'_>, stored: Stored<'_>, progress: &dyn Progres
     match prepared(job)? {
         Prepared::Ready(ready) => {
             let data = job.open_data(&ready.graph)?;
-            let observed = observed(job, &ready.selection);
+            let observed = ready.observed(job);
             let evidence = Evidence::read(stored.path, &ready.graph, stored.model, &observed)?;
             search::meet(job, planned(job, *ready, evidence, data, progress)?, progress)
         }
@@ -183,14 +213,18 @@ pub(crate) fn recalled(job: &Job<'_>, stored: Stored<'_>, progress: &dyn Progres
 /// # Errors
 /// As [`settle`].
 pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
-    prepared_without(job, &BTreeSet::new())
+    prepared_without(job, &BTreeSet::new(), &ScaledChannels::default())
 }
 
-/// Everything before calibration, with more nodes left in fp32 than the options say.
+/// Everything before calibration, with more nodes left in fp32 than the options say, and with channels scaled.
 ///
 /// # Errors
 /// As [`settle`].
-pub(crate) fn prepared_without(job: &Job<'_>, more: &BTreeSet<NodeId>) -> Result<Prepared, Error> {
+pub(crate) fn prepared_without(
+    job: &Job<'_>,
+    more: &BTreeSet<NodeId>,
+    channels: &ScaledChannels,
+) -> Result<Prepared, Error> {
     let (path, imported) = (job.model.path(), job.model.graph());
     let mut skip = matching(imported, &job.options.skip)?;
     skip.extend(more);
@@ -212,7 +246,12 @@ pub(crate) fn prepared_without(job: &Job<'_>, more: &BTreeSet<NodeId>) -> Result
     let unknown = Unknown::of(&graph).map_err(|source| Error::graph(path, source))?;
     unknown.refuse(&graph, path, &|id| selection.quantizes(id))?;
     let targets = unknown.targets(&graph);
-    Ok(Prepared::Ready(Box::new(Ready { graph, selection, targets, log })))
+    let plain = Ready { graph, selection, targets, skip, channels: ScaledChannels::default(), log };
+    if channels.scaled.is_empty() {
+        return Ok(Prepared::Ready(Box::new(plain)));
+    }
+    let scaled = plain.scaled(job, channels.scaled.clone())?;
+    Ok(Prepared::Ready(Box::new(Ready { channels: channels.clone(), ..scaled })))
 }
 
 /// The model's graph with constants folded, and the same prepared with what `recipe` quantizes of it but for `skip`.
@@ -243,20 +282,29 @@ pub(crate) fn constants_folded(model: &Model) -> Result<Graph, Error> {
 /// # Errors
 /// As [`settle`].
 pub(crate) fn calibrated(job: &Job<'_>, ready: Ready, data: Data, progress: &dyn Progress) -> Result<Settled, Error> {
-    let observed = observed(job, &ready.selection);
-    let path = job.model.path();
     let split = Split::for_recipe(data.runs(), job.options);
-    let evidence = Evidence::gather(&ready.graph, path, &observed, &data, &split, Shard::WHOLE, job.threads, progress)?;
-    search::meet(job, planned(job, ready, evidence, Some(data), progress)?, progress)
+    let draft = drafted(job, ready, &data, &split, progress)?;
+    search::meet(job, contested(job, draft, data, &split, progress)?, progress)
 }
 
-/// Values that statistics are needed of: with a target, of all that may get parameters of their own if another layer
-/// goes back to fp32.
-fn observed(job: &Job<'_>, selection: &Selection) -> BTreeSet<ValueId> {
-    match job.options.target {
-        None => selection.observed().collect(),
-        Some(_) => selection.activations().collect(),
+/// Scales channels, and chooses anew what is quantized.
+fn with_scaled(
+    job: &Job<'_>,
+    graph: &mut Graph,
+    skip: &BTreeSet<NodeId>,
+    scaled: &[Scaled],
+    log: &mut Vec<String>,
+) -> Result<Selection, Error> {
+    let path = job.model.path();
+    for entry in scaled {
+        let patch = scale(graph, entry).map_err(|source| Error::pass(path, source))?;
+        log.push(format!("{}: {}", patch.pass, patch.because));
+        graph.apply(patch).map_err(|source| Error::graph(path, source))?;
     }
+    let mut selection = select(graph, job.recipe, skip).map_err(|source| Error::pass(path, source))?;
+    let inserted = graph.nodes().map(|(id, _)| id).filter(|id| job.model.graph().node(*id).is_none());
+    selection.decisions.extend(inserted.map(|id| (id, Decision::Keep(KeepReason::Scaling))));
+    Ok(selection)
 }
 
 /// The plan that follows from what is known.
@@ -267,7 +315,7 @@ pub(crate) fn planned(
     data: Option<Data>,
     progress: &dyn Progress,
 ) -> Result<Settled, Error> {
-    let Ready { graph, selection, targets, mut log } = ready;
+    let Ready { graph, selection, targets, channels, mut log, .. } = ready;
     let path = job.model.path();
     let correction = &job.options.correction;
     let split = data.as_ref().map(|data| Split::for_recipe(data.runs(), job.options));
@@ -291,6 +339,7 @@ pub(crate) fn planned(
         outcome: None,
         improvement: None,
         accuracy: None,
+        channels,
         warnings,
         log,
     };
@@ -317,8 +366,12 @@ pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<S
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
         return Ok(Settled::untouched(folded, nodes));
     }
+    let channels = ScaledChannels { scaled: prescription.scaled(&graph)?, ..ScaledChannels::default() };
+    let (mut graph, mut selection) = (graph, selection);
+    if !channels.scaled.is_empty() {
+        selection = with_scaled(job, &mut graph, &kept, &channels.scaled, &mut log)?;
+    }
     let given = prescription.given(&graph, &selection, job.recipe.grids())?;
-    let mut graph = graph;
     let reference = (!given.biases.is_empty()).then(|| graph.clone());
     prescription.set_biases(&mut graph, &given)?;
     let parameters = Parameters::Given(&given);
@@ -338,6 +391,7 @@ pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<S
         outcome: None,
         improvement: None,
         accuracy: None,
+        channels,
         warnings: remarks,
         log,
     })

@@ -1,13 +1,14 @@
 //! What a quantization did, as data: what people read is made of it by the command line.
 
 use crate::accuracy::Accuracy;
+use crate::channels::ScalingWorth;
 use crate::evidence::Evidence;
 use crate::improve::Improvement;
 use crate::model::Model;
 use crate::options::RecipeOptions;
 use crate::search::TargetOutcome;
 use crate::settle::Settled;
-use quantize_ir::{Decision, Graph, KeepReason, NodePlan, OperandRole, QuantPlan};
+use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, OperandRole, QuantPlan};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -50,6 +51,10 @@ pub struct Summary {
     pub target: Option<TargetOutcome>,
     /// What running the network made better.
     pub improvement: Option<Improvement>,
+    /// What scaling input channels of products is worth; `None` if there was nothing to scale.
+    pub smoothing: Option<ScalingWorth>,
+    /// What scaling channels between layers is worth; `None` if there was nothing to scale.
+    pub equalization: Option<ScalingWorth>,
     /// The simulated int8 model against fp32; `None` if nothing was quantized.
     pub accuracy: Option<Accuracy>,
     /// What the caller should know.
@@ -107,8 +112,8 @@ pub(crate) fn of(
     bytes_after: Option<u64>,
 ) -> Summary {
     let Settled { graph, plan, evidence, .. } = settled;
-    let absorbed = |n: &&NodePlan| matches!(n.decision, Decision::Absorbed { .. });
-    let left = plan.nodes.len() - plan.nodes.values().filter(absorbed).count();
+    let absorbed = |n: &NodePlan| matches!(n.decision, Decision::Absorbed { .. });
+    let gone = |id: NodeId| plan.nodes.get(&id).is_none_or(absorbed);
     Summary {
         written,
         exported: false,
@@ -120,11 +125,13 @@ pub(crate) fn of(
         quantized: counted(graph, plan, &Decision::Quantize),
         weight_only: counted(graph, plan, &Decision::WeightOnly),
         weight_storage: weight_storage(plan),
-        folded: model.graph().nodes().count() - left,
+        folded: model.graph().nodes().filter(|(id, _)| gone(*id)).count(),
         kept: kept(graph, plan),
         worst: worst(graph, plan),
         target: settled.outcome.clone(),
         improvement: settled.improvement.clone(),
+        smoothing: settled.channels.smoothing.clone(),
+        equalization: settled.channels.equalization.clone(),
         accuracy,
         warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),
         log: settled.log.clone(),
@@ -166,7 +173,11 @@ pub(crate) fn kept(graph: &Graph, plan: &QuantPlan) -> Vec<Kept> {
         }
     }
     let kept = groups.into_iter().map(|((op, reason), nodes)| {
-        let notable = !matches!(reason, KeepReason::Folded | KeepReason::NotReal | KeepReason::NoWeightCodes);
+        let dull = matches!(
+            reason,
+            KeepReason::Folded | KeepReason::NotReal | KeepReason::Scaling | KeepReason::NoWeightCodes
+        );
+        let notable = !dull;
         Kept { op, reason: reason.to_string(), nodes, notable }
     });
     kept.collect()

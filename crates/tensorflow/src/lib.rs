@@ -8,6 +8,7 @@
 //! | `shape`, `dtype` | partly known shapes, element types |
 //! | `summary` | what a graph is |
 //! | `freeze` | variables become constants |
+//! | `eightbit` | reals become codes of 8 bits with ranges that are found as the graph runs |
 //! | `transform` | transforms and the language that requests them |
 //! | `order` | orders of execution |
 //! | `names` | names of nodes as users write them |
@@ -21,6 +22,7 @@ pub mod attr;
 pub mod checkpoint;
 pub mod document;
 pub mod dtype;
+pub mod eightbit;
 pub mod error;
 pub mod freeze;
 pub mod graph;
@@ -44,6 +46,7 @@ pub use attr::{Attr, AttrList, AttrValue};
 pub use checkpoint::{Checkpoint, Variable};
 pub use document::{Container, Encoding, ReadOptions, Signature, TensorName, TensorflowDocument, render};
 pub use dtype::DataType;
+pub use eightbit::{Covered, Eightbit, EightbitOptions, eightbit};
 pub use error::TensorflowError;
 pub use freeze::{FreezeOptions, Frozen, freeze};
 pub use graph::{GraphDef, GraphIndex};

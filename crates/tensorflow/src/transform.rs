@@ -11,13 +11,13 @@
 //! | `rewire` | what several of them do to inputs |
 
 mod attributes;
-mod batch_norm;
+pub(crate) mod batch_norm;
 mod fold_constants;
 mod frozen_ranges;
 pub mod language;
 mod logging;
 mod old_batch_norm;
-mod rewire;
+pub(crate) mod rewire;
 mod structure;
 
 use crate::error::TensorflowError;

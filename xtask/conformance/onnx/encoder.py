@@ -2,7 +2,8 @@
 
 Each picture is run by itself, its pixel values as they are. One thread, default optimisations.
 
-JSON: {"cosines": {output: [cosine of the fp32 and the quantized values for each picture, ...], ...}}.
+JSON: {"cosines": {output: [cosine of the fp32 and the quantized values for each picture, ...], ...},
+"sqnr_db": {output: mean over the pictures of 10 log10(signal / noise), ...}}.
 """
 
 import argparse
@@ -26,6 +27,11 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
+def sqnr_db(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return float(10 * np.log10(np.sum(a * a) / max(np.sum((a - b) ** 2), 1e-30)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("fp32", type=Path)
@@ -37,11 +43,14 @@ def main() -> None:
     name = exact.get_inputs()[0].name
     outputs = [output.name for output in exact.get_outputs()]
     cosines: dict[str, list[float]] = {output: [] for output in outputs}
+    ratios: dict[str, list[float]] = {output: [] for output in outputs}
     for path in sorted(args.images.glob("*.png")):
         feed = {name: np.asarray(Image.open(path), np.float32)[None, None]}
         for output, a, b in zip(outputs, exact.run(outputs, feed), quantized.run(outputs, feed)):
             cosines[output].append(cosine(a, b))
-    print(json.dumps({"cosines": cosines}))
+            ratios[output].append(sqnr_db(a, b))
+    means = {output: float(np.mean(each)) for output, each in ratios.items()}
+    print(json.dumps({"cosines": cosines, "sqnr_db": means}))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,10 @@ from PIL import Image
 SEED = 23
 WORDS, WIDTH, HEADS, INNER, LAYERS, LENGTH = 600, 192, 6, 640, 3, 48
 SEEN, UNSEEN = 96, 64
-# Spectra of trained networks fall with a power of the rank; a few channels are much louder than the rest.
-DECAY, OUTLIERS, OUTLIER_FACTOR = 0.8, (7, 101), 6.0
+# Singular values of trained networks fall with a power of their rank, those of embeddings faster than those of weights;
+# a few channels are much louder than the rest.
+EMBEDDING_DECAY, WEIGHT_DECAY = 0.5, 0.25
+OUTLIERS, OUTLIER_FACTOR = (7, 101), 6.0
 
 
 class Encoder:
@@ -38,12 +40,12 @@ class Encoder:
         self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return name
 
-    def matrix(self, rows, columns):
+    def matrix(self, rows, columns, decay=WEIGHT_DECAY):
         """Random, with singular values that fall with a power of their rank."""
         rank = min(rows, columns)
         left = np.linalg.qr(self.rng.standard_normal((rows, rank)))[0]
         right = np.linalg.qr(self.rng.standard_normal((columns, rank)))[0]
-        values = np.arange(1, rank + 1.0) ** -DECAY
+        values = np.arange(1, rank + 1.0) ** -decay
         return (left * (values * np.sqrt(columns / np.sum(values**2)))) @ right.T
 
     def linear(self, name, x, inputs, outputs):
@@ -83,9 +85,9 @@ class Encoder:
         return self.norm(f"{name}.norm2", self.node("Add", f"{name}.sum2", x, self.linear(f"{name}.down", inner, INNER, WIDTH)))
 
     def model(self):
-        table = self.matrix(WORDS, WIDTH) + 0.3 * self.rng.standard_normal(WIDTH)
+        table = self.matrix(WORDS, WIDTH, EMBEDDING_DECAY) + 0.3 * self.rng.standard_normal(WIDTH)
         x = self.node("Gather", "embedded", self.tensor("words", table), "ids", axis=0)
-        x = self.norm("norm0", self.node("Add", "placed", x, self.tensor("places", 0.3 * self.matrix(LENGTH, WIDTH))))
+        x = self.norm("norm0", self.node("Add", "placed", x, self.tensor("places", 0.3 * self.matrix(LENGTH, WIDTH, EMBEDDING_DECAY))))
         for index in range(LAYERS):
             x = self.layer(f"layer{index}", x)
         y = self.node("Identity", "hidden", x)

@@ -490,6 +490,8 @@ impl CaffeRecipeArgs {
             result_headroom: self.results == Results::Headroom,
             weights: Granularity::PerChannel,
             correction: Correction::default(),
+            smooth: false,
+            equalize: false,
             target: None,
             skip: self.skip.clone(),
         }

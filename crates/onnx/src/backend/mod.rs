@@ -192,10 +192,10 @@ fn encode_spread<'d>(
     Ok(Encoded { model, outside })
 }
 
-/// Nodes that are written from their operator: a pass changed it, or its definition changed between opsets.
+/// Nodes that are written from their operator: a pass made or changed it, or its definition changed between opsets.
 fn reemitted(document: &OnnxDocument, original: &Graph, graph: &Graph) -> Result<BTreeSet<NodeId>, OnnxError> {
     let outdated: BTreeSet<usize> = outdated_nodes(document, original)?.into_iter().collect();
-    let changed = |id: NodeId, node: &Node| original.node(id).is_some_and(|o| o.op != node.op);
+    let changed = |id: NodeId, node: &Node| original.node(id).is_none_or(|o| o.op != node.op);
     let is_outdated = |node: &Node| document.node_index(node).is_some_and(|i| outdated.contains(&i));
     Ok(graph.nodes().filter(|(id, node)| changed(*id, node) || is_outdated(node)).map(|(id, _)| id).collect())
 }
@@ -276,18 +276,41 @@ impl Editor<'_, '_> {
             }
         }
         self.rewrite(id, index, field, wired)?;
+        let behind = self.behind(id, wired)?;
+        if !behind.is_empty() {
+            self.body.insert_after(field, Piece::encoded(behind))?;
+        }
+        Ok(())
+    }
+
+    /// What stands behind a node: what completes it, the pairs of its results, and nodes that passes inserted.
+    fn behind(&self, id: NodeId, wired: &Wired) -> Result<Vec<u8>, OnnxError> {
+        let opset = self.document.opset().max(TARGET_OPSET);
         let mut behind: Vec<u8> = wired.guard.iter().flat_map(emit::guard).collect();
         if let Some(lookup) = &wired.lookup {
-            behind.extend(emit::lookup(lookup, self.document.opset().max(TARGET_OPSET))?);
+            behind.extend(emit::lookup(lookup, opset)?);
         }
         let results = self.request.graph.node(id).map(|n| n.outputs.as_slice()).unwrap_or_default();
         for names in self.written_by(results) {
             behind.extend(self.pair(names));
         }
-        if !behind.is_empty() {
-            self.body.insert_after(field, Piece::encoded(behind))?;
+        for (inserted, node) in self.inserted_behind(results) {
+            if let Some(wired) = self.wiring.nodes.get(&inserted) {
+                let name = self.wiring.node_name(self.request, inserted);
+                let message = ops::emit(&node.op, name, wired.inputs.clone(), wired.outputs.clone(), opset)?;
+                behind.extend(emit::node_field(&message));
+                behind.extend(self.behind(inserted, wired)?);
+            }
         }
-        Ok(())
+        Ok(behind)
+    }
+
+    /// Nodes that are not in the document and whose first operand is one of these results.
+    fn inserted_behind(&self, results: &[Option<ValueId>]) -> Vec<(NodeId, &Node)> {
+        let graph = self.request.graph;
+        let readers = results.iter().flatten().flat_map(|v| graph.value(*v).consumers());
+        let inserted = readers.filter(|(id, slot)| *slot == 0 && self.request.original.node(*id).is_none());
+        inserted.filter_map(|(id, _)| Some((*id, graph.node(*id)?))).collect()
     }
 
     fn pair(&self, names: &wiring::PairNames) -> Vec<u8> {

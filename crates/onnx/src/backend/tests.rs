@@ -6,7 +6,10 @@ use crate::ops::emit;
 use crate::tensor::encode_tensor;
 use quantize_document::{Limits, SourceFile};
 use quantize_ir::op::{Conv, FilterLayout, Layout, Padding, Rounding, Unary, Window};
-use quantize_ir::{ActivationPlan, Decision, KeepReason, NodePlan, QuantParams, QuantType, Tensor, WeightPlan};
+use quantize_ir::{
+    ActivationPlan, Decision, KeepReason, NodePlan, Operand, Patch, PatchEdit, QuantParams, QuantType, Tensor,
+    WeightPlan,
+};
 use quantize_proto::onnx::{
     GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto, tensor_shape_proto, type_proto,
 };
@@ -109,7 +112,12 @@ impl Case {
     }
 
     fn write(&self) -> ModelProto {
-        let encoded = encode(&self.revision(), &Placement::default()).unwrap();
+        self.write_over(&self.graph)
+    }
+
+    fn write_over(&self, original: &Graph) -> ModelProto {
+        let revision = Revision { original, ..self.revision() };
+        let encoded = encode(&revision, &Placement::default()).unwrap();
         ModelProto::decode(encoded.to_vec().as_slice()).unwrap()
     }
 }
@@ -258,6 +266,44 @@ fn a_float_node_with_an_activation_between_integers_is_guarded_behind_it() {
     let written = listing(&case.pair("x", "x").pair("q", "q").pair("a", "a").write());
     assert!(written.contains(&"Relu(c)->a_real".into()), "{written:?}");
     assert!(written.contains(&"LeakyRelu(a_real)->a".into()), "{written:?}");
+}
+
+#[test]
+fn an_inserted_node_stands_behind_what_it_reads_under_names_of_its_own() {
+    let nodes = vec![
+        node(&RELU, "relu", &["x"], "a"),
+        node(&RELU, "taken", &["a"], "a_scaled"),
+        node(&conv_op(), "next", &["a", "w1"], "y"),
+    ];
+    let mut case = Case::new(&model(nodes, &["w1"], &["y", "a_scaled"], 13)).quantize("next");
+    let original = case.graph.clone();
+    let half = Operand::Constant { name: "half".into(), tensor: Tensor::vector(vec![0.5f32]) };
+    let insert = PatchEdit::Insert {
+        name: "taken".into(),
+        op: Op::Binary(quantize_ir::op::Binary::Mul),
+        from: case.value("a"),
+        others: vec![half],
+        output: "a_scaled".into(),
+        readers: vec![(case.node("next"), 0)],
+    };
+    case.graph.apply(Patch { pass: "test", because: String::new(), edits: vec![insert] }).unwrap();
+    let (id, _) = case.graph.nodes().last().unwrap();
+    case.plan.nodes.insert(id, NodePlan { decision: Decision::Keep(KeepReason::RealOperands) });
+    let between = case.graph.node(id).unwrap().output(0).unwrap();
+    let params = QuantParams::per_tensor(QuantType::U8, 0.5, 3).unwrap();
+    let entry = ActivationPlan { params, shares: between, method: "minmax".into(), sqnr_db: None };
+    case.plan.activations.insert(between, entry);
+    let written = case.write_over(&original);
+    assert_eq!(
+        listing(&written)[..4],
+        [
+            "Relu(x)->a",
+            "Mul(a,half)->a_scaled_1",
+            "QuantizeLinear(a_scaled_1,a_scaled_1_scale,a_scaled_1_zero_point)->a_scaled_1_QuantizeLinear_Output",
+            "DequantizeLinear(a_scaled_1_QuantizeLinear_Output,a_scaled_1_scale,a_scaled_1_zero_point)->a_scaled_1_DequantizeLinear_Output",
+        ]
+    );
+    assert!(initializers(&written).contains(&"half"));
 }
 
 #[test]

@@ -102,6 +102,9 @@ pub(super) struct Wiring {
     pub(super) constants: BTreeMap<(NodeId, usize), ConstantNames>,
     /// Constants that passes or the front-end made and a written node reads as they are, with their names.
     pub(super) added: BTreeMap<ValueId, String>,
+    /// Names of the results of nodes that passes inserted, and of these nodes.
+    inserted: BTreeMap<ValueId, String>,
+    inserted_nodes: BTreeMap<NodeId, String>,
     /// Nodes that are written.
     pub(super) nodes: BTreeMap<NodeId, Wired>,
     /// Every name something in the output reads, graph outputs included.
@@ -129,9 +132,12 @@ impl Wiring {
             pairs: BTreeMap::new(),
             constants: BTreeMap::new(),
             added: BTreeMap::new(),
+            inserted: BTreeMap::new(),
+            inserted_nodes: BTreeMap::new(),
             nodes: BTreeMap::new(),
             read: BTreeSet::new(),
         };
+        wiring.name_inserted(request, names);
         wiring.name_pairs(request, names);
         wiring.name_constants(request, names);
         for (id, node) in request.graph.nodes() {
@@ -150,19 +156,40 @@ impl Wiring {
         self.read.contains(dequantized)
     }
 
+    /// What the document has no name for.
+    fn name_inserted(&mut self, request: &Request<'_>, names: &mut Names) {
+        for (id, node) in request.graph.nodes().filter(|(id, _)| request.original.node(*id).is_none()) {
+            self.inserted_nodes.insert(id, names.fresh(&node.name));
+            for value in node.outputs.iter().flatten() {
+                self.inserted.insert(*value, names.fresh(&request.graph.value(*value).name));
+            }
+        }
+    }
+
+    /// The name of a node that a pass inserted.
+    pub(super) fn node_name<'a>(&'a self, request: &'a Request<'_>, id: NodeId) -> &'a str {
+        let own = || request.graph.node(id).map_or("", |node| node.name.as_str());
+        self.inserted_nodes.get(&id).map_or_else(own, String::as_str)
+    }
+
+    /// The name of a value.
+    fn value_name<'a>(&'a self, request: &'a Request<'_>, value: ValueId) -> &'a str {
+        self.inserted.get(&value).unwrap_or(&request.graph.value(value).name)
+    }
+
     fn name_pairs(&mut self, request: &Request<'_>, names: &mut Names) {
         let mut parameters: BTreeMap<ValueId, (String, String)> = BTreeMap::new();
         for (value, entry) in &request.plan.activations {
-            let root = request.graph.value(entry.shares);
+            let root = self.value_name(request, entry.shares).to_owned();
             let owned = !parameters.contains_key(&entry.shares);
             let (scale, zero_point) = parameters
                 .entry(entry.shares)
                 .or_insert_with(|| {
-                    let zero_point = names.fresh(&format!("{}_zero_point", root.name));
-                    (names.fresh(&format!("{}_scale", root.name)), zero_point)
+                    let zero_point = names.fresh(&format!("{root}_zero_point"));
+                    (names.fresh(&format!("{root}_scale")), zero_point)
                 })
                 .clone();
-            let name = &request.graph.value(*value).name;
+            let name = self.value_name(request, *value).to_owned();
             let output = request.graph.is_output(*value);
             let coded = writes_codes(request, *value);
             let real = match (coded, output) {
@@ -312,7 +339,7 @@ impl Wiring {
             let added = self.added.entry(value).or_insert_with(|| names.fresh(&known.name));
             return Operand::Plain(added.clone());
         }
-        Operand::Plain(known.name.clone())
+        Operand::Plain(self.value_name(request, value).to_owned())
     }
 
     /// What a node writes for `value`.
@@ -321,7 +348,7 @@ impl Wiring {
         match self.pairs.get(&value) {
             Some(pair) if integer => Operand::Codes(pair.quantized.clone()),
             Some(PairNames { real: Some(real), .. }) => Operand::Plain(real.clone()),
-            _ => Operand::Plain(request.graph.value(value).name.clone()),
+            _ => Operand::Plain(self.value_name(request, value).to_owned()),
         }
     }
 
@@ -431,7 +458,14 @@ fn wired_on_codes(node: &Node, mut operands: Vec<Operand>, results: Vec<Operand>
     let ends = bounds.iter().flat_map(|(_, ends)| ends).cloned();
     let inputs = operands.iter().chain(results.first()).flat_map(Operand::names).chain(ends).collect();
     let outputs = results.iter().map(Operand::name).collect();
-    Wired { inputs, outputs, guard: None, lookup: None, integer: Some(Integer { operands, results, bounds }), blocked: false }
+    Wired {
+        inputs,
+        outputs,
+        guard: None,
+        lookup: None,
+        integer: Some(Integer { operands, results, bounds }),
+        blocked: false,
+    }
 }
 
 /// Whether a node multiplies by blocks of codes.

@@ -25,11 +25,8 @@ impl<S: Samples> Walker<'_, S> {
         let rule = self.gain_rule(layer, &params);
         let biases = self.biases(layer)?;
         let mut gains = gains(&total, rule, self.moves_bias(layer));
-        let mut shifts = if self.moves_bias(layer) {
-            shifts(images, &total, &gains, &biases)
-        } else {
-            vec![0.0; layer.channels]
-        };
+        let mut shifts =
+            if self.moves_bias(layer) { shifts(images, &total, &gains, &biases) } else { vec![0.0; layer.channels] };
         let scale = self.input_scale(layer);
         self.keep_representable(&params, scale, &biases, &mut gains, &mut shifts);
         self.apply(layer, &params, scale, &biases, &gains, &shifts)?;

@@ -39,7 +39,7 @@ pub(crate) fn run(
         Prepared::Untouched(settled) => return Ok((*settled, QuantizationFile::default())),
     };
     let data = ready.samples(job)?;
-    let Ready { graph, selection, targets, log } = *ready;
+    let Ready { graph, selection, targets, log, channels, .. } = *ready;
     let mut pass = Pass {
         graph: &graph,
         path: job.model.path(),
@@ -88,6 +88,7 @@ pub(crate) fn run(
         outcome: None,
         improvement: None,
         accuracy: None,
+        channels,
         warnings,
         log,
     };

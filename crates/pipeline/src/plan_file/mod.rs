@@ -35,12 +35,26 @@ struct PlanFile {
     version: u32,
     model: String,
     range: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    scaled_channels: Vec<ScaledEntry>,
     activations: Vec<ActivationEntry>,
     constants: Vec<ConstantEntry>,
     /// Biases that stay real and are not the model's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     biases: Vec<BiasEntry>,
     nodes: Vec<NodeEntry>,
+}
+
+/// A tensor whose channels are divided before the layers that read it, and the weights of these multiplied.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScaledEntry {
+    tensor: String,
+    readers: Vec<String>,
+    /// The node whose constants are divided; without one a node of its own divides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    within: Option<String>,
+    factors: Vec<f32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

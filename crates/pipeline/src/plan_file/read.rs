@@ -1,6 +1,8 @@
 //! From a plan file to the decisions and parameters it prescribes for a graph.
 
-use super::{ABSORBED, ActivationEntry, BIAS, ConstantEntry, FORMAT, KEEP, PlanFile, QUANTIZE, VERSION, WEIGHT_ONLY};
+use super::{
+    ABSORBED, ActivationEntry, BIAS, ConstantEntry, FORMAT, KEEP, PlanFile, QUANTIZE, ScaledEntry, VERSION, WEIGHT_ONLY,
+};
 use crate::error::Error;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use quantize_document::{Limits, SourceFile};
@@ -11,6 +13,7 @@ use quantize_ir::{
 use quantize_numerics::Range;
 use quantize_optimize::set_bias;
 use quantize_passes::Selection;
+use quantize_passes::scaled::{InputLayout, Scaled, computed_by};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,6 +98,42 @@ impl Prescription {
         }
         let is_kept = |id: &NodeId| kept.get(graph.label(*id).as_str()).copied().unwrap_or(false);
         Ok(graph.nodes().map(|(id, _)| id).filter(is_kept).collect())
+    }
+
+    /// The values of the prepared graph whose channels the plan scales.
+    ///
+    /// # Errors
+    /// If there is no such tensor or layer, or factors are not positive numbers, one for each channel.
+    pub(crate) fn scaled(&self, graph: &Graph) -> Result<Vec<Scaled>, Error> {
+        self.file.scaled_channels.iter().map(|entry| self.scaled_value(graph, entry)).collect()
+    }
+
+    fn scaled_value(&self, graph: &Graph, entry: &ScaledEntry) -> Result<Scaled, Error> {
+        let cure = "take the entry out to leave its channels as they are";
+        let refuse = |cause: String| self.refuse(format!("scaled channels of `{}`", entry.tensor), cause, cure);
+        let known = graph.values().find(|(_, v)| v.name == entry.tensor && v.producer().is_some());
+        let (value, found) = known.ok_or_else(|| refuse("no node computes this tensor".into()))?;
+        if let Some(bad) = entry.factors.iter().find(|t| !t.is_normal() || **t < 0.0) {
+            return Err(refuse(format!("{bad} is no factor")));
+        }
+        let reader = |name: &String| {
+            let mut readers = found.consumers().iter().map(|(id, _)| *id).filter(|id| graph.label(*id) == *name);
+            let id = readers.next().ok_or_else(|| refuse(format!("no node `{name}` reads it")))?;
+            let channels = InputLayout::of(graph, id).map(InputLayout::channels);
+            let channels = channels.ok_or_else(|| refuse(format!("`{name}` is no layer with a constant weight")))?;
+            match entry.factors.len() {
+                n if n == channels => Ok(id),
+                n => Err(refuse(format!("{n} factors for {channels} channels that `{name}` reads"))),
+            }
+        };
+        let readers = entry.readers.iter().map(reader).collect::<Result<Vec<_>, _>>()?;
+        let producer = computed_by(graph, value);
+        let within = |name: &String| {
+            let own = producer.filter(|id| graph.label(*id) == *name);
+            own.ok_or_else(|| refuse(format!("`{name}` does not compute it")))
+        };
+        let into = entry.within.as_ref().map(within).transpose()?;
+        Ok(Scaled { value, factors: entry.factors.clone(), readers, into })
     }
 
     /// The parameters for `graph`, of which `selection` is quantized on these grids.

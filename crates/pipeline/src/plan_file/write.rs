@@ -1,7 +1,8 @@
 //! From a plan to its file.
 
 use super::{
-    ABSORBED, ActivationEntry, BIAS, BiasEntry, ConstantEntry, FORMAT, KEEP, NodeEntry, PlanFile, QUANTIZE, VERSION, WEIGHT_ONLY,
+    ABSORBED, ActivationEntry, BIAS, BiasEntry, ConstantEntry, FORMAT, KEEP, NodeEntry, PlanFile, QUANTIZE,
+    ScaledEntry, VERSION, WEIGHT_ONLY,
 };
 use crate::error::Error;
 use crate::options::RecipeOptions;
@@ -11,6 +12,7 @@ use quantize_ir::{
     ActivationPlan, Decision, Graph, Node, NodeId, OperandRole, QuantParams, QuantPlan, Spread, TensorData, ValueId,
     WeightPlan,
 };
+use quantize_passes::scaled::Scaled;
 use std::path::Path;
 
 /// The content of the plan file that will be written to `path`.
@@ -35,6 +37,7 @@ pub(super) fn to_json(settled: &Settled, model: &str, range: &str) -> Result<Str
         version: VERSION,
         model: model.to_owned(),
         range: range.to_owned(),
+        scaled_channels: scaled_channels(settled),
         activations: activations(graph, plan),
         constants: constants(settled),
         biases: biases(settled),
@@ -43,6 +46,17 @@ pub(super) fn to_json(settled: &Settled, model: &str, range: &str) -> Result<Str
     let mut text = serde_json::to_string_pretty(&file)?;
     text.push('\n');
     Ok(text)
+}
+
+fn scaled_channels(settled: &Settled) -> Vec<ScaledEntry> {
+    let label = |id: &NodeId| settled.graph.label(*id);
+    let entry = |scaled: &Scaled| ScaledEntry {
+        tensor: settled.graph.value(scaled.value).name.clone(),
+        readers: scaled.readers.iter().map(label).collect(),
+        within: scaled.into.as_ref().map(label),
+        factors: scaled.factors.clone(),
+    };
+    settled.channels.scaled.iter().map(entry).collect()
 }
 
 /// JSON has no infinity: an exact tensor has no ratio.

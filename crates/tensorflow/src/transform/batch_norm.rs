@@ -18,7 +18,7 @@ pub(super) fn has_weights(node: &NodeDef) -> bool {
 }
 
 /// Number of output channels for weights of this shape; `None` if it is not the operator's.
-pub(super) fn channels(op: &str, shape: &[usize]) -> Option<usize> {
+pub(crate) fn channels(op: &str, shape: &[usize]) -> Option<usize> {
     match (op, shape) {
         ("Conv2D", [_, _, _, out]) | ("MatMul", [_, out]) => Some(*out),
         ("DepthwiseConv2dNative", [_, _, input, multiplier]) => input.checked_mul(*multiplier),

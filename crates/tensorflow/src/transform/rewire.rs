@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// What the readers of a tensor, or of a node, read instead.
 #[derive(Debug, Default)]
-pub(super) struct Rewire {
+pub(crate) struct Rewire {
     /// By node: the output and whether only that one.
     nodes: BTreeMap<String, String>,
     tensors: BTreeMap<(String, u32), String>,
@@ -13,17 +13,17 @@ pub(super) struct Rewire {
 
 impl Rewire {
     /// Readers of any output of `node`, and those that wait for it, read the tensor `new` instead or wait for its node.
-    pub(super) fn node(&mut self, node: &str, new: String) {
+    pub(crate) fn node(&mut self, node: &str, new: String) {
         self.nodes.insert(node.to_owned(), new);
     }
 
     /// Readers of one output read the tensor `new` instead.
-    pub(super) fn tensor(&mut self, node: &str, port: u32, new: String) {
+    pub(crate) fn tensor(&mut self, node: &str, port: u32, new: String) {
         self.tensors.insert((node.to_owned(), port), new);
     }
 
     /// Whether there is nothing to do.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.nodes.is_empty() && self.tensors.is_empty()
     }
 
@@ -48,7 +48,7 @@ impl Rewire {
     }
 
     /// Changes the inputs of a node; a node waits for another only once.
-    pub(super) fn apply(&self, node: &mut NodeDef) {
+    pub(crate) fn apply(&self, node: &mut NodeDef) {
         let mut inputs: Vec<String> = Vec::with_capacity(node.inputs().len());
         for input in node.inputs() {
             let input = self.resolved(input).unwrap_or_else(|| input.clone());

@@ -35,9 +35,14 @@ const KINDS: &[(&str, &[&str], f64)] = &[
     ("s8 qoperator", &["--activations", "s8", "--format", "qoperator"], 1.0),
 ];
 
+/// What scaling input channels has to gain at every output, in dB; its outlier channels cost more.
+const LEAST_GAIN_DB: f64 = 6.0;
+
 /// What `encoder.py` prints.
 #[derive(Deserialize)]
 struct Judgement {
+    /// For each output, the mean signal to noise.
+    sqnr_db: BTreeMap<String, f64>,
     /// For each output, one cosine for each sentence.
     cosines: BTreeMap<String, Vec<f64>>,
 }
@@ -55,7 +60,27 @@ pub(super) fn check(context: &Context, report: &mut Report) -> Result<()> {
         let verdict = judge(context, &model, kind, (&seen, &unseen));
         report.record(format!("encoder {name}"), verdict.unwrap_or_else(|error| Verdict::Failed(error.to_string())));
     }
+    let gain = scaling(context, &model, (&seen, &unseen));
+    report.record("encoder scaled channels", gain.unwrap_or_else(|error| Verdict::Failed(error.to_string())));
     Ok(())
+}
+
+/// The default with and without scaled input channels.
+fn scaling(context: &Context, model: &Path, (seen, unseen): (&Path, &Path)) -> Result<Verdict> {
+    let ratios = |how: &str| -> Result<BTreeMap<String, f64>> {
+        let output = quantized(context, model, how, &["--smooth-quant", how], seen)?;
+        Ok(judgement(context, model, &output, unseen)?.sqnr_db)
+    };
+    let (without, with) = (ratios("none")?, ratios("measured")?);
+    let (mut unmet, mut figures) = (Vec::new(), Vec::new());
+    for (output, before) in &without {
+        let after = with.get(output).copied().unwrap_or(f64::NAN);
+        figures.push(format!("`{output}`: {before:.2} dB without, {after:.2} dB with"));
+        if after.is_nan() || after < before + LEAST_GAIN_DB {
+            unmet.push(format!("`{output}` gains less than {LEAST_GAIN_DB} dB"));
+        }
+    }
+    Ok(Verdict::of(figures.join("; "), &unmet))
 }
 
 /// Random sentences, which are pictures to this network.
@@ -73,13 +98,9 @@ fn judge(
     (name, options, least_share): &(&str, &[&str], f64),
     (seen, unseen): (&Path, &Path),
 ) -> Result<Verdict> {
-    let output = context.folder("encoder")?.join(format!("{}.onnx", name.replace(' ', "-")));
-    let mut quantize = context.quantize();
-    quantize.arg("onnx").arg(model).arg("--calib").arg(seen).arg("-o").arg(&output).args(["--preprocess", "raw"]);
-    workspace::output(quantize.args(*options))?;
+    let output = quantized(context, model, name, options, seen)?;
     let structure = Structure::of(context, &output)?;
-    let mut script = context.script("onnx/encoder.py");
-    let judgement: Judgement = workspace::json(script.arg(model).arg(&output).arg("--images").arg(unseen))?;
+    let judgement = judgement(context, model, &output, unseen)?;
 
     let mut unmet = Vec::new();
     let mut figures = format!("{:.1} % of multiply-accumulates on integers", 100.0 * structure.integer_share);
@@ -97,6 +118,19 @@ fn judge(
         unmet.push(format!("less than {:.0} % on integers", 100.0 * least_share));
     }
     Ok(Verdict::of(figures + "; " + &structure.describe(), &unmet))
+}
+
+fn quantized(context: &Context, model: &Path, name: &str, options: &[&str], seen: &Path) -> Result<PathBuf> {
+    let output = context.folder("encoder")?.join(format!("{}.onnx", name.replace(' ', "-")));
+    let mut quantize = context.quantize();
+    quantize.arg("onnx").arg(model).arg("--calib").arg(seen).arg("-o").arg(&output).args(["--preprocess", "raw"]);
+    workspace::output(quantize.args(options))?;
+    Ok(output)
+}
+
+fn judgement(context: &Context, model: &Path, output: &Path, unseen: &Path) -> Result<Judgement> {
+    let mut script = context.script("onnx/encoder.py");
+    workspace::json(script.arg(model).arg(output).arg("--images").arg(unseen))
 }
 
 fn mean(values: &[f64]) -> f64 {

@@ -1,0 +1,114 @@
+//! `quantize tf`: TensorFlow's steps, each as the original program does it.
+
+use crate::args::OutputFormat;
+use crate::args::eightbit::EightbitArgs;
+use crate::args::tensorflow::{SummarizeArgs, TensorflowArgs, TensorflowCommand};
+use crate::terminal::{Failure, note, result};
+use quantize_pipeline::{
+    Covered, Fed, GraphSummary, TensorflowSummary, WrittenGraph, eightbit_tensorflow, freeze_tensorflow,
+    summarize_tensorflow, transform_tensorflow,
+};
+use serde_json::{Value, json};
+use std::process::ExitCode;
+
+/// `quantize tf`
+pub(crate) fn run(args: &TensorflowArgs) -> Result<ExitCode, Failure> {
+    match &args.command {
+        TensorflowCommand::Summarize(args) => summarize(args),
+        TensorflowCommand::Freeze(args) => tell(&freeze_tensorflow(&args.job().map_err(Failure::Usage)?)?),
+        TensorflowCommand::Transform(args) => tell(&transform_tensorflow(&args.job())?),
+        TensorflowCommand::Eightbit(args) => eightbit(args),
+    }
+}
+
+fn summarize(args: &SummarizeArgs) -> Result<ExitCode, Failure> {
+    let found = summarize_tensorflow(&args.in_graph, args.print_structure)?;
+    match args.output_format {
+        OutputFormat::Json => result(&json(&found).to_string())?,
+        OutputFormat::Text => {
+            let text = found.summary.text(&args.in_graph.display().to_string());
+            result((text + found.structure.as_deref().unwrap_or_default()).trim_end_matches('\n'))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn json(found: &TensorflowSummary) -> Value {
+    let GraphSummary { inputs, variables, outputs, operators, devices, .. } = &found.summary;
+    let fed = |node: &Fed| {
+        let shape = node.shape.as_ref().map(ToString::to_string);
+        json!({"name": node.name, "type": node.dtype.to_string(), "shape": shape})
+    };
+    let named = |(name, op): &(String, String)| json!({"name": name, "op": op});
+    json!({
+        "inputs": inputs.iter().map(fed).collect::<Vec<_>>(),
+        "variables": variables.iter().map(fed).collect::<Vec<_>>(),
+        "outputs": outputs.iter().map(named).collect::<Vec<_>>(),
+        "const_parameters": found.summary.constant_elements,
+        "variable_parameters": found.summary.variable_elements,
+        "control_edges": found.summary.control_edges,
+        "devices": devices,
+        "operators": operators.iter().map(|(op, count)| json!({"op": op, "count": count})).collect::<Vec<_>>(),
+        "structure": found.structure.as_ref().map(|text| text.lines().collect::<Vec<_>>()),
+    })
+}
+
+/// Says what was done, and the written path.
+fn tell(written: &WrittenGraph) -> Result<ExitCode, Failure> {
+    written.steps.iter().for_each(|step| note(step));
+    written.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
+    let [before, after] = written.nodes;
+    note(&format!("{before} nodes before, {after} after"));
+    result(&written.path.display().to_string())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn eightbit(args: &EightbitArgs) -> Result<ExitCode, Failure> {
+    let done = eightbit_tensorflow(&args.job().map_err(Failure::Usage)?)?;
+    match args.output_format {
+        OutputFormat::Text => {
+            covered(&done.coverage);
+            if !done.coverage.is_empty() {
+                let [to_codes, to_reals] = done.conversions;
+                note(&format!("reals become codes {to_codes} times, codes become reals {to_reals} times"));
+            }
+            tell(&done.written)
+        }
+        OutputFormat::Json => {
+            let node = |covered: &Covered| {
+                json!({
+                    "name": covered.node,
+                    "op": covered.op,
+                    "becomes": covered.outcome.as_ref().ok(),
+                    "reason": covered.outcome.as_ref().err(),
+                })
+            };
+            let [to_codes, to_reals] = done.conversions;
+            let report = json!({
+                "output": done.written.path,
+                "nodes": done.coverage.iter().map(node).collect::<Vec<_>>(),
+                "conversions": {"to_codes": to_codes, "to_reals": to_reals},
+                "warnings": done.written.warnings,
+            });
+            result(&report.to_string())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Says of each operator how many nodes compute on codes, and of those that do not why.
+fn covered(coverage: &[Covered]) {
+    let mut ops: Vec<&str> = coverage.iter().map(|covered| covered.op.as_str()).collect();
+    ops.sort_unstable();
+    ops.dedup();
+    for op in ops {
+        let nodes = || coverage.iter().filter(|covered| covered.op == op);
+        let quantized = nodes().filter(|covered| covered.outcome.is_ok()).count();
+        note(&format!("{op}: {quantized} of {} compute on codes", nodes().count()));
+        for covered in nodes() {
+            if let Err(reason) = &covered.outcome {
+                note(&format!("  `{}` stays: {reason}", covered.node));
+            }
+        }
+    }
+}
