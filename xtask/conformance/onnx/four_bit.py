@@ -20,9 +20,9 @@ SEED = 23
 WORDS, WIDTH, HEADS, INNER, LAYERS, LENGTH = 600, 192, 6, 640, 3, 48
 SEEN, UNSEEN = 96, 64
 # Singular values of trained networks fall with a power of their rank, those of embeddings faster than those of weights;
-# a few channels are much louder than the rest.
+# a few channels are louder than the rest between the parts of a layer.
 EMBEDDING_DECAY, WEIGHT_DECAY = 0.5, 0.25
-OUTLIERS, OUTLIER_FACTOR = (7, 101), 6.0
+OUTLIERS, OUTLIER_FACTOR = (7, 101), 4.0
 
 
 class Encoder:
@@ -52,9 +52,9 @@ class Encoder:
         product = self.node("MatMul", f"{name}.product", x, self.tensor(f"{name}.weight", self.matrix(inputs, outputs)))
         return self.node("Add", name, product, self.tensor(f"{name}.bias", self.rng.uniform(-0.2, 0.2, outputs)))
 
-    def norm(self, name, x):
+    def norm(self, name, x, loudness=1.0):
         gamma = self.rng.uniform(0.6, 1.4, WIDTH)
-        gamma[list(OUTLIERS)] *= OUTLIER_FACTOR
+        gamma[list(OUTLIERS)] *= loudness
         beta = self.tensor(f"{name}.beta", self.rng.uniform(-0.2, 0.2, WIDTH))
         return self.node("LayerNormalization", name, x, self.tensor(f"{name}.gamma", gamma), beta, axis=-1)
 
@@ -80,12 +80,14 @@ class Encoder:
         return self.node("Mul", name, self.node("Mul", f"{name}.x", x, self.node("Add", f"{name}.add", erf, one)), half)
 
     def layer(self, name, x):
-        x = self.norm(f"{name}.norm1", self.node("Add", f"{name}.sum1", x, self.attention(f"{name}.attention", x)))
+        x = self.node("Add", f"{name}.sum1", x, self.attention(f"{name}.attention", x))
+        x = self.norm(f"{name}.norm1", x, OUTLIER_FACTOR)
         inner = self.gelu(f"{name}.gelu", self.linear(f"{name}.up", x, WIDTH, INNER))
-        return self.norm(f"{name}.norm2", self.node("Add", f"{name}.sum2", x, self.linear(f"{name}.down", inner, INNER, WIDTH)))
+        x = self.node("Add", f"{name}.sum2", x, self.linear(f"{name}.down", inner, INNER, WIDTH))
+        return self.norm(f"{name}.norm2", x, 1 / OUTLIER_FACTOR)
 
     def model(self):
-        table = self.matrix(WORDS, WIDTH, EMBEDDING_DECAY) + 0.3 * self.rng.standard_normal(WIDTH)
+        table = np.sqrt(WORDS) * self.matrix(WORDS, WIDTH, EMBEDDING_DECAY) + 0.3 * self.rng.standard_normal(WIDTH)
         x = self.node("Gather", "embedded", self.tensor("words", table), "ids", axis=0)
         x = self.norm("norm0", self.node("Add", "placed", x, self.tensor("places", 0.3 * self.matrix(LENGTH, WIDTH, EMBEDDING_DECAY))))
         for index in range(LAYERS):
