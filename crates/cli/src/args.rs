@@ -12,9 +12,9 @@ use bench::BenchArgs;
 use caffe::CaffeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
-    AccuracyTarget, ActivationCodes, BiasCorrection, Channels, Correction, DataOptions, Form, Granularity,
+    AccuracyTarget, ActivationCodes, BiasCorrection, Channels, Correction, DataOptions, Form, Granularity, GroupSize,
     Interpolation, LabelledOptions, Layout, PRESETS, PreparationOptions, PreprocessOptions, Preset, Processor,
-    QuantizeOptions, RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions, WeightRounding,
+    QuantizeOptions, RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions, WeightBits, WeightRounding,
 };
 use std::path::PathBuf;
 use tensorflow::TensorflowArgs;
@@ -30,7 +30,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Quantize an ONNX model to int8, for onnxruntime and others.
+    /// Quantize an ONNX model to int8 (or its weights to 4 bits), for onnxruntime and others.
     Onnx(Box<OnnxArgs>),
     /// Quantize a Caffe network for the xfDNN runtime (thresholds and scales as JSON), or emulate that runtime.
     Caffe(Box<CaffeArgs>),
@@ -60,7 +60,7 @@ pub(crate) enum Command {
 pub(crate) struct OnnxArgs {
     /// The fp32 model.
     pub(crate) model: PathBuf,
-    /// Where to write the int8 model [default: MODEL with the extension .int8.onnx].
+    /// Where to write the model [default: MODEL with the extension .int8.onnx, or .int4.onnx with 4-bit weights].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
@@ -171,9 +171,15 @@ pub(crate) struct DataArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
 pub(crate) struct TargetArgs {
-    /// How the model says that a node computes on integers.
-    #[arg(long, value_name = "FORM", default_value = "qdq")]
-    format: FormArg,
+    /// How the model says that a node computes on integers [default: qdq; 4-bit weights have an operator of their own].
+    #[arg(long, value_name = "FORM")]
+    format: Option<FormArg>,
+    /// Bits of a weight's code. 4: only weights of matrix products become codes, everything computes in fp32.
+    #[arg(long, value_name = "BITS", default_value = "8")]
+    weight_bits: WeightBitsArg,
+    /// 4-bit weights that share a scale and a zero point, in a row along the axis a product sums over.
+    #[arg(long, value_name = "N", default_value = "32")]
+    group_size: GroupSizeArg,
     /// Codes of activations; u8 is what most processors run fastest.
     #[arg(long, value_name = "TYPE", default_value = "u8")]
     activations: CodesArg,
@@ -194,6 +200,30 @@ enum FormArg {
     Qdq,
     /// Operators on integers (QLinearConv and the like), for onnxruntime
     Qoperator,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum WeightBitsArg {
+    /// Layers compute on integers
+    #[value(name = "8")]
+    Eight,
+    /// `MatMulNBits` of onnxruntime
+    #[value(name = "4")]
+    Four,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum GroupSizeArg {
+    #[value(name = "16")]
+    G16,
+    #[value(name = "32")]
+    G32,
+    #[value(name = "64")]
+    G64,
+    #[value(name = "128")]
+    G128,
+    #[value(name = "256")]
+    G256,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -217,12 +247,24 @@ enum IsaArg {
     GenericX86,
 }
 
+impl From<GroupSizeArg> for GroupSize {
+    fn from(size: GroupSizeArg) -> Self {
+        match size {
+            GroupSizeArg::G16 => Self::G16,
+            GroupSizeArg::G32 => Self::G32,
+            GroupSizeArg::G64 => Self::G64,
+            GroupSizeArg::G128 => Self::G128,
+            GroupSizeArg::G256 => Self::G256,
+        }
+    }
+}
+
 impl TargetArgs {
     fn options(&self) -> TargetOptions {
         TargetOptions {
-            form: match self.format {
-                FormArg::Qdq => Form::Qdq,
-                FormArg::Qoperator => Form::QOperator,
+            form: match (self.format, self.weight_bits) {
+                (Some(FormArg::Qdq), _) | (None, WeightBitsArg::Eight) => Form::Qdq,
+                (Some(FormArg::Qoperator), _) | (None, WeightBitsArg::Four) => Form::QOperator,
             },
             activations: match self.activations {
                 CodesArg::U8 => ActivationCodes::U8,
@@ -236,6 +278,18 @@ impl TargetArgs {
                 IsaArg::Any => Processor::Exact,
                 IsaArg::GenericX86 => Processor::GenericX86,
             },
+            weights: match self.weight_bits {
+                WeightBitsArg::Eight => WeightBits::Eight,
+                WeightBitsArg::Four => WeightBits::Four(self.group_size.into()),
+            },
+        }
+    }
+
+    /// How the name of a model with these codes ends.
+    fn extension(&self) -> &'static str {
+        match self.weight_bits {
+            WeightBitsArg::Eight => "int8.onnx",
+            WeightBitsArg::Four => "int4.onnx",
         }
     }
 }
@@ -441,7 +495,7 @@ impl OnnxArgs {
         let preparation = PreparationOptions::Pillow(self.preprocess.options());
         QuantizeOptions {
             model: self.model.clone(),
-            output: self.output.clone().unwrap_or_else(|| self.model.with_extension("int8.onnx")),
+            output: self.output.clone().unwrap_or_else(|| self.model.with_extension(self.target.extension())),
             target: self.target.options(),
             labelled: self.recipe.labelled(&preparation),
             data: self.data.options(preparation),
@@ -585,6 +639,10 @@ mod tests {
     #[test]
     fn the_output_stands_beside_the_model() {
         assert_eq!(options("quantize onnx dir/net.onnx").output, PathBuf::from("dir/net.int8.onnx"));
+        let options = options("quantize onnx dir/net.onnx --weight-bits 4 --group-size 128");
+        assert_eq!(options.output, PathBuf::from("dir/net.int4.onnx"));
+        let TargetOptions { form, weights, .. } = options.target;
+        assert_eq!((form, weights), (Form::QOperator, WeightBits::Four(GroupSize::G128)));
     }
 
     #[test]

@@ -157,7 +157,8 @@ fn integers(inspection: &Inspection, verbose: bool) -> String {
     }
     let stored = inspection.nodes.iter().filter(|n| n.fate == Fate::WeightOnly).count();
     if stored > 0 {
-        let _ = writeln!(out, "      {stored} more get weights stored as codes and compute in fp32");
+        let get = if inspection.integers.quantized { "have" } else { "get" };
+        let _ = writeln!(out, "      {stored} more {get} weights stored as codes and compute in fp32");
     }
     if !inspection.integers.has_kernels {
         out += "      the runtime has no integer kernels for these codes and computes such nodes in fp32\n";

@@ -2,6 +2,7 @@
 
 use quantize_pipeline::{
     Accuracy, AccuracyDrop, Conversions, Evaluation, Improvement, Kept, ScalingWorth, Summary, TargetOutcome,
+    WeightStorage,
 };
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -18,6 +19,8 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
     };
     if summary.quantized.is_empty() && summary.weight_only.is_empty() {
         line(format!("nothing was quantized; {}", untouched(summary)));
+    } else if let Some(storage) = &summary.weight_storage {
+        weight_lines(summary, storage).into_iter().for_each(&mut line);
     } else {
         let total: usize = summary.quantized.iter().map(|(_, n)| n).sum();
         line(format!("int8: {total} nodes ({})", counts(&summary.quantized)));
@@ -41,7 +44,8 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
         let held_back = summary.improvement.as_ref().filter(|i| i.held_back);
         let held_back = held_back.map_or_else(String::new, |i| format!(" and {} held back", i.judges));
         let Summary { images, preprocessing, range, .. } = summary;
-        line(format!("data: {images} images{held_back}, {preprocessing}; ranges {range}"));
+        let ranges = if summary.quantized.is_empty() { String::new() } else { format!("; ranges {range}") };
+        line(format!("data: {images} images{held_back}, {preprocessing}{ranges}"));
     }
     let smoothed = summary.smoothing.as_ref().map(|worth| scaling_line("smoothed: input channels", worth));
     let equalized = summary.equalization.as_ref().map(|worth| scaling_line("equalized: channels in front", worth));
@@ -72,6 +76,16 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
     }
     out.truncate(out.trim_end().len());
     out
+}
+
+/// What became codes where nothing computes on integers.
+fn weight_lines(summary: &Summary, storage: &WeightStorage) -> Vec<String> {
+    let WeightStorage { bits, group, weights, bits_per_weight } = storage;
+    let total: usize = summary.weight_only.iter().map(|(_, n)| n).sum();
+    let folded = (summary.folded > 0).then(|| format!("      {} nodes folded into them", summary.folded));
+    let first = format!("int{bits}: weights of {total} nodes ({}), computed in fp32", counts(&summary.weight_only));
+    let second = format!("      {weights} weights in groups of {group}, {bits_per_weight:.2} bits each with scales");
+    [Some(first), folded, Some(second)].into_iter().flatten().collect()
 }
 
 /// Numbers of nodes by operator, in one line.
@@ -185,7 +199,7 @@ fn advice(summary: &Summary) -> Vec<String> {
         if let Some(worst) = summary.worst.first() {
             advice.push(format!("try: `--skip '{}'` keeps the node of the worst tensor in fp32", worst.node));
         }
-        if summary.range == "minmax" {
+        if summary.range == "minmax" && !summary.quantized.is_empty() {
             advice.push("try: `--range mse` or `--range percentile` if a few outliers widen the ranges".into());
         }
     }
@@ -214,6 +228,9 @@ pub(crate) fn json(summary: &Summary) -> Value {
         "range": summary.range,
         "quantized": summary.quantized.iter().map(|(op, n)| json!({"op": op, "nodes": n})).collect::<Vec<_>>(),
         "weight_only": summary.weight_only.iter().map(|(op, n)| json!({"op": op, "nodes": n})).collect::<Vec<_>>(),
+        "weight_storage": summary.weight_storage.as_ref().map(|s| json!({
+            "bits": s.bits, "group": s.group, "weights": s.weights, "bits_per_weight": s.bits_per_weight,
+        })),
         "folded": summary.folded,
         "conversions": summary.conversions.map(|c| json!({"to_codes": c.to_codes, "to_reals": c.to_reals})),
         "kept": summary.kept.iter().map(|k| json!({"op": k.op, "reason": k.reason, "nodes": k.nodes})).collect::<Vec<_>>(),

@@ -51,6 +51,11 @@ pub(crate) const TOPICS: &[Topic] = &[
         aliases: &["per-tensor", "per_channel", "weights"],
         text: include_str!("../topics/per-channel.md"),
     },
+    Topic {
+        name: "four-bit",
+        aliases: &["4-bit", "int4", "groups", "weight-only", "matmulnbits"],
+        text: include_str!("../topics/four-bit.md"),
+    },
     Topic { name: "bias", aliases: &["biases"], text: include_str!("../topics/bias.md") },
     Topic { name: "bias-correction", aliases: &[], text: include_str!("../topics/bias-correction.md") },
     Topic {

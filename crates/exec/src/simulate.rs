@@ -7,7 +7,7 @@ use crate::grid::CodeGrid;
 use crate::pool::Pool;
 use crate::value::{Activations, Codes, Value};
 use quantize_ir::op::Layout;
-use quantize_ir::{QuantParams, Tensor, TensorData, WeightPlan};
+use quantize_ir::{QuantParams, Spread, Tensor, TensorData, WeightPlan};
 use quantize_kernels::Isa;
 use quantize_numerics::AffineParams;
 
@@ -16,7 +16,7 @@ use quantize_numerics::AffineParams;
 /// # Errors
 /// If the parameters are not per tensor, or cannot be used.
 pub(crate) fn activation_quantizer(params: &QuantParams) -> Result<AffineParams, String> {
-    if params.axis().is_some() {
+    if params.spread() != Spread::Tensor {
         return Err("activations need one scale for the whole tensor".into());
     }
     params.affine(0).ok_or_else(|| "its scale and zero point do not fit its grid".into())
@@ -103,21 +103,11 @@ pub(crate) fn fake_quantized(tensor: &Tensor, quantizer: AffineParams) -> Result
 pub(crate) fn dequantized(plan: &WeightPlan) -> Result<Tensor, String> {
     let shape = plan.codes.shape();
     let codes = widened(plan.codes.data())?;
-    let (channels, inner) = match plan.params.axis() {
-        None => (1, codes.len()),
-        Some(axis) => {
-            let channels = *shape.get(axis).ok_or_else(|| format!("there is no axis {axis} in shape {shape:?}"))?;
-            (channels, shape[axis + 1..].iter().product())
-        }
-    };
-    let quantizers = (0..plan.params.scale().len()).map(|c| plan.params.affine(c)).collect::<Option<Vec<_>>>();
-    let quantizers = quantizers.ok_or("a scale or zero point does not fit its grid")?;
-    if quantizers.len() != channels {
-        return Err(format!("{} scales for {channels} channels", quantizers.len()));
+    if codes.is_empty() {
+        return Tensor::new(shape, Vec::<f32>::new()).map_err(|e| e.to_string());
     }
-    let runs = codes.chunks(inner.max(1)).zip(quantizers.iter().cycle());
-    let mut values = Vec::with_capacity(codes.len());
-    runs.for_each(|(run, q)| values.extend(run.iter().map(|code| q.dequantize(*code))));
+    let misfit = || format!("{} scales for {} of shape {shape:?}", plan.params.scale().len(), plan.params.spread());
+    let values = plan.params.quantizers(shape).ok_or_else(misfit)?.dequantize(&codes);
     Tensor::new(shape, values).map_err(|e| e.to_string())
 }
 

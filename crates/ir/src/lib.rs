@@ -28,7 +28,7 @@ pub use op::Op;
 pub use origin::{DocId, Origin};
 pub use patch::{Operand, Patch, PatchEdit, Reversal};
 pub use plan::{ActivationPlan, Decision, KeepReason, NodePlan, QuantPlan, WeightPlan};
-pub use quant::{QuantError, QuantParams};
+pub use quant::{Blocks, QuantError, QuantParams, Quantizers, ScaleIndex, Spread};
 pub use quantize_numerics::{QuantType, Range};
 pub use ranged::{RangedConvolution, RangedOutput, RangedPadding, RangedPlan, RangedWindow, RangedWork};
 pub use recipe::{Grids, OperandRole, Recipe, Support, Ties};

@@ -34,6 +34,8 @@ pub enum KeepReason {
     QuantizedAlready,
     /// It works on something else than real numbers.
     NotReal,
+    /// Only weights become codes, and it has none that can.
+    NoWeightCodes,
     /// A result of the network stays real, and the node has no integer kernel with a real result.
     NetworkResult,
     /// It is not the model's: it scales what products read.
@@ -56,6 +58,7 @@ impl fmt::Display for KeepReason {
             Self::Folded => f.write_str("its results are constants"),
             Self::QuantizedAlready => f.write_str("is quantized already"),
             Self::NotReal => f.write_str("does not compute on float32"),
+            Self::NoWeightCodes => f.write_str("has no weight to store as codes"),
             Self::NetworkResult => f.write_str("produces a network result, which stays real"),
             Self::Scaling => f.write_str("scales the input channels of products"),
             Self::Unsupported(what) => f.write_str(what),

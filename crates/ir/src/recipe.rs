@@ -3,6 +3,7 @@
 use crate::graph::{Graph, NodeId, ValueId};
 use crate::op::behaviour::keeps_range;
 use crate::plan::KeepReason;
+use crate::quant::Blocks;
 use quantize_numerics::QuantType;
 
 /// What an operand is to quantization.
@@ -104,6 +105,11 @@ pub trait Recipe {
     /// Axis of the output channels of the constant operand in `slot`, if it may have a scale for each; `None` if it
     /// must have one scale.
     fn channel_axis(&self, graph: &Graph, node: NodeId, slot: usize) -> Option<usize>;
+
+    /// Blocks that each have a scale and a zero point in the constant operand in `slot`; `None` if channels have.
+    fn weight_blocks(&self, _graph: &Graph, _node: NodeId, _slot: usize) -> Option<Blocks> {
+        None
+    }
 
     /// Grids of activations and weights.
     fn grids(&self) -> Grids;

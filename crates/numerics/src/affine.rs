@@ -24,6 +24,8 @@ pub enum QuantType {
     I8Narrow,
     /// Codes -64..=64, zero point 0: weights for kernels that add two u8·s8 products in a saturating i16.
     I8Reduced,
+    /// Codes 0..=15, any zero point: 4-bit weights.
+    U4,
     /// Codes -7..=7, zero point 0: 4-bit weights.
     I4Narrow,
     /// Codes 0..=65535, any zero point.
@@ -38,7 +40,7 @@ impl QuantType {
     /// Smallest code.
     pub const fn qmin(self) -> i32 {
         match self {
-            Self::U8 | Self::U16 => 0,
+            Self::U8 | Self::U4 | Self::U16 => 0,
             Self::I8 => -128,
             Self::I8Narrow => -127,
             Self::I8Reduced => -64,
@@ -54,6 +56,7 @@ impl QuantType {
             Self::U8 => 255,
             Self::I8 | Self::I8Narrow => 127,
             Self::I8Reduced => 64,
+            Self::U4 => 15,
             Self::I4Narrow => 7,
             Self::U16 => 65535,
             Self::I16Narrow => 32767,
@@ -64,6 +67,16 @@ impl QuantType {
     /// Number of steps between the smallest and the largest code.
     pub const fn steps(self) -> i64 {
         self.qmax() as i64 - self.qmin() as i64
+    }
+
+    /// Bits that one code takes in storage.
+    pub const fn bits(self) -> u32 {
+        match self {
+            Self::U4 | Self::I4Narrow => 4,
+            Self::U8 | Self::I8 | Self::I8Narrow | Self::I8Reduced => 8,
+            Self::U16 | Self::I16Narrow => 16,
+            Self::I32 => 32,
+        }
     }
 
     /// Whether negative codes exist.
@@ -77,8 +90,17 @@ impl QuantType {
     }
 
     /// All types.
-    pub const ALL: [Self; 8] =
-        [Self::U8, Self::I8, Self::I8Narrow, Self::I8Reduced, Self::I4Narrow, Self::U16, Self::I16Narrow, Self::I32];
+    pub const ALL: [Self; 9] = [
+        Self::U8,
+        Self::I8,
+        Self::I8Narrow,
+        Self::I8Reduced,
+        Self::U4,
+        Self::I4Narrow,
+        Self::U16,
+        Self::I16Narrow,
+        Self::I32,
+    ];
 
     /// Its name, by which plans and messages call it.
     pub const fn name(self) -> &'static str {
@@ -87,6 +109,7 @@ impl QuantType {
             Self::I8 => "int8",
             Self::I8Narrow => "narrow int8",
             Self::I8Reduced => "7-bit int8",
+            Self::U4 => "uint4",
             Self::I4Narrow => "narrow int4",
             Self::U16 => "uint16",
             Self::I16Narrow => "narrow int16",

@@ -12,6 +12,7 @@ mod channels;
 pub mod equalize;
 mod error;
 mod finite;
+pub mod groups;
 pub mod histogram;
 pub mod measure;
 pub mod range;

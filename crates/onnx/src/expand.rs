@@ -160,7 +160,8 @@ impl Expansion<'_> {
     }
 }
 
-fn step(op_type: &str, mut input: Vec<String>, output: &str, axis: Option<i64>) -> NodeProto {
+/// A standard node.
+pub(crate) fn step(op_type: &str, mut input: Vec<String>, output: &str, axis: Option<i64>) -> NodeProto {
     while input.last().is_some_and(String::is_empty) {
         input.pop();
     }

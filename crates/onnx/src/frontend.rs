@@ -10,10 +10,12 @@ use crate::expand::{RUNTIME_DOMAIN, expand};
 use crate::ops::{self, Known, MAX_READ_ELEMENTS, NodeReader, Read, ReadError};
 use crate::tensor::dtype_of;
 use crate::types::element_types;
+use crate::unpack::{Expansion, Stored, unpack};
 use crate::values::ValuesByName;
 use quantize_document::Problem;
 use quantize_ir::op::Opaque;
-use quantize_ir::{Constant, Dim, Graph, Node, Op, Origin, Shape, Tensor, Value, ValueId};
+use quantize_ir::tensor::element_count;
+use quantize_ir::{Constant, ConstantSource, Dim, Graph, Node, Op, Origin, Shape, Tensor, Value, ValueId};
 use quantize_proto::onnx::tensor_shape_proto::dimension;
 use quantize_proto::onnx::{GraphProto, NodeProto, ValueInfoProto, type_proto};
 use std::collections::BTreeSet;
@@ -113,7 +115,7 @@ impl Importer<'_> {
     }
 
     fn stored(&self, key: u32, shape: &[usize]) -> Constant {
-        let source = Arc::clone(self.document) as Arc<dyn quantize_ir::ConstantSource>;
+        let source = Arc::clone(self.document) as Arc<dyn ConstantSource>;
         Constant::Stored { source, key, shape: shape.to_vec() }
     }
 
@@ -191,9 +193,19 @@ impl Importer<'_> {
             name
         };
         let function = self.document.is_function(node.domain(), node.op_type());
-        let Some(steps) = (!function).then(|| expand(node, &mut fresh)).flatten() else {
+        let source = Arc::clone(self.document) as Arc<dyn ConstantSource>;
+        let known = || {
+            let unpacked = unpack(node, source, &|name| self.stored_constant(name), &mut fresh);
+            unpacked.or_else(|| Some(Expansion { constants: Vec::new(), steps: expand(node, &mut fresh)? }))
+        };
+        let Some(Expansion { constants, steps }) = (!function).then(known).flatten() else {
             return self.add(index, node, Origin::Source(OnnxDocument::node_id(index)));
         };
+        for (name, constant, dtype) in constants {
+            let origin = Origin::Synthesized { pass: FRONTEND, from: vec![OnnxDocument::node_id(index)] };
+            let id = self.graph.add_constant(&name, constant, dtype, origin);
+            self.values.add(&self.graph, id);
+        }
         for step in &steps {
             for name in step.output.iter().filter(|name| self.find(name).is_none()).collect::<Vec<_>>() {
                 self.define(Value::named(name), || item(node, index))?;
@@ -202,6 +214,13 @@ impl Importer<'_> {
             self.add(index, step, Origin::Synthesized { pass: FRONTEND, from })?;
         }
         Ok(())
+    }
+
+    /// A constant that stands in the document.
+    fn stored_constant(&self, name: &str) -> Option<Stored> {
+        let value = self.graph.value(self.find(name)?);
+        let Some(Constant::Stored { key, shape, .. }) = &value.constant else { return None };
+        Some(Stored { key: *key, dtype: value.dtype?, elements: element_count(shape).ok()? })
     }
 
     fn add(&mut self, index: usize, node: &NodeProto, origin: Origin) -> Result<(), OnnxError> {

@@ -9,7 +9,8 @@ use quantize_ir::op::behaviour::{clip_limits, keeps_range};
 use quantize_ir::op::{Binary, GlobalPool, ResizeMode, Unary};
 use quantize_ir::shape::resolve_axis;
 use quantize_ir::{
-    DType, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, Origin, QuantType, Recipe, Support, Ties, ValueId,
+    Blocks, DType, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, Origin, QuantType, Recipe, Support, Ties,
+    ValueId,
 };
 
 /// How a model says that a node computes on integers.
@@ -55,6 +56,51 @@ impl ActivationCodes {
     }
 }
 
+/// Weights that share a scale and a zero point: so many in a row along the axis that a matrix product sums over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GroupSize {
+    /// 16
+    G16,
+    /// 32
+    #[default]
+    G32,
+    /// 64
+    G64,
+    /// 128
+    G128,
+    /// 256
+    G256,
+}
+
+impl GroupSize {
+    /// All that onnxruntime's `MatMulNBits` has.
+    pub const ALL: [Self; 5] = [Self::G16, Self::G32, Self::G64, Self::G128, Self::G256];
+
+    /// Number of weights.
+    pub const fn weights(self) -> usize {
+        match self {
+            Self::G16 => 16,
+            Self::G32 => 32,
+            Self::G64 => 64,
+            Self::G128 => 128,
+            Self::G256 => 256,
+        }
+    }
+}
+
+/// Codes of weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightCodes {
+    /// -127 to 127, in nodes that compute on integers.
+    #[default]
+    I8,
+    /// -64 to 64 likewise, which no kernel that adds products in pairs of 16 bits saturates on.
+    I7,
+    /// 0 to 15 in groups with a scale and a zero point each; only weights of matrix products become codes, and nothing
+    /// computes on integers.
+    U4(GroupSize),
+}
+
 /// Whether the runtime moves codes with the kernel of `op` that moves reals.
 pub(crate) fn moves_codes(op: &Op) -> bool {
     match op {
@@ -76,21 +122,28 @@ pub(crate) fn moves_codes(op: &Op) -> bool {
     }
 }
 
-/// A form and codes that do not go together.
+/// Choices that do not go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("operators on integers have no {bits}-bit activations")]
-pub struct NoSuchOperators {
-    bits: u32,
+pub enum NoSuchModel {
+    /// Operators on integers know 8 bits only.
+    #[error("operators on integers have no {bits}-bit activations")]
+    Activations {
+        /// Bits of an activation's code.
+        bits: u32,
+    },
+    /// A matrix product behind a dequantization of 4-bit codes has 8-bit activations in onnxruntime.
+    #[error("4-bit weights are read by an operator of their own, not dequantized by a node of the model")]
+    DequantizedWeights,
 }
 
-/// The rules for one kind of output: `int8` weights, 32-bit biases, and activations as asked for.
+/// The rules for one kind of output: codes of weights, 32-bit biases, and activations as asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OnnxRecipe {
     form: Form,
     codes: ActivationCodes,
     symmetric: bool,
     rounded_results: bool,
-    reduced_weights: bool,
+    weights: WeightCodes,
 }
 
 impl OnnxRecipe {
@@ -98,19 +151,24 @@ impl OnnxRecipe {
     ///
     /// # Errors
     /// If `form` has no operators on such codes.
-    pub fn new(form: Form, codes: ActivationCodes, symmetric: bool) -> Result<Self, NoSuchOperators> {
+    pub fn new(form: Form, codes: ActivationCodes, symmetric: bool) -> Result<Self, NoSuchModel> {
         let bits = codes.bits();
         if form == Form::QOperator && bits != 8 {
-            return Err(NoSuchOperators { bits });
+            return Err(NoSuchModel::Activations { bits });
         }
         let symmetric = symmetric || codes == ActivationCodes::I16;
         Ok(Self { form, codes, symmetric, ..Self::default() })
     }
 
-    /// The same, with weights of 7 bits, -64 to 64, which no kernel that adds products in pairs of 16 bits saturates on.
-    #[must_use]
-    pub fn with_reduced_weights(self) -> Self {
-        Self { reduced_weights: true, ..self }
+    /// The same with other codes of weights.
+    ///
+    /// # Errors
+    /// If the form has no operators on such codes.
+    pub fn with_weights(self, weights: WeightCodes) -> Result<Self, NoSuchModel> {
+        if self.form == Form::Qdq && matches!(weights, WeightCodes::U4(_)) {
+            return Err(NoSuchModel::DequantizedWeights);
+        }
+        Ok(Self { weights, ..self })
     }
 
     /// The same, with results of the network rounded to codes like every other value.
@@ -127,6 +185,11 @@ impl OnnxRecipe {
     /// Whether onnxruntime's CPU provider computes quantized nodes on integers.
     pub fn runs_on_integers(&self) -> bool {
         self.codes.bits() == 8
+    }
+
+    /// Whether only weights become codes.
+    pub fn stores_weights_only(&self) -> bool {
+        matches!(self.weights, WeightCodes::U4(_))
     }
 
     /// Whether a bounded activation can have the parameters of the value before it, so that no code is lost on values
@@ -181,7 +244,7 @@ impl OnnxRecipe {
         if !computes_on_reals(graph, node) {
             return Support::Keep(KeepReason::NotReal);
         }
-        self.support_of_real(graph, node)
+        if self.stores_weights_only() { support_of_weights(graph, node) } else { self.support_of_real(graph, node) }
     }
 }
 
@@ -233,9 +296,19 @@ impl Recipe for OnnxRecipe {
         if batched { None } else { resolve_axis(axis, rank).ok() }
     }
 
+    fn weight_blocks(&self, graph: &Graph, node: NodeId, slot: usize) -> Option<Blocks> {
+        let WeightCodes::U4(size) = self.weights else { return None };
+        let node = graph.node(node).filter(|_| slot == 1)?;
+        Some(Blocks { axis: summed_axis(&node.op)?, size: size.weights() })
+    }
+
     fn grids(&self) -> Grids {
         let (activation, symmetric) = (self.codes.qtype(), self.symmetric);
-        let weight = if self.reduced_weights { QuantType::I8Reduced } else { QuantType::I8Narrow };
+        let weight = match self.weights {
+            WeightCodes::I8 => QuantType::I8Narrow,
+            WeightCodes::I7 => QuantType::I8Reduced,
+            WeightCodes::U4(_) => QuantType::U4,
+        };
         Grids { activation, symmetric, weight, coded_bias: true }
     }
 }
@@ -273,6 +346,35 @@ fn with_weight(graph: &Graph, node: &Node, support: Support) -> Support {
         return unsupported("its bias is not a constant vector");
     }
     support
+}
+
+/// Axis of a matrix of weights that a product sums over.
+pub(crate) fn summed_axis(op: &Op) -> Option<usize> {
+    match op {
+        Op::MatMul => Some(0),
+        Op::Gemm(gemm) => Some(usize::from(gemm.trans_b)),
+        _ => None,
+    }
+}
+
+/// What becomes of a node where only weights become codes: `MatMulNBits` multiplies by one matrix.
+fn support_of_weights(graph: &Graph, node: &Node) -> Support {
+    let constant = |slot: usize| node.input(slot).and_then(|v| graph.value(v).constant.as_ref());
+    let matrix = constant(1).is_some_and(|weight| weight.shape().len() == 2);
+    match &node.op {
+        Op::Conv(_) | Op::ConvTranspose(_) => unsupported("the runtime has no convolution with 4-bit weights"),
+        Op::Gather(_) if is_table(graph, node) => unsupported("4-bit weights are those of matrix products"),
+        Op::MatMul if constant(1).is_none() && constant(0).is_none() => Support::Keep(KeepReason::ComputedWeight),
+        Op::MatMul if !matrix => unsupported("its weight is not one matrix"),
+        Op::MatMul => match matrix_product(graph, node) {
+            Support::Anchor => Support::WeightOnly,
+            other => other,
+        },
+        Op::Gemm(gemm) if gemm.trans_a => unsupported("its first operand is transposed"),
+        Op::Gemm(gemm) if gemm.alpha == 1.0 && gemm.beta == 1.0 => with_weight(graph, node, Support::WeightOnly),
+        Op::Gemm(_) => unsupported("its factors alpha and beta cannot be folded"),
+        _ => Support::Keep(KeepReason::NoWeightCodes),
+    }
 }
 
 /// Whether a node looks up entries of a constant table of reals, such as the embeddings of words.

@@ -28,12 +28,14 @@ pub(crate) enum GainRule {
 }
 
 /// The factor of each channel's weight scale, `Var(y) / Cov(y, q)`: with it the fp32 result grows as fast as the
-/// quantized one.
-pub(crate) fn gains(moments: &Moments, rule: GainRule) -> Vec<f64> {
+/// quantized one. Where no bias is `centred` on the mean afterwards, moments are about zero: a gain moves the mean, too.
+pub(crate) fn gains(moments: &Moments, rule: GainRule, centred: bool) -> Vec<f64> {
+    let about = |pair: &Pair| if centred { *pair } else { pair.about_zero() };
+    let moments: Vec<Pair> = moments.0.iter().map(about).collect();
     let pooled = match rule {
         GainRule::None => 1.0,
         GainRule::Pooled | GainRule::PerChannel => {
-            let sum = |of: fn(&Pair) -> f64| moments.0.iter().map(of).sum::<f64>();
+            let sum = |of: fn(&Pair) -> f64| moments.iter().map(of).sum::<f64>();
             gain(sum(Pair::spread), sum(Pair::shared), sum(|p| p.count)).unwrap_or(1.0)
         }
     };
@@ -41,7 +43,7 @@ pub(crate) fn gains(moments: &Moments, rule: GainRule) -> Vec<f64> {
         GainRule::PerChannel if pair.count >= ENOUGH => gain(pair.spread(), pair.shared(), pair.count).unwrap_or(1.0),
         _ => pooled,
     };
-    moments.0.iter().map(own).collect()
+    moments.iter().map(own).collect()
 }
 
 /// A slope within limits; `None` where there is nothing to measure it on.
@@ -100,7 +102,7 @@ mod tests {
     fn nothing_is_corrected_where_nothing_is_lost() {
         let exact = image(1000, 1.0, 0.0);
         for rule in [GainRule::None, GainRule::Pooled, GainRule::PerChannel] {
-            assert!((gains(&exact, rule)[0] - 1.0).abs() < 1e-6);
+            assert!((gains(&exact, rule, true)[0] - 1.0).abs() < 1e-6);
         }
         assert!(shifts(&[exact.clone(), exact.clone()], &exact, &[1.0], &[0.0])[0].abs() < 1e-12);
     }
@@ -108,33 +110,46 @@ mod tests {
     #[test]
     fn a_lost_amplitude_comes_back() {
         let weak = image(1000, 0.9, 0.0);
-        assert!((gains(&weak, GainRule::PerChannel)[0] - 1.0 / 0.9).abs() < 1e-4);
-        assert_eq!(gains(&weak, GainRule::None), [1.0]);
+        assert!((gains(&weak, GainRule::PerChannel, true)[0] - 1.0 / 0.9).abs() < 1e-4);
+        assert_eq!(gains(&weak, GainRule::None, true), [1.0]);
+    }
+
+    #[test]
+    fn without_a_bias_a_gain_does_not_move_the_mean() {
+        // A small amplitude lost beside a large mean that is right.
+        let y: Vec<f32> = (0..1000).map(|i| 50.0 + (i * 37 % 101) as f32 / 25.0).collect();
+        let q: Vec<f32> = y.iter().map(|y| 52.0 + 0.9 * (y - 52.0)).collect();
+        let moments = Moments::of(&y, &q, &[1, 1, 1000], ChannelAxis::Second).unwrap();
+        let noise = |gain: f64| moments.0[0].noise(gain, 0.0, 0.0);
+        let (about_mean, about_zero) =
+            (gains(&moments, GainRule::PerChannel, true), gains(&moments, GainRule::PerChannel, false));
+        assert!((about_mean[0] - 1.0 / 0.9).abs() < 1e-3 && (about_zero[0] - 1.0).abs() < 1e-3);
+        assert!(noise(about_zero[0]) < 0.01 * noise(about_mean[0]));
     }
 
     #[test]
     fn few_positions_share_a_gain_and_constants_have_none() {
         let mut moments = image(100, 0.9, 0.0);
         moments.0.push(image(100, 1.1, 0.0).0[0]);
-        let found = gains(&moments, GainRule::PerChannel);
+        let found = gains(&moments, GainRule::PerChannel, true);
         assert!(found[0] == found[1] && (found[0] - 1.0).abs() < 1e-3);
         let constant = Moments::of(&[2.0; 600], &[1.0; 600], &[1, 1, 600], ChannelAxis::Second).unwrap();
-        assert_eq!(gains(&constant, GainRule::PerChannel), [1.0]);
+        assert_eq!(gains(&constant, GainRule::PerChannel, true), [1.0]);
         assert_eq!(shifts(std::slice::from_ref(&constant), &constant, &[1.0], &[0.0]), [0.0]);
     }
 
     #[test]
     fn gains_stay_within_limits() {
-        assert_eq!(gains(&image(1000, 0.1, 0.0), GainRule::PerChannel), [1.25]);
-        assert_eq!(gains(&image(1000, 9.0, 0.0), GainRule::PerChannel), [0.8]);
-        assert_eq!(gains(&image(1000, -1.0, 0.0), GainRule::PerChannel), [1.0]);
+        assert_eq!(gains(&image(1000, 0.1, 0.0), GainRule::PerChannel, true), [1.25]);
+        assert_eq!(gains(&image(1000, 9.0, 0.0), GainRule::PerChannel, true), [0.8]);
+        assert_eq!(gains(&image(1000, -1.0, 0.0), GainRule::PerChannel, true), [1.0]);
     }
 
     #[test]
     fn a_shift_meets_the_mean_after_the_gain() {
         let images = [image(1000, 0.9, 0.25), image(1000, 0.9, 0.25)];
         let total = Moments::total(&images);
-        let gains = gains(&total, GainRule::PerChannel);
+        let gains = gains(&total, GainRule::PerChannel, true);
         let shift = shifts(&images, &total, &gains, &[0.5])[0];
         let (y, q) = total.0[0].means();
         assert!((gains[0] * (q - 0.5) + 0.5 + shift - y).abs() < 1e-9);

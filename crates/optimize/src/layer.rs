@@ -56,7 +56,8 @@ impl Layer {
         let (Some(input), Some(weight), Some(result)) = (node.input(0), node.input(WEIGHT), node.output(0)) else {
             return Ok(None);
         };
-        let planned = plan.quantizes(id) && plan.weights.contains_key(&(id, WEIGHT));
+        let coded = plan.nodes.get(&id).is_some_and(|n| n.decision.codes_constants());
+        let planned = coded && plan.weights.contains_key(&(id, WEIGHT));
         let is_weight = matches!(node.op.operand_role(WEIGHT), OperandRole::Weight { .. });
         let Some(constant) = graph.value(weight).constant.as_ref().filter(|_| planned && is_weight) else {
             return Ok(None);

@@ -77,6 +77,11 @@ impl Pair {
         self.yq - self.y * self.means().1
     }
 
+    /// The same sums about zero instead of the means: what counts where no bias takes up a mean.
+    pub(crate) fn about_zero(&self) -> Self {
+        Self { y: 0.0, q: 0.0, ..*self }
+    }
+
     /// Energy of the difference between the branches once the quantized one is `gain * (q - pivot) + pivot + shift`.
     pub(crate) fn noise(&self, gain: f64, pivot: f64, shift: f64) -> f64 {
         let offset = pivot - gain * pivot + shift;

@@ -30,7 +30,7 @@ pub fn prepare(graph: Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Re
     loop {
         folding.fold(&kept)?;
         let selection = select(&folding.graph, recipe, skip)?;
-        let in_vain = |fold: &&Fold| !selection.quantizes(fold.into);
+        let in_vain = |fold: &&Fold| !selection.codes_constants(fold.into);
         let in_vain: Vec<NodeId> = folding.done.iter().filter(in_vain).map(|fold| fold.into).collect();
         if in_vain.is_empty() {
             let log = folding.done.into_iter().map(|fold| fold.entry).collect();

@@ -6,7 +6,7 @@ use quantize_document::DocumentError;
 use quantize_exec::ExecError;
 use quantize_ir::{GraphError, QuantError};
 use quantize_numerics::NumericsError;
-use quantize_onnx::{NoSuchOperators, OnnxError};
+use quantize_onnx::{NoSuchModel, OnnxError};
 use quantize_optimize::OptimizeError;
 use quantize_passes::PassError;
 use quantize_tensorflow::TensorflowError;
@@ -157,13 +157,15 @@ pub enum Error {
     #[error("no ONNX model can be written: {source}")]
     Target {
         /// Why.
-        source: NoSuchOperators,
+        source: NoSuchModel,
     },
     /// Something would be quantized but there is no data.
     #[error("calibration data is needed to quantize {nodes} nodes")]
     NoData {
         /// Number of nodes.
         nodes: usize,
+        /// Whether nearest codes would need none.
+        only_weights: bool,
     },
     /// Nothing in the model can be quantized.
     #[error("{}: no node can be quantized", .model.display())]
@@ -369,8 +371,11 @@ impl Error {
             Self::Document(e) => e.hint(),
             Self::Data(e) => e.hint(),
             Self::Statistics { cure, .. } | Self::Plan { cure, .. } => cure.clone(),
-            Self::Target { .. } => {
+            Self::Target { source: NoSuchModel::Activations { .. } } => {
                 Some("write quantize-dequantize pairs (`--format qdq`), or 8-bit activations".into())
+            }
+            Self::Target { source: NoSuchModel::DequantizedWeights } => {
+                Some("leave out `--format`: onnxruntime would round activations to 8 bits in the other form".into())
             }
             Self::Graph { source, .. } if unreadable(source) => Some(DAMAGED.into()),
             Self::Pass { source, .. } if matches!(&**source, PassError::Graph(g) if unreadable(g)) => {
@@ -386,7 +391,10 @@ impl Error {
             Self::SkipMatchesNothing { candidates, .. } if !candidates.is_empty() => {
                 Some(format!("nodes of this model: {}", candidates.join(", ")))
             }
-            Self::NoData { .. } => {
+            Self::NoData { only_weights: true, .. } => {
+                Some("give images or arrays with `--calib PATH`; `--rounding nearest` needs none".into())
+            }
+            Self::NoData { only_weights: false, .. } => {
                 Some("give images or arrays with `--calib PATH`, or keep everything with `--skip '*'`".into())
             }
             Self::NothingToQuantize { reasons, .. } => Some(reasons.join("; ")),

@@ -43,8 +43,18 @@ impl Evidence {
     ) -> Result<Self, Error> {
         let (numbered, samples) = numbered(data, &split.calibrated);
         let runs: Vec<_> = shard.positions(numbered.len()).map(|at| numbered[at]).collect();
-        let statistics = calibrate(graph, model, observed, data, &runs, threads, progress)?;
+        let statistics = if observed.is_empty() {
+            Statistics::default()
+        } else {
+            calibrate(graph, model, observed, data, &runs, threads, progress)?
+        };
         Self::seen(data, statistics, &runs, samples)
+    }
+
+    /// Nothing, for a plan that needs no samples.
+    pub(crate) fn none() -> Self {
+        let (statistics, bounds) = (Statistics::default(), BTreeMap::new());
+        Self { statistics, bounds, preparation: String::new(), seen: BTreeMap::new(), samples: 0 }
     }
 
     /// All samples of the data, without statistics of its own.

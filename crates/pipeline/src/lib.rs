@@ -17,6 +17,7 @@ mod data;
 mod error;
 mod evaluate;
 mod evidence;
+mod grouped;
 mod improve;
 mod inspect;
 mod labelled;
@@ -59,10 +60,10 @@ pub use onnx::{Simulation, check_plan, gather_onnx, quantize_onnx, simulate_onnx
 pub use options::{
     AccuracyTarget, BiasCorrection, Correction, DataOptions, Granularity, InputRange, LabelledOptions,
     PreparationOptions, PreprocessOptions, Preset, Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions,
-    TransformerOptions, WeightRounding,
+    TransformerOptions, WeightBits, WeightRounding,
 };
 pub use search::TargetOutcome;
-pub use summary::{Conversions, Kept, Summary, WorstTensor};
+pub use summary::{Conversions, Kept, Summary, WeightStorage, WorstTensor};
 pub use tensorflow::{
     EightbitGraph, EightbitJob, FreezeJob, QuantizeTensorflowOptions, TensorflowFiles, TensorflowSummary, TransformJob,
     WrittenGraph, eightbit_tensorflow, freeze_tensorflow, quantize_tensorflow, summarize_tensorflow,
@@ -76,7 +77,7 @@ pub use quantize_document::OutputSet;
 pub use quantize_ir::{Tensor, TensorError};
 pub use quantize_numerics::RangeMethod;
 pub use quantize_numerics::xfdnn::{BitWidth, Flavor};
-pub use quantize_onnx::{ActivationCodes, Form};
+pub use quantize_onnx::{ActivationCodes, Form, GroupSize};
 pub use quantize_parallel::{Progress, Silent};
 pub use quantize_tensorflow::eightbit::{Covered, EightbitOptions, Mode as EightbitMode, Rules as EightbitRules};
 pub use quantize_tensorflow::{Fed, FreezeOptions, GraphSummary, Request, node_names};

@@ -5,7 +5,9 @@ use crate::error::Error;
 use crate::evidence::{Evidence, StatisticsSummary};
 use crate::improve::Split;
 use crate::model::Model;
-use crate::options::{Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions, thread_count};
+use crate::options::{
+    Granularity, Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions, WeightBits, thread_count,
+};
 use crate::plan_file::Prescription;
 use crate::settle::{Job, Prepared, Settled, Stored, nothing_quantized, prepared, prescribed, recalled, settle};
 use crate::summary::Summary;
@@ -15,7 +17,8 @@ use quantize_document::{Limits, OutputSet, Place, SourceFile, same_folder};
 use quantize_exec::{Program, Session};
 use quantize_ir::{Tensor, ValueId};
 use quantize_onnx::{
-    Encoded, Form, OnnxDocument, OnnxRecipe, Placement, Revision, computes_in_half, encode, export, import, widened,
+    ActivationCodes, Encoded, Form, OnnxDocument, OnnxRecipe, Placement, Revision, WeightCodes, computes_in_half,
+    encode, export, import, widened,
 };
 use quantize_parallel::Progress;
 use std::path::{Path, PathBuf};
@@ -210,6 +213,9 @@ fn quantize(model: OnnxModel, options: &QuantizeOptions, progress: &dyn Progress
 fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Settled, Error> {
     let threads = thread_count(options.threads);
     let recipe = recipe(&options.target)?;
+    if recipe.stores_weights_only() && options.recipe.weights == Granularity::PerTensor {
+        return Err(idle("--weights per-tensor", "each group has a scale of its own"));
+    }
     // Statistics in a file are of the model as it is.
     let may_scale = options.save_statistics.is_none();
     let (smooth, equalize) = (options.recipe.smooth && may_scale, options.recipe.equalize && may_scale);
@@ -268,13 +274,37 @@ pub fn gather_onnx(
 
 /// The rules for the kind of model asked for.
 pub(crate) fn recipe(target: &TargetOptions) -> Result<OnnxRecipe, Error> {
+    refuse_idle(target)?;
     let recipe = OnnxRecipe::new(target.form, target.activations, target.symmetric);
     let recipe = recipe.map_err(|source| Error::Target { source })?;
     let recipe = if target.quantize_results { recipe.with_rounded_results() } else { recipe };
-    Ok(match target.processor {
-        Processor::Exact => recipe,
-        Processor::GenericX86 => recipe.with_reduced_weights(),
-    })
+    let weights = match (target.weights, target.processor) {
+        (WeightBits::Four(group), _) => WeightCodes::U4(group),
+        (WeightBits::Eight, Processor::GenericX86) => WeightCodes::I7,
+        (WeightBits::Eight, Processor::Exact) => WeightCodes::I8,
+    };
+    recipe.with_weights(weights).map_err(|source| Error::Target { source })
+}
+
+/// Choices about activations say nothing where activations stay in fp32.
+fn refuse_idle(target: &TargetOptions) -> Result<(), Error> {
+    if target.weights == WeightBits::Eight {
+        return Ok(());
+    }
+    let choices = [
+        (target.activations != ActivationCodes::default(), "--activations"),
+        (target.symmetric, "--symmetric-activations"),
+        (target.quantize_results, "--quantize-outputs"),
+        (target.processor != Processor::default(), "--isa"),
+    ];
+    match choices.into_iter().find(|(given, _)| *given) {
+        None => Ok(()),
+        Some((_, option)) => Err(idle(option, "activations stay in fp32, and nothing computes on integers")),
+    }
+}
+
+fn idle(option: &str, why: &str) -> Error {
+    Error::Conflict { first: "`--weight-bits 4`".into(), second: format!("`{option}`"), why: why.into() }
 }
 
 fn write(

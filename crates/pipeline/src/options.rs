@@ -2,7 +2,7 @@
 
 use quantize_calib::{Channels, Interpolation, Layout, Sampling};
 use quantize_numerics::RangeMethod;
-use quantize_onnx::{ActivationCodes, Form};
+use quantize_onnx::{ActivationCodes, Form, GroupSize};
 use std::path::PathBuf;
 
 /// Number of weight scales.
@@ -229,6 +229,16 @@ pub enum Processor {
     GenericX86,
 }
 
+/// Bits of a weight's code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WeightBits {
+    /// 8, or 7 where the processor needs that; layers compute on integers.
+    #[default]
+    Eight,
+    /// 4, in groups with a scale and a zero point each: of matrix products only, which compute in fp32.
+    Four(GroupSize),
+}
+
 /// What kind of ONNX model is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TargetOptions {
@@ -242,6 +252,8 @@ pub struct TargetOptions {
     pub quantize_results: bool,
     /// What processors it is for.
     pub processor: Processor,
+    /// Bits of a weight; 4 need [`Form::QOperator`].
+    pub weights: WeightBits,
 }
 
 /// One of several equal shares of the samples.

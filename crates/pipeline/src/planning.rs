@@ -1,6 +1,7 @@
 //! From statistics to a plan: parameters of activations, then of the constants that depend on them.
 
 use crate::error::Error;
+use crate::grouped::{GivenGroups, GroupError, grouped_weight};
 use crate::options::{Granularity, InputRange, RecipeOptions};
 use crate::plan_file::Given;
 use quantize_calib::Statistics;
@@ -245,6 +246,13 @@ impl Planner<'_> {
         let unfit = |source| Error::Params { model: self.model.to_owned(), place: place.clone(), source };
         let values = tensor.as_slice::<f32>().map_err(|e| self.broken(e.into()))?;
         let Grids { weight: qtype, coded_bias, .. } = self.recipe.grids();
+        if let Some(blocks) = self.recipe.weight_blocks(self.graph, id, slot) {
+            let given = GivenGroups { params: self.given(id, slot), codes: self.given_codes(id, slot) };
+            return grouped_weight(tensor, qtype, blocks, given).map_err(|source| match source {
+                GroupError::Numbers(source) => failed(source),
+                other => Error::Unfit { model: self.model.to_owned(), place: place.clone(), cause: other.to_string() },
+            });
+        }
         let bias = node.input(2).filter(|_| coded_bias).map(|b| self.graph.constant(b));
         let bias = bias.transpose().map_err(|e| self.broken(e))?.flatten();
         let bias = bias.as_ref().and_then(|b| b.as_slice::<f32>().ok());
@@ -264,7 +272,7 @@ impl Planner<'_> {
             (None, None) => per_tensor_scale(values, layout, qtype, bias).map_err(failed)?.scales,
         };
         let shape = tensor.shape();
-        let chosen = self.given_codes(id, slot);
+        let chosen = self.given_codes(id, slot).cloned();
         let (codes, sqnr_db) = match quantize_ir::quant::storage(qtype) {
             DType::I8 => {
                 let found = quantize_weights_as(values, layout, &scales, qtype, |code| code as i8);
@@ -292,9 +300,9 @@ impl Planner<'_> {
     }
 
     /// The codes that an existing plan gives a weight.
-    fn given_codes(&self, id: NodeId, slot: usize) -> Option<Arc<Tensor>> {
+    fn given_codes(&self, id: NodeId, slot: usize) -> Option<&'_ Arc<Tensor>> {
         match self.parameters {
-            Parameters::Given(given) => given.codes.get(&(id, slot)).cloned(),
+            Parameters::Given(given) => given.codes.get(&(id, slot)),
             Parameters::Found { .. } => None,
         }
     }

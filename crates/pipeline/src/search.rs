@@ -270,7 +270,9 @@ impl Search<'_> {
                 planned(self.job, *ready, evidence, lender.data.take(), self.progress)
             }
             (Prepared::Untouched(settled), _) => Ok(*settled),
-            (Prepared::Ready(ready), None) => Err(Error::NoData { nodes: ready.selection.decisions.len() }),
+            (Prepared::Ready(ready), None) => {
+                Err(Error::NoData { nodes: ready.selection.decisions.len(), only_weights: false })
+            }
         };
         let mut settled = ready?;
         self.judged(&mut settled)?;

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::improve::{Improvement, Split, Workshop};
 use crate::model::{ConstantEvaluator, Model};
-use crate::options::{DataOptions, InputRange, LabelledOptions, RecipeOptions};
+use crate::options::{DataOptions, InputRange, LabelledOptions, RecipeOptions, WeightRounding};
 use crate::plan_file::Prescription;
 use crate::planning::{Parameters, Planned, make_plan};
 use crate::search::{self, TargetOutcome};
@@ -119,6 +119,10 @@ impl Settled {
         Ok(found.pop())
     }
 
+    fn rounds_activations(&self) -> bool {
+        !self.plan.activations.is_empty()
+    }
+
     /// Runs the network to make the plan better.
     fn improve(&mut self, job: &Job<'_>, split: &Split, progress: &dyn Progress) -> Result<(), Error> {
         let Some(data) = &self.data else { return Ok(()) };
@@ -160,6 +164,12 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
+    /// Whether the plan follows from the model alone: no activation becomes codes, and weights become the nearest ones.
+    fn needs_no_samples(&self, job: &Job<'_>) -> bool {
+        let rounds_to_nearest = job.options.correction.rounding == WeightRounding::Nearest;
+        self.selection.observed().next().is_none() && rounds_to_nearest && job.options.target.is_none()
+    }
+
     /// The same with more channels scaled.
     ///
     /// # Errors
@@ -187,7 +197,8 @@ impl Ready {
     /// If there are none, or they cannot be used.
     pub(crate) fn samples(&self, job: &Job<'_>) -> Result<Data, Error> {
         let nodes = self.selection.decisions.values().filter(|d| d.codes_constants()).count();
-        job.open_data(&self.graph)?.ok_or(Error::NoData { nodes })
+        let only_weights = self.selection.observed().next().is_none();
+        job.open_data(&self.graph)?.ok_or(Error::NoData { nodes, only_weights })
     }
 }
 
@@ -197,6 +208,9 @@ impl Ready {
 /// If the options do not fit the model, nothing can be quantized, or the data cannot be used.
 pub(crate) fn settle(job: &Job<'_>, progress: &dyn Progress) -> Result<Settled, Error> {
     match prepared(job)? {
+        Prepared::Ready(ready) if job.data.is_none() && ready.needs_no_samples(job) => {
+            planned(job, *ready, Evidence::none(), None, progress)
+        }
         Prepared::Ready(ready) => {
             let data = ready.samples(job)?;
             calibrated(job, *ready, data, progress)
@@ -351,7 +365,7 @@ pub(crate) fn planned(
     };
     match split.filter(|_| !correction.is_none()) {
         Some(split) => settled.improve(job, &split, progress)?,
-        None if !correction.is_none() => settled
+        None if !correction.is_none() && settled.rounds_activations() => settled
             .warnings
             .push("rounding is not corrected: that needs images, which `--calib` gives, besides statistics".into()),
         None => {}

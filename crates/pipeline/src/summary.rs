@@ -12,6 +12,9 @@ use quantize_ir::{Decision, Graph, KeepReason, NodeId, NodePlan, OperandRole, Qu
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// Bits of a stored scale.
+const SCALE_BITS: u32 = 32;
+
 /// Tensors listed as the worst.
 const WORST: usize = 5;
 
@@ -36,6 +39,8 @@ pub struct Summary {
     pub quantized: Vec<(String, usize)>,
     /// Nodes that compute in fp32 with weights stored as codes, by operator, in descending number.
     pub weight_only: Vec<(String, usize)>,
+    /// How weights in groups are stored, if there are any.
+    pub weight_storage: Option<WeightStorage>,
     /// Nodes that vanished into the saturation of another, or were folded into its weights.
     pub folded: usize,
     /// Nodes that stay as they are.
@@ -69,6 +74,19 @@ pub struct Conversions {
     pub to_codes: usize,
     /// From codes to reals.
     pub to_reals: usize,
+}
+
+/// Weights that became codes in groups.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WeightStorage {
+    /// Bits of a code.
+    pub bits: u32,
+    /// Weights of a group.
+    pub group: usize,
+    /// Number of weights.
+    pub weights: u64,
+    /// Bits that a weight takes on average, with its share of scales, zero points and what fills up a short group.
+    pub bits_per_weight: f64,
 }
 
 /// Nodes of one operator kept for one reason.
@@ -119,6 +137,7 @@ pub(crate) fn of(
         range: recipe.range.to_string(),
         quantized: counted(graph, plan, &Decision::Quantize),
         weight_only: counted(graph, plan, &Decision::WeightOnly),
+        weight_storage: weight_storage(plan),
         folded: model.graph().nodes().filter(|(id, _)| gone(*id)).count(),
         kept: kept(graph, plan),
         worst: worst(graph, plan),
@@ -132,6 +151,21 @@ pub(crate) fn of(
         warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),
         log: settled.log.clone(),
     }
+}
+
+/// How weights in groups are stored.
+fn weight_storage(plan: &QuantPlan) -> Option<WeightStorage> {
+    let grouped = plan.weights.values().filter_map(|entry| Some((entry, entry.params.blocks()?)));
+    let (mut weights, mut stored, mut found) = (0u64, 0u64, None);
+    for (entry, blocks) in grouped {
+        let bits = entry.params.qtype().bits();
+        let groups = entry.params.scale().len() as u64;
+        weights += entry.codes.len() as u64;
+        stored += groups * (blocks.size as u64 * u64::from(bits) + u64::from(SCALE_BITS + bits));
+        found = Some((bits, blocks.size));
+    }
+    let bits_per_weight = stored as f64 / weights.max(1) as f64;
+    found.map(|(bits, group)| WeightStorage { bits, group, weights, bits_per_weight })
 }
 
 /// Nodes of one fate by operator, most frequent first.
@@ -154,7 +188,11 @@ pub(crate) fn kept(graph: &Graph, plan: &QuantPlan) -> Vec<Kept> {
         }
     }
     let kept = groups.into_iter().map(|((op, reason), nodes)| {
-        let notable = !matches!(reason, KeepReason::Folded | KeepReason::NotReal | KeepReason::Scaling);
+        let dull = matches!(
+            reason,
+            KeepReason::Folded | KeepReason::NotReal | KeepReason::Scaling | KeepReason::NoWeightCodes
+        );
+        let notable = !dull;
         Kept { op, reason: reason.to_string(), nodes, notable }
     });
     kept.collect()

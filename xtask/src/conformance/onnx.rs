@@ -4,6 +4,7 @@ mod accuracy;
 mod demo;
 mod determinism;
 mod encoder;
+mod four_bit;
 mod fp32;
 mod identity;
 pub(crate) mod lite0;
@@ -22,6 +23,7 @@ pub(super) const CHECKS: &[Check] = &[
     ("wheel", wheel::check),
     ("networks", networks::check),
     ("encoder", encoder::check),
+    ("four-bit", four_bit::check),
     ("demo", demo::check),
     ("lite0", accuracy::check),
     ("simulation", simulation::check),

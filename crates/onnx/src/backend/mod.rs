@@ -9,6 +9,7 @@
 //! Placement of pairs follows what onnxruntime turns into integer kernels: one pair for each quantized activation, shared by
 //! all its readers, no pair around a float node's weight, bounded activations left to the saturation of the pair.
 
+mod blocked;
 mod emit;
 mod integer;
 mod placement;
@@ -184,7 +185,7 @@ fn encode_spread<'d>(
     model.replace_body(document.graph_field(), editor.body)?;
     let outside = editor.placer.outside;
     raise_versions(document, &mut model)?;
-    if !pair_domain.is_empty() || wiring.nodes.values().any(|wired| wired.integer.is_some()) {
+    if !pair_domain.is_empty() || wiring.nodes.values().any(|wired| wired.integer.is_some() || wired.blocked) {
         import_runtime_operators(document, &mut model)?;
     }
     mark_prepared(document, &mut model)?;
@@ -331,6 +332,11 @@ impl Editor<'_, '_> {
             let bounds = integer.bounds.as_ref().map(|(_, names)| names);
             let written = integer::node(&node.op, float, &integer.operands, &integer.results, bounds)?;
             self.body.replace(field, Piece::encoded(emit::node_field(&written)))?;
+        } else if wired.blocked {
+            if let Some(entry) = self.request.plan.weights.get(&(id, wiring::WEIGHT)) {
+                let written = blocked::node(&before, wired, entry)?;
+                self.body.replace(field, Piece::encoded(emit::node_field(&written)))?;
+            }
         } else if self.request.reemitted.contains(&id) {
             let Some(node) = self.request.graph.node(id) else { return Ok(()) };
             let nodes = self.emit(&node.op, &before, wired)?;
@@ -377,7 +383,12 @@ impl Editor<'_, '_> {
             }
         }
         for (at, names) in self.wiring.constants.iter().filter(|(at, names)| names.first_reader == **at) {
-            if let Some(entry) = self.request.plan.weights.get(at) {
+            let Some(entry) = self.request.plan.weights.get(at) else { continue };
+            if entry.params.blocks().is_some() {
+                for (name, tensor) in blocked::initializers(&names.quantized, entry)? {
+                    self.body.append(self.placer.initializer(name, &Arc::new(tensor)));
+                }
+            } else {
                 let coded = !self.wiring.dequantizes(&names.dequantized);
                 let needed = |name: &str| !coded || self.wiring.read.contains(name);
                 self.body.append(self.placer.initializer(&names.quantized.codes, &entry.codes));

@@ -4,10 +4,14 @@
 use super::integer::{self, CodeNames, Operand};
 use crate::frontend::FRONTEND;
 use crate::names::Names;
+use crate::nbits;
 use crate::recipe::Form;
 use quantize_ir::op::Unary;
 use quantize_ir::{Decision, Graph, Node, NodeId, Op, Origin, QuantPlan, ValueId, WeightPlan};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Operand slot of the weights of a product.
+pub(super) const WEIGHT: usize = 1;
 
 /// Names around one quantized activation.
 #[derive(Clone, Debug)]
@@ -46,6 +50,8 @@ pub(super) struct Wired {
     pub(super) lookup: Option<Lookup>,
     /// How it computes on codes, if it does.
     pub(super) integer: Option<Integer>,
+    /// Whether it multiplies by blocks of codes.
+    pub(super) blocked: bool,
 }
 
 /// What stands behind a node that looks up codes: only what was looked up is dequantized. A dequantization of the table
@@ -243,6 +249,9 @@ impl Wiring {
         if integer {
             return wired_on_codes(node, operands, results, names);
         }
+        if is_blocked(request, id) {
+            return wired_on_blocks(&operands, &results);
+        }
         let inputs: Vec<String> = operands.iter().map(Operand::name).collect();
         let mut outputs: Vec<String> = results.iter().map(Operand::name).collect();
         let guard = self.needs_guard(request, id, node).then(|| {
@@ -254,7 +263,7 @@ impl Wiring {
             Guard { node: names.fresh(&format!("{output}_guard")), input, output }
         });
         let lookup = self.lookup(request, (id, node), &inputs, &mut outputs, names);
-        Wired { inputs, outputs, guard, lookup, integer: None }
+        Wired { inputs, outputs, guard, lookup, integer: None, blocked: false }
     }
 
     /// What stands behind a node whose table holds codes; it gets another output.
@@ -449,7 +458,35 @@ fn wired_on_codes(node: &Node, mut operands: Vec<Operand>, results: Vec<Operand>
     let ends = bounds.iter().flat_map(|(_, ends)| ends).cloned();
     let inputs = operands.iter().chain(results.first()).flat_map(Operand::names).chain(ends).collect();
     let outputs = results.iter().map(Operand::name).collect();
-    Wired { inputs, outputs, guard: None, lookup: None, integer: Some(Integer { operands, results, bounds }) }
+    Wired {
+        inputs,
+        outputs,
+        guard: None,
+        lookup: None,
+        integer: Some(Integer { operands, results, bounds }),
+        blocked: false,
+    }
+}
+
+/// Whether a node multiplies by blocks of codes.
+fn is_blocked(request: &Request<'_>, id: NodeId) -> bool {
+    let weight = request.plan.weights.get(&(id, WEIGHT)).filter(|_| request.plan.is_weight_only(id));
+    weight.is_some_and(|weight| weight.params.blocks().is_some())
+}
+
+/// A product by blocks of codes, with its operands where [`nbits`] has them.
+fn wired_on_blocks(operands: &[Operand], results: &[Operand]) -> Wired {
+    let name = |slot: usize| operands.get(slot).map_or_else(String::new, Operand::name);
+    let mut inputs = vec![name(0)];
+    if let Some(weight @ Operand::Codes(_)) = operands.get(WEIGHT) {
+        inputs.extend(weight.names());
+    }
+    if let Some(bias) = operands.get(2).map(Operand::name).filter(|name| !name.is_empty()) {
+        inputs.resize(nbits::BIAS, String::new());
+        inputs.push(bias);
+    }
+    let outputs = results.iter().map(Operand::name).collect();
+    Wired { inputs, outputs, guard: None, lookup: None, integer: None, blocked: true }
 }
 
 /// The operand that is not constant, if there is exactly one: only then can arithmetic be merged into its producer.

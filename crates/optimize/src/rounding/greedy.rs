@@ -4,6 +4,7 @@
 //! i-th, `R_ii e_i + sum of R_ji e_j over j < i`, is made small by the choice of the i-th code. That is the choice of
 //! Frantar et al. 2022, "GPTQ", whose factor of the inverse of H is the inverse of R'.
 
+use super::targets::Targets;
 use super::{REACH, damped};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par, Side};
@@ -43,9 +44,9 @@ impl Factor {
     }
 
     /// Codes for `targets`, one channel to a column.
-    pub(super) fn codes(&self, targets: &Mat<f64>, limits: (f64, f64)) -> Mat<f64> {
-        let (length, channels) = (targets.nrows(), targets.ncols());
-        let mut codes = Mat::zeros(length, channels);
+    pub(super) fn levels(&self, targets: &Targets) -> Mat<f64> {
+        let (length, channels) = (targets.length(), targets.channels());
+        let mut levels = Mat::zeros(length, channels);
         let mut errors = Mat::<f64>::zeros(length, channels);
         // What the errors so far add to each square, in the order of the factor.
         let mut added = Mat::<f64>::zeros(length, channels);
@@ -56,17 +57,17 @@ impl Factor {
                 for a in (start..end).rev() {
                     let below = &self.lower.col_as_slice(a)[a..end];
                     let near: f64 = below[1..].iter().zip(&errors[a + 1..end]).map(|(l, e)| l * e).sum();
-                    let target = targets[(self.order[a], c)];
-                    let wanted = (target - (added[a] + near) / below[0]).clamp(target - REACH, target + REACH);
-                    let code = wanted.round_ties_even().clamp(limits.0, limits.1);
-                    codes[(self.order[a], c)] = code;
-                    errors[a] = code - target;
+                    let target = targets.at(self.order[a], c);
+                    let answer = (added[a] + near) / (below[0] * target.step);
+                    let level = target.near(target.value - answer.clamp(-REACH, REACH));
+                    levels[(self.order[a], c)] = level;
+                    errors[a] = target.error(level);
                 }
             }
             let rest = self.lower.get(start..end, ..start).transpose();
             matmul(added.get_mut(..start, ..), Accum::Add, rest, errors.get(start..end, ..), 1.0, Par::Seq);
         }
-        codes
+        levels
     }
 }
 
@@ -79,14 +80,15 @@ mod tests {
         let length = 2 * BLOCK + 9;
         let mix = Mat::from_fn(length, length, |i, j| ((i * 31 + j * 17) % 23) as f64 / 23.0 - 0.4);
         let h = &mix * mix.transpose();
-        let targets = Mat::from_fn(length, 3, |k, c| ((k * 13 + c * 7) % 29) as f64 / 3.0);
+        let column = |c: usize| -> Vec<f64> { (0..length).map(|k| ((k * 13 + c * 7) % 29) as f64 / 3.0).collect() };
+        let columns = [column(0), column(1), column(2)];
         let factor = Factor::of(&h).unwrap();
-        let found = factor.codes(&targets, (-127.0, 127.0));
+        let found = factor.levels(&Targets::alike(&[&columns[0], &columns[1], &columns[2]], (-127.0, 127.0)));
         for c in 0..3 {
             let mut errors = vec![0.0; length];
             for a in (0..length).rev() {
                 let added: f64 = (a + 1..length).map(|b| factor.lower[(b, a)] * errors[b]).sum();
-                let target = targets[(factor.order[a], c)];
+                let target = columns[c][factor.order[a]];
                 let wanted = (target - added / factor.lower[(a, a)]).clamp(target - REACH, target + REACH);
                 let code = wanted.round_ties_even();
                 errors[a] = code - target;

@@ -1,25 +1,28 @@
 //! Codes of weights that keep a layer's result rather than its weights.
 //!
-//! With columns `x` of a layer's input and an error `e = q - w / s` of one channel's codes, the result's error beyond
-//! its mean, which the bias takes up, has the energy `e' H e` with `H` the covariance of the columns. Rounding to the
+//! With columns `x` of a layer's input and an error `e = s (q - z) - w` of one channel's weights, the result's error
+//! beyond its mean, which the bias takes up, has the energy `e' H e` with `H` the covariance of the columns; without a
+//! bias that of the whole error, with `H` their second moments. Rounding to the
 //! nearest code makes every element of `e` small; here `e' H e` is: first greedily, each code answering the errors made
 //! so far ([`greedy`]; Frantar et al. 2022, "GPTQ"), then by changing single codes as long as that helps ([`descent`]).
 //! What lives here: which columns are looked at, and the way from a layer to its codes.
 
-mod covariance;
 mod descent;
 mod greedy;
+mod moments;
+mod targets;
 
 use crate::columns::{Geometry, Places, Reader, places};
 use crate::layer::Layer;
 use crate::live::Held;
-use covariance::covariance;
 use faer::Mat;
 use greedy::Factor;
-use quantize_numerics::QuantType;
+use moments::moments;
+use quantize_ir::Quantizers;
 use quantize_parallel::{Silent, for_each};
 use std::convert::Infallible;
 use std::ops::Range;
+use targets::Targets;
 
 /// Columns of more elements are taken apart, errors of different parts being taken for independent: the work grows with
 /// the square of the length.
@@ -42,9 +45,10 @@ const REACH: f64 = 1.5;
 pub(crate) struct Task<'a> {
     pub(crate) geometry: &'a Geometry,
     pub(crate) weights: &'a [f32],
-    /// For each weight, in its order.
-    pub(crate) scale_of: &'a (dyn Fn(usize) -> f32 + Sync),
-    pub(crate) qtype: QuantType,
+    /// Of each weight, in its order.
+    pub(crate) quantizers: &'a Quantizers,
+    /// Whether a bias takes up the mean of the result's error.
+    pub(crate) centred: bool,
     pub(crate) threads: usize,
 }
 
@@ -92,7 +96,7 @@ pub(crate) fn round(layer: &Layer, task: &Task<'_>, images: &[&Held]) -> Option<
     }
     let parts: Vec<(usize, Range<usize>)> =
         (0..groups).flat_map(|g| (0..inputs).step_by(part).map(move |i| (g, i..(i + part).min(inputs)))).collect();
-    let mut codes: Vec<i32> = (0..task.weights.len()).map(|i| nearest(task, i)).collect();
+    let mut codes = task.quantizers.quantize(task.weights);
     // Either the parts share the threads, or the work on each one does.
     let (outer, inner) = if parts.len() < 2 * task.threads { (1, task.threads) } else { (task.threads, 1) };
     let work = |found: &mut Vec<(usize, i32)>, index: usize| {
@@ -105,15 +109,6 @@ pub(crate) fn round(layer: &Layer, task: &Task<'_>, images: &[&Held]) -> Option<
     Some(codes)
 }
 
-fn nearest(task: &Task<'_>, index: usize) -> i32 {
-    target(task, index).round_ties_even().clamp(f64::from(task.qtype.qmin()), f64::from(task.qtype.qmax())) as i32
-}
-
-/// A weight in steps.
-fn target(task: &Task<'_>, index: usize) -> f64 {
-    f64::from(task.weights[index]) / f64::from((task.scale_of)(index))
-}
-
 /// The codes of all output channels of a group for some of its input channels, with their places among the weights.
 fn solve_part(
     task: &Task<'_>,
@@ -123,16 +118,16 @@ fn solve_part(
 ) -> Vec<(usize, i32)> {
     let geometry = task.geometry;
     let length = inputs.len() * geometry.taps;
-    let h = covariance(sample, group * geometry.inputs, inputs.clone(), length, sample.is_exact(), threads);
+    let h = moments(sample, group * geometry.inputs, inputs.clone(), length, task.centred, threads);
     let places: Vec<Vec<usize>> = (0..geometry.outputs).map(|o| places(geometry, group, o, inputs.clone())).collect();
     let factor = Factor::of(&h);
-    let limits = (f64::from(task.qtype.qmin()), f64::from(task.qtype.qmax()));
     let chunks: Vec<&[Vec<usize>]> = places.chunks(CHUNK).collect();
     let work = |found: &mut Vec<(usize, i32)>, index: usize| {
         let chunk = chunks[index];
-        let targets = Mat::from_fn(length, chunk.len(), |k, c| target(task, chunk[c][k]));
-        let codes = solve(&h, factor.as_ref(), &targets, limits);
-        let entry = |(c, k): (usize, usize)| (chunk[c][k], codes[(k, c)] as i32);
+        let targets = Targets::of(chunk, task);
+        let levels = solve(&h, factor.as_ref(), &targets);
+        let code = |at: usize, level: f64| level as i32 + task.quantizers.of(at).zero_point();
+        let entry = |(c, k): (usize, usize)| (chunk[c][k], code(chunk[c][k], levels[(k, c)]));
         found.extend((0..chunk.len()).flat_map(|c| (0..length).map(move |k| (c, k))).map(entry));
         Ok::<(), Infallible>(())
     };
@@ -140,24 +135,22 @@ fn solve_part(
     found.into_iter().flatten().collect()
 }
 
-/// Codes for `targets`, one channel to a column, that make the error's energy under `h` small: never larger than that of
-/// the nearest codes.
-fn solve(h: &Mat<f64>, factor: Option<&Factor>, targets: &Mat<f64>, limits: (f64, f64)) -> Mat<f64> {
-    let round = |t: f64| t.round_ties_even().clamp(limits.0, limits.1);
-    let nearest = Mat::from_fn(targets.nrows(), targets.ncols(), |k, c| round(targets[(k, c)]));
+/// Codes for `targets` that make the error's energy under `h` small: never larger than that of the nearest codes.
+fn solve(h: &Mat<f64>, factor: Option<&Factor>, targets: &Targets) -> Mat<f64> {
+    let nearest = targets.nearest();
     let Some(factor) = factor else { return nearest };
-    let mut codes = factor.codes(targets, limits);
-    descent::polish(h, targets, &mut codes, limits);
-    let (found, plain) = (energies(h, targets, &codes), energies(h, targets, &nearest));
-    for c in (0..targets.ncols()).filter(|c| found[*c] > plain[*c]) {
-        codes.col_as_slice_mut(c).copy_from_slice(nearest.col_as_slice(c));
+    let mut levels = factor.levels(targets);
+    descent::polish(h, targets, &mut levels);
+    let (found, plain) = (energies(h, targets, &levels), energies(h, targets, &nearest));
+    for c in (0..targets.channels()).filter(|c| found[*c] > plain[*c]) {
+        levels.col_as_slice_mut(c).copy_from_slice(nearest.col_as_slice(c));
     }
-    codes
+    levels
 }
 
 /// `e' H e` of each channel.
-fn energies(h: &Mat<f64>, targets: &Mat<f64>, codes: &Mat<f64>) -> Vec<f64> {
-    let errors = codes - targets;
+fn energies(h: &Mat<f64>, targets: &Targets, levels: &Mat<f64>) -> Vec<f64> {
+    let errors = targets.errors(levels);
     let weighted = h * &errors;
     let dot = |c: usize| errors.col_as_slice(c).iter().zip(weighted.col_as_slice(c)).map(|(e, g)| e * g).sum();
     (0..errors.ncols()).map(dot).collect()
@@ -180,13 +173,11 @@ mod tests {
     const LIMITS: (f64, f64) = (-127.0, 127.0);
 
     fn solved(h: &Mat<f64>, targets: &[f64]) -> Vec<f64> {
-        let targets = Mat::from_fn(targets.len(), 1, |k, _| targets[k]);
-        solve(h, Factor::of(h).as_ref(), &targets, LIMITS).col_as_slice(0).to_vec()
+        solve(h, Factor::of(h).as_ref(), &Targets::alike(&[targets], LIMITS)).col_as_slice(0).to_vec()
     }
 
     fn energy(h: &Mat<f64>, targets: &[f64], codes: &[f64]) -> f64 {
-        let column = |v: &[f64]| Mat::from_fn(v.len(), 1, |k, _| v[k]);
-        energies(h, &column(targets), &column(codes))[0]
+        energies(h, &Targets::alike(&[targets], LIMITS), &Mat::from_fn(codes.len(), 1, |k, _| codes[k]))[0]
     }
 
     /// A covariance of `length` inputs made from a few sources, so that inputs are correlated.

@@ -7,10 +7,8 @@ use crate::layer::{Layer, WEIGHT};
 use crate::live::{Held, Image};
 use crate::rounding::{Task, round};
 use quantize_ir::quant::storage;
-use quantize_ir::{DType, Element, QuantParams, Tensor, TensorError, WeightPlan};
-use quantize_numerics::ChannelLayout;
+use quantize_ir::{DType, Element, Tensor, TensorError, WeightPlan};
 use quantize_numerics::measure::sqnr_db;
-use quantize_numerics::weights::dequantize_weights;
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
 
@@ -21,22 +19,19 @@ impl<S: Samples> Walker<'_, S> {
         let key = (layer.node, WEIGHT);
         let (Some(weight), Some(entry)) = (weight, self.walked.plan.weights.get(&key)) else { return Ok(0) };
         let Some(geometry) = Geometry::of(&layer.op, weight.shape()).filter(|g| fits(g, &weight)) else { return Ok(0) };
-        let Some(layout) = scale_layout(&entry.params, weight.shape()) else { return Ok(0) };
+        let Some(quantizers) = entry.params.quantizers(weight.shape()) else { return Ok(0) };
         let values = weight.as_slice::<f32>().map_err(|e| self.fail(e))?;
-        let scales = entry.params.scale();
-        let scale_of = |index: usize| scales[index / layout.inner % layout.channels];
-        let (qtype, threads) = (entry.params.qtype(), self.options.threads);
-        let task = Task { geometry: &geometry, weights: values, scale_of: &scale_of, qtype, threads };
+        let (centred, threads) = (self.moves_bias(layer), self.options.threads);
+        let task = Task { geometry: &geometry, weights: values, quantizers: &quantizers, centred, threads };
         let images: Vec<&Image> =
             self.images.iter_mut().map(|i| &*i.get_mut().unwrap_or_else(PoisonError::into_inner)).collect();
         let plan = &self.walked.plan;
         let inputs: Vec<Cow<'_, Held>> = images.iter().filter_map(|image| image.rounded(layer.input, plan)).collect();
         let inputs: Vec<&Held> = inputs.iter().map(AsRef::as_ref).collect();
         let Some(codes) = round(layer, &task, &inputs) else { return Ok(0) };
-        let back = dequantize_weights(&codes, layout, scales)
-            .map_err(|e| self.fail(OptimizeError::numbers(&layer.label)(e)))?;
+        let back = quantizers.dequantize(&codes);
         let sqnr_db = sqnr_db(values, &back).map_err(|e| self.fail(OptimizeError::numbers(&layer.label)(e)))?;
-        let stored = stored(weight.shape(), &codes, storage(qtype)).map_err(|e| self.fail(e))?;
+        let stored = stored(weight.shape(), &codes, storage(entry.params.qtype())).map_err(|e| self.fail(e))?;
         let changed = differences(&entry.codes, &stored);
         let entry = WeightPlan { params: entry.params.clone(), codes: Arc::new(stored), sqnr_db };
         self.walked.plan.weights.insert(key, entry);
@@ -44,20 +39,10 @@ impl<S: Samples> Walker<'_, S> {
     }
 }
 
-/// How scales are spread over weights of `shape`.
-pub(super) fn scale_layout(params: &QuantParams, shape: &[usize]) -> Option<ChannelLayout> {
-    let all: usize = shape.iter().product();
-    match params.axis() {
-        None => Some(ChannelLayout::new(1, all.max(1))),
-        Some(axis) => {
-            ChannelLayout::of_shape(shape, axis).filter(|l| l.channels == params.scale().len() && l.inner > 0)
-        }
-    }
-}
-
 fn stored(shape: &[usize], codes: &[i32], dtype: DType) -> Result<Tensor, TensorError> {
     match dtype {
         DType::I16 => Tensor::new(shape, codes.iter().map(|q| *q as i16).collect::<Vec<_>>()),
+        DType::U8 => Tensor::new(shape, codes.iter().map(|q| *q as u8).collect::<Vec<_>>()),
         _ => Tensor::new(shape, codes.iter().map(|q| *q as i8).collect::<Vec<_>>()),
     }
 }
@@ -67,5 +52,6 @@ fn differences(before: &Tensor, after: &Tensor) -> usize {
         let (before, after) = (before.as_slice::<T>().ok()?, after.as_slice::<T>().ok()?);
         Some(before.iter().zip(after).filter(|(b, a)| b != a).count())
     }
-    count::<i8>(before, after).or_else(|| count::<i16>(before, after)).unwrap_or(0)
+    let found = count::<i8>(before, after).or_else(|| count::<u8>(before, after));
+    found.or_else(|| count::<i16>(before, after)).unwrap_or(0)
 }

@@ -6,7 +6,7 @@ use crate::correction::{GainRule, gains, shifts};
 use crate::error::OptimizeError;
 use crate::layer::{BIAS, Bias, Layer, WEIGHT, set_bias};
 use crate::moments::Moments;
-use quantize_ir::{QuantError, QuantParams, Tensor};
+use quantize_ir::{Blocks, QuantError, QuantParams, Spread, Tensor};
 use quantize_numerics::weights::MAX_BIAS_CODE;
 
 impl<S: Samples> Walker<'_, S> {
@@ -24,11 +24,9 @@ impl<S: Samples> Walker<'_, S> {
             .ok_or_else(|| OptimizeError::layer(&layer.label, "it has no codes"))?;
         let rule = self.gain_rule(layer, &params);
         let biases = self.biases(layer)?;
-        let mut gains = gains(&total, rule);
-        let mut shifts = match layer.bias {
-            Bias::Absent | Bias::Given(_) if self.options.steps.bias => shifts(images, &total, &gains, &biases),
-            _ => vec![0.0; layer.channels],
-        };
+        let mut gains = gains(&total, rule, self.moves_bias(layer));
+        let mut shifts =
+            if self.moves_bias(layer) { shifts(images, &total, &gains, &biases) } else { vec![0.0; layer.channels] };
         let scale = self.input_scale(layer);
         self.keep_representable(&params, scale, &biases, &mut gains, &mut shifts);
         self.apply(layer, &params, scale, &biases, &gains, &shifts)?;
@@ -48,14 +46,19 @@ impl<S: Samples> Walker<'_, S> {
         })
     }
 
+    /// Whether the layer gets a bias that takes up the mean of its result's error.
+    pub(super) fn moves_bias(&self, layer: &Layer) -> bool {
+        self.options.steps.bias && layer.bias != Bias::None
+    }
+
     /// Where a function that bends follows, moments are those of values that are cut off anyway. The last layer has few
     /// positions for each channel; and a scale for the whole tensor cannot turn single channels.
     fn gain_rule(&self, layer: &Layer, params: &QuantParams) -> GainRule {
-        match (self.options.steps.gain, layer.bent, params.axis()) {
+        match (self.options.steps.gain, layer.bent, params.spread()) {
             (false, ..) | (_, true, _) => GainRule::None,
-            (true, false, Some(_)) => GainRule::PerChannel,
-            (true, false, None) if self.options.steps.rounding => GainRule::Pooled,
-            (true, false, None) => GainRule::None,
+            (true, false, Spread::Channels { .. } | Spread::Blocks(_)) => GainRule::PerChannel,
+            (true, false, Spread::Tensor) if self.options.steps.rounding => GainRule::Pooled,
+            (true, false, Spread::Tensor) => GainRule::None,
         }
     }
 
@@ -102,14 +105,9 @@ impl<S: Samples> Walker<'_, S> {
         gains: &[f64],
         shifts: &[f64],
     ) -> Result<(), OptimizeError> {
-        let gain_of = |c: usize| gains.get(c).copied().unwrap_or(1.0);
-        let scales =
-            params.scale().iter().enumerate().map(|(c, s)| (f64::from(*s) * gain_of(c)) as f32).collect::<Vec<_>>();
-        let unfit = |e: QuantError| OptimizeError::layer(&layer.label, e);
-        let params = match params.axis() {
-            Some(axis) => QuantParams::per_channel(params.qtype(), axis, scales).map_err(unfit)?,
-            None => QuantParams::per_tensor(params.qtype(), scales[0], params.zero_point()[0]).map_err(unfit)?,
-        };
+        let gain_of = |scale: usize| gains.get(channel_of(params, layer.channels, scale)).copied().unwrap_or(1.0);
+        let scales = params.scale().iter().enumerate().map(|(i, s)| (f64::from(*s) * gain_of(i)) as f32).collect();
+        let params = params.with_scale(scales).map_err(|e: QuantError| OptimizeError::layer(&layer.label, e))?;
         if let Some(entry) = self.walked.plan.weights.get_mut(&(layer.node, WEIGHT)) {
             entry.params = params.clone();
         }
@@ -124,5 +122,16 @@ impl<S: Samples> Walker<'_, S> {
             self.walked.plan.weights.insert((layer.node, BIAS), entry);
         }
         Ok(())
+    }
+}
+
+/// The output channel that scale number `scale` belongs to.
+fn channel_of(params: &QuantParams, channels: usize, scale: usize) -> usize {
+    match params.spread() {
+        Spread::Tensor => 0,
+        Spread::Channels { .. } => scale,
+        // Of a matrix, whose other axis is that of the channels.
+        Spread::Blocks(Blocks { axis: 0, .. }) => scale % channels.max(1),
+        Spread::Blocks(_) => scale / (params.scale().len() / channels.max(1)).max(1),
     }
 }

@@ -1,11 +1,13 @@
 //! Whole walks through small networks.
 
-use super::codes::scale_layout;
 use super::*;
 use crate::layer::{BIAS, WEIGHT};
 use crate::testing::Net;
-use quantize_ir::QuantParams;
-use quantize_numerics::weights::dequantize_weights;
+use quantize_ir::op::Gemm;
+use quantize_ir::{Blocks, Decision, NodePlan, Op, QuantParams, QuantType, ScaleIndex, Spread, WeightPlan};
+use quantize_numerics::groups::least_error_params;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 struct Given(Vec<(ValueId, Tensor)>);
 
@@ -128,9 +130,8 @@ fn nothing_is_lost_so_nothing_is_changed() {
     let mut plan = exact(net.plan(1.0));
     let mut graph = net.graph.clone();
     for (&(node, slot), entry) in plan.weights.iter_mut().filter(|((_, slot), _)| *slot == WEIGHT) {
-        let layout = scale_layout(&entry.params, entry.codes.shape()).unwrap();
         let codes: Vec<i32> = entry.codes.as_slice::<i8>().unwrap().iter().map(|q| i32::from(*q)).collect();
-        let back = dequantize_weights(&codes, layout, entry.params.scale()).unwrap();
+        let back = entry.params.quantizers(entry.codes.shape()).unwrap().dequantize(&codes);
         let value = graph.node(node).unwrap().input(slot).unwrap();
         let tensor = Tensor::new(entry.codes.shape(), back).unwrap();
         graph.value_mut(value).constant = Some(quantize_ir::Constant::owned(tensor));
@@ -197,4 +198,57 @@ fn a_fixed_layer_stays_and_is_answered_behind() {
     assert_eq!(walked.plan.weights[&(first, WEIGHT)], plan.weights[&(first, WEIGHT)]);
     let before = noise(&net, result, &net.graph, &plan, &samples);
     assert!(noise(&net, result, &walked.graph, &walked.plan, &samples) < before);
+}
+
+/// Two products of tokens whose features are mixtures of a few, with 4-bit weights in groups.
+#[test]
+fn products_of_reals_get_better_codes_and_gains() {
+    let wave = |i: usize| ((i * 7919 % 997) as f32 / 997.0 - 0.45) * 2.0;
+    let mut net = Net::new();
+    let x = net.input("x");
+    let weight = |net: &mut Net, name: &str, shape: [usize; 2], seed: usize| {
+        let values = (0..shape[0] * shape[1]).map(|i| wave(13 * i + seed)).collect::<Vec<f32>>();
+        net.constant(name, Tensor::new(shape, values).unwrap())
+    };
+    let (w, v) = (weight(&mut net, "w", [40, 24], 1), weight(&mut net, "v", [6, 24], 5));
+    let hidden = net.node("up", Op::MatMul, &[x, w]);
+    let hidden = net.relu("relu", hidden);
+    let gemm = Op::Gemm(Gemm { alpha: 1.0, beta: 1.0, trans_a: false, trans_b: true });
+    let y = net.node("down", gemm, &[hidden, v]);
+    net.outputs(&[y]);
+    let mut plan = QuantPlan::default();
+    for (name, axis) in [("up", 0), ("down", 1)] {
+        let id = net.id(name);
+        let value = net.graph.node(id).unwrap().input(WEIGHT).unwrap();
+        let entry = grouped(&net.graph.constant(value).unwrap().unwrap(), Blocks { axis, size: 16 });
+        plan.weights.insert((id, WEIGHT), entry);
+        plan.nodes.insert(id, NodePlan { decision: Decision::WeightOnly });
+    }
+    let mixed = |row: usize, k: usize| (0..5).map(|j| wave(97 * row + j) * wave(31 * k + 7 * j)).sum::<f32>();
+    let sample = |n: usize| {
+        let values = (0..20 * 40).map(|i| mixed(20 * n + i / 40, i % 40)).collect::<Vec<f32>>();
+        (x, Tensor::new([20, 40], values).unwrap())
+    };
+    let samples = Given((0..10).map(sample).collect());
+    let walked = walk(&net.graph, &plan, &[y], &samples, &options(ALL, 1), &Silent).unwrap();
+    assert_eq!(walked.changes.len(), 2);
+    assert!(walked.changes.iter().all(|change| change.codes > 0), "{:?}", walked.changes);
+    let before = noise(&net, y, &net.graph, &plan, &samples);
+    let after = noise(&net, y, &walked.graph, &walked.plan, &samples);
+    assert!(after < 0.4 * before, "{after} after {before}");
+    let many = walk(&net.graph, &plan, &[y], &samples, &options(ALL, 3), &Silent).unwrap();
+    assert_eq!((many.plan, many.changes), (walked.plan, walked.changes));
+}
+
+fn grouped(weight: &Tensor, blocks: Blocks) -> WeightPlan {
+    let index = ScaleIndex::of(Spread::Blocks(blocks), weight.shape()).unwrap();
+    let values = weight.as_slice::<f32>().unwrap();
+    let mut groups = vec![Vec::new(); index.scales()];
+    values.iter().enumerate().for_each(|(i, w)| groups[index.scale_of(i)].push(*w));
+    let fitted = groups.iter().map(|group| least_error_params(group, QuantType::U4).unwrap());
+    let (scale, zero) = fitted.map(|grid| (grid.scale(), grid.zero_point())).unzip();
+    let params = QuantParams::blocked(QuantType::U4, blocks, scale, zero).unwrap();
+    let codes = params.quantizers(weight.shape()).unwrap().quantize(values);
+    let codes = Tensor::new(weight.shape(), codes.iter().map(|q| *q as u8).collect::<Vec<_>>()).unwrap();
+    WeightPlan { params, codes: Arc::new(codes), sqnr_db: 0.0 }
 }

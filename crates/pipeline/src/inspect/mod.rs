@@ -171,7 +171,9 @@ impl Details<'_> {
         let shape = |value: ValueId| self.shapes.of(self.graph, value).map(<[usize]>::to_vec);
         let nodes = || unit.nodes.iter().filter_map(|id| self.graph.node(*id));
         let macs: Option<Vec<u64>> = nodes().map(|node| self.shapes.multiply_accumulates(self.graph, node)).collect();
-        let fate = unit.nodes.first().and_then(|id| fates.get(id)).filter(|_| !unit.is_on_codes()).cloned();
+        let stores = unit.nodes.iter().any(|id| fates.get(id) == Some(&Fate::WeightOnly));
+        let alone = unit.nodes.first().and_then(|id| fates.get(id)).filter(|_| !unit.is_on_codes());
+        let fate = alone.cloned().or_else(|| stores.then_some(Fate::WeightOnly));
         NodeDetails {
             label: unit.label.clone(),
             op: unit.op.clone(),

@@ -41,9 +41,24 @@ impl<'a> Pairs<'a> {
             Support::WeightOnly => Fate::Real { reason: "its table is not stored as codes".to_owned() },
             Support::Anchor | Support::Joins | Support::Carries => match self.obstacle(id, node) {
                 None => Fate::Integers,
+                Some(_) if self.stores_weight(node) => Fate::WeightOnly,
                 Some(reason) => Fate::Real { reason: reason.to_owned() },
             },
         }
+    }
+
+    /// Whether a node reads real activations, and a weight that is stored as codes.
+    fn stores_weight(&self, node: &Node) -> bool {
+        let constant = |value: ValueId| {
+            let producer = self.graph.producer(value).filter(|(_, node)| is_dequantize(node));
+            let codes = producer.and_then(|(_, node)| node.input(0));
+            codes.is_some_and(|codes| self.graph.value(codes).constant.is_some())
+        };
+        let operands = || node.inputs.iter().enumerate().filter_map(|(slot, value)| Some((slot, (*value)?)));
+        let is_weight = |slot: usize| matches!(node.op.operand_role(slot), OperandRole::Weight { .. });
+        let is_activation = |slot: usize| node.op.operand_role(slot) == OperandRole::Activation;
+        operands().any(|(slot, value)| is_weight(slot) && constant(value))
+            && operands().all(|(slot, value)| !is_activation(slot) || self.codes(value).is_none())
     }
 
     /// What keeps a node that has an integer kernel from running on it.

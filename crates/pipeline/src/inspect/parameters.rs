@@ -3,7 +3,7 @@
 //! Parameters are what training made: weights, biases, statistics, or their codes. Shapes, axes, limits, scales and
 //! zero points are not.
 
-use quantize_ir::{DType, Graph, Node, Op, OperandRole, Origin, ValueId};
+use quantize_ir::{Constant, DType, Graph, Node, Op, OperandRole, Origin, ValueId};
 use std::collections::BTreeMap;
 
 /// Parameters of one element type.
@@ -53,10 +53,11 @@ impl Parameters {
     }
 }
 
-/// Whether a constant stands in the document rather than being computed or made by a front-end.
+/// Whether a constant stands in the document, packed or not, rather than being computed or made by a front-end.
 fn stands_alone(graph: &Graph, value: ValueId) -> bool {
     let made = matches!(graph.value(value).origin, Some(Origin::Synthesized { .. }));
-    !made && graph.producer(value).is_none_or(|(_, node)| node.inputs.is_empty())
+    let stored = matches!(graph.value(value).constant, Some(Constant::Stored { .. }));
+    (!made || stored) && graph.producer(value).is_none_or(|(_, node)| node.inputs.is_empty())
 }
 
 fn holds_parameters(graph: &Graph, value: ValueId, dtype: DType) -> bool {

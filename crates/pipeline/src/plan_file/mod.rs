@@ -19,6 +19,9 @@ const FORMAT: &str = "quantize-plan";
 /// Version of the file format.
 const VERSION: u32 = 1;
 
+/// Operand slot of a bias.
+const BIAS: usize = 2;
+
 /// Decisions.
 const QUANTIZE: &str = "quantize";
 const ABSORBED: &str = "absorbed";
@@ -36,6 +39,9 @@ struct PlanFile {
     scaled_channels: Vec<ScaledEntry>,
     activations: Vec<ActivationEntry>,
     constants: Vec<ConstantEntry>,
+    /// Biases that stay real and are not the model's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    biases: Vec<BiasEntry>,
     nodes: Vec<NodeEntry>,
 }
 
@@ -80,17 +86,30 @@ struct ConstantEntry {
     qtype: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     axis: Option<usize>,
+    /// Weights of a group along the axis, where each has a scale; otherwise each index along it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<usize>,
     scale: Vec<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     zero_point: Option<i32>,
+    /// Of groups, one for each scale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zero_points: Option<Vec<i32>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sqnr_db: Option<f64>,
     /// What a bias is instead of the model's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     values: Option<Vec<f32>>,
-    /// Codes in the order of the weights, little-endian, as base64.
+    /// Codes in the order of the weights, little-endian, two of 4 bits to a byte, as base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     codes: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BiasEntry {
+    node: String,
+    values: Vec<f32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

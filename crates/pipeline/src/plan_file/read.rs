@@ -1,13 +1,15 @@
 //! From a plan file to the decisions and parameters it prescribes for a graph.
 
 use super::{
-    ABSORBED, ActivationEntry, ConstantEntry, FORMAT, KEEP, PlanFile, QUANTIZE, ScaledEntry, VERSION, WEIGHT_ONLY,
+    ABSORBED, ActivationEntry, BIAS, ConstantEntry, FORMAT, KEEP, PlanFile, QUANTIZE, ScaledEntry, VERSION, WEIGHT_ONLY,
 };
 use crate::error::Error;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use quantize_document::{Limits, SourceFile};
 use quantize_ir::quant::storage;
-use quantize_ir::{ActivationPlan, DType, Decision, Graph, NodeId, QuantParams, QuantType, Recipe, Tensor, ValueId};
+use quantize_ir::{
+    ActivationPlan, Blocks, DType, Decision, Graph, NodeId, QuantParams, QuantType, Recipe, Tensor, ValueId,
+};
 use quantize_numerics::Range;
 use quantize_optimize::set_bias;
 use quantize_passes::Selection;
@@ -15,9 +17,6 @@ use quantize_passes::scaled::{InputLayout, Scaled, computed_by};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Operand slot of a bias.
-const BIAS: usize = 2;
 
 /// A plan file, read but not yet matched with a graph.
 #[derive(Debug)]
@@ -153,6 +152,15 @@ impl Prescription {
                 given.biases.insert(key.0, values.clone());
             }
         }
+        for entry in &self.file.biases {
+            let named = |(id, _): &(NodeId, _)| selection.codes_constants(*id) && graph.label(*id) == entry.node;
+            let Some((node, _)) = graph.nodes().find(named) else {
+                let cure = "leave the entry out to keep the model's bias";
+                let place = format!("bias of node `{}`", entry.node);
+                return Err(self.refuse(place, "no such node gets codes", cure));
+            };
+            given.biases.insert(node, entry.values.clone());
+        }
         Ok(given)
     }
 
@@ -182,21 +190,23 @@ impl Prescription {
         let qtype = self.constant(entry)?.qtype();
         let weight = graph.node(node).and_then(|n| graph.value(n.input(slot)?).constant.as_ref());
         let shape = weight.map(|w| w.shape().to_vec()).ok_or_else(|| refuse("the operand is no constant".into()))?;
+        let count: usize = shape.iter().product();
         let bytes = BASE64_STANDARD.decode(codes).map_err(|e| refuse(e.to_string()))?;
         let found: Vec<i32> = match storage(qtype) {
             DType::I8 => bytes.iter().map(|b| i32::from(*b as i8)).collect(),
+            DType::U8 => bytes.iter().flat_map(|b| [b & 15, b >> 4]).take(count).map(i32::from).collect(),
             DType::I16 => bytes.chunks_exact(2).map(|b| i32::from(i16::from_le_bytes([b[0], b[1]]))).collect(),
             other => return Err(refuse(format!("weights have no codes of type {other}"))),
         };
-        let wanted: usize = shape.iter().product();
-        if found.len() != wanted {
-            return Err(refuse(format!("{} codes for {wanted} weights", found.len())));
+        if found.len() != count {
+            return Err(refuse(format!("{} codes for {count} weights", found.len())));
         }
         if let Some(code) = found.iter().find(|q| !(qtype.qmin()..=qtype.qmax()).contains(q)) {
             return Err(refuse(format!("{code} is no code of type {qtype}")));
         }
         let tensor = match storage(qtype) {
             DType::I8 => Tensor::new(shape, found.iter().map(|q| *q as i8).collect::<Vec<_>>()),
+            DType::U8 => Tensor::new(shape, found.iter().map(|q| *q as u8).collect::<Vec<_>>()),
             _ => Tensor::new(shape, found.iter().map(|q| *q as i16).collect::<Vec<_>>()),
         };
         tensor.map_err(|e| refuse(e.to_string()))
@@ -301,6 +311,11 @@ impl Prescription {
             self.refuse(place(), format!("`{}` is no type", entry.qtype), &format!("types are {}", known.join(", ")))
         })?;
         let params = match (entry.axis, entry.scale.as_slice()) {
+            (Some(axis), scale) if entry.group.is_some() => {
+                let blocks = Blocks { axis, size: entry.group.unwrap_or_default() };
+                let zero_points = entry.zero_points.clone().unwrap_or_else(|| vec![0; scale.len()]);
+                QuantParams::blocked(qtype, blocks, scale.to_vec(), zero_points)
+            }
             (Some(axis), _) => QuantParams::per_channel(qtype, axis, entry.scale.clone()),
             (None, [scale]) => QuantParams::per_tensor(qtype, *scale, entry.zero_point.unwrap_or(0)),
             (None, scales) => {

@@ -1,18 +1,17 @@
 //! From a plan to its file.
 
 use super::{
-    ABSORBED, ActivationEntry, ConstantEntry, FORMAT, KEEP, NodeEntry, PlanFile, QUANTIZE, ScaledEntry, VERSION,
-    WEIGHT_ONLY,
+    ABSORBED, ActivationEntry, BIAS, BiasEntry, ConstantEntry, FORMAT, KEEP, NodeEntry, PlanFile, QUANTIZE,
+    ScaledEntry, VERSION, WEIGHT_ONLY,
 };
 use crate::error::Error;
 use crate::options::RecipeOptions;
 use crate::settle::Settled;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use quantize_ir::{
-    ActivationPlan, Decision, Graph, Node, NodeId, OperandRole, QuantParams, QuantPlan, TensorData, ValueId, WeightPlan,
+    ActivationPlan, Decision, Graph, Node, NodeId, OperandRole, QuantParams, QuantPlan, Spread, TensorData, ValueId,
+    WeightPlan,
 };
-use quantize_numerics::ChannelLayout;
-use quantize_numerics::weights::quantize_weights;
 use quantize_passes::scaled::Scaled;
 use std::path::Path;
 
@@ -41,6 +40,7 @@ pub(super) fn to_json(settled: &Settled, model: &str, range: &str) -> Result<Str
         scaled_channels: scaled_channels(settled),
         activations: activations(graph, plan),
         constants: constants(settled),
+        biases: biases(settled),
         nodes: nodes(graph, plan),
     };
     let mut text = serde_json::to_string_pretty(&file)?;
@@ -66,7 +66,7 @@ fn finite(db: f64) -> Option<f64> {
 
 fn only_zero_point(params: &QuantParams) -> Option<i32> {
     match params.zero_point() {
-        [one] if *one != 0 => Some(*one),
+        [one] if *one != 0 && params.spread() == Spread::Tensor => Some(*one),
         _ => None,
     }
 }
@@ -94,15 +94,25 @@ fn constants(settled: &Settled) -> Vec<ConstantEntry> {
             operand: slot,
             tensor: value.map_or_else(String::new, |v| graph.value(v).name.clone()),
             qtype: w.params.qtype().to_string(),
-            axis: w.params.axis(),
+            axis: w.params.axis().or(w.params.blocks().map(|blocks| blocks.axis)),
+            group: w.params.blocks().map(|blocks| blocks.size),
             scale: w.params.scale().to_vec(),
             zero_point: only_zero_point(&w.params),
+            zero_points: w.params.blocks().map(|_| w.params.zero_point().to_vec()),
             sqnr_db: finite(w.sqnr_db),
             values: changed_values(settled, node, slot),
             codes: chosen_codes(graph, node, slot, w),
         }
     };
     plan.weights.iter().map(entry).collect()
+}
+
+/// Biases without codes that are not the model's.
+fn biases(settled: &Settled) -> Vec<BiasEntry> {
+    let Settled { graph, plan, .. } = settled;
+    let real = graph.nodes().map(|(id, _)| id).filter(|id| !plan.weights.contains_key(&(*id, BIAS)));
+    let entry = |id| Some(BiasEntry { node: graph.label(id), values: changed_values(settled, id, BIAS)? });
+    real.filter(|id| plan.is_weight_only(*id)).filter_map(entry).collect()
 }
 
 /// The elements of a bias that is not the model's.
@@ -119,14 +129,15 @@ fn chosen_codes(graph: &Graph, node: NodeId, slot: usize, entry: &WeightPlan) ->
     let found = graph.node(node)?;
     matches!(found.op.operand_role(slot), OperandRole::Weight { .. }).then_some(())?;
     let weight = graph.constant(found.input(slot)?).ok()??;
-    let axis = entry.params.axis();
-    let layout =
-        axis.map_or(Some(ChannelLayout::new(1, weight.len())), |a| ChannelLayout::of_shape(weight.shape(), a))?;
-    let nearest = quantize_weights(weight.as_slice().ok()?, layout, entry.params.scale(), entry.params.qtype()).ok()?;
+    let nearest = entry.params.quantizers(weight.shape())?.quantize(weight.as_slice().ok()?);
     let (same, bytes): (bool, Vec<u8>) = match entry.codes.data() {
         TensorData::I8(codes) => {
             let same = codes.iter().map(|q| i32::from(*q)).eq(nearest);
             (same, codes.iter().map(|q| *q as u8).collect())
+        }
+        TensorData::U8(codes) => {
+            let same = codes.iter().map(|q| i32::from(*q)).eq(nearest);
+            (same, codes.chunks(2).map(|pair| pair.iter().rev().fold(0, |byte, code| byte << 4 | code)).collect())
         }
         TensorData::I16(codes) => {
             let same = codes.iter().map(|q| i32::from(*q)).eq(nearest);

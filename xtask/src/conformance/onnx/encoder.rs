@@ -84,7 +84,7 @@ fn scaling(context: &Context, model: &Path, (seen, unseen): (&Path, &Path)) -> R
 }
 
 /// Random sentences, which are pictures to this network.
-fn sentences(context: &Context, model: &Path, name: &str, count: usize, seed: u64) -> Result<PathBuf> {
+pub(super) fn sentences(context: &Context, model: &Path, name: &str, count: usize, seed: u64) -> Result<PathBuf> {
     let folder = context.folder("encoder")?.join(name);
     let mut script = context.script("onnx/random_images.py");
     script.arg(model).arg("--out").arg(&folder);

@@ -1,4 +1,4 @@
-//! The covariance of a layer's columns.
+//! The second moments of a layer's columns, about their mean or about zero.
 
 use super::Sample;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul};
@@ -22,14 +22,15 @@ struct Sums {
     block: Mat<f32>,
 }
 
-/// The covariance of the sampled columns of `channels`, counted from input channel `first`; `length` elements each.
-/// Sums that are not `exact` are taken by one thread, so that their order is always the same.
-pub(super) fn covariance(
+/// The second moments of the sampled columns of `channels`, counted from input channel `first`, `length` elements each:
+/// about their mean (the covariance) if `centred`. Sums that are not exact are taken by one thread, so that their order
+/// is always the same.
+pub(super) fn moments(
     sample: &Sample<'_>,
     first: usize,
     channels: Range<usize>,
     length: usize,
-    exact: bool,
+    centred: bool,
     threads: usize,
 ) -> Mat<f64> {
     let channels = first + channels.start..first + channels.end;
@@ -46,8 +47,9 @@ pub(super) fn covariance(
         sums.add(length, count);
         Ok::<(), Infallible>(())
     };
-    let Ok(all) = for_each(sample.places.len().div_ceil(BLOCK), if exact { threads } else { 1 }, &Silent, init, work);
-    finished(all, length, sample.places.len() as f64)
+    let threads = if sample.is_exact() { threads } else { 1 };
+    let Ok(all) = for_each(sample.places.len().div_ceil(BLOCK), threads, &Silent, init, work);
+    finished(all, length, sample.places.len() as f64, centred)
 }
 
 impl Sums {
@@ -83,13 +85,16 @@ impl Sums {
     }
 }
 
-fn finished(all: Vec<Sums>, length: usize, count: f64) -> Mat<f64> {
+fn finished(all: Vec<Sums>, length: usize, count: f64, centred: bool) -> Mat<f64> {
     let (mut products, mut elements) = (Mat::<f64>::zeros(length, length), vec![0.0; length]);
     for sums in all {
         products += sums.products;
         elements.iter_mut().zip(sums.elements).for_each(|(sum, x)| *sum += x);
     }
     let count = count.max(1.0);
+    if !centred {
+        elements.fill(0.0);
+    }
     Mat::from_fn(length, length, |i, j| {
         let (low, high) = (i.max(j), i.min(j));
         products[(low, high)] / count - (elements[i] / count) * (elements[j] / count)
@@ -112,7 +117,7 @@ mod tests {
     use crate::live::Held;
     use quantize_ir::{Op, Tensor};
 
-    fn sums_of(inputs: usize, rows: usize, threads: usize) -> (Mat<f64>, Vec<Vec<f64>>) {
+    fn sums_of(inputs: usize, rows: usize, centred: bool) -> (Mat<f64>, Vec<Vec<f64>>) {
         let values: Vec<f32> = (0..rows * inputs).map(|i| (i * 7919 % 251) as f32 - 100.0).collect();
         let geometry = Geometry::of(&Op::MatMul, &[inputs, 1]).unwrap();
         let held = Held::Reals(Tensor::new([rows, inputs], values.clone()).unwrap());
@@ -121,16 +126,15 @@ mod tests {
         (0..rows).for_each(|row| places.add(0, &reader, row));
         let sample = Sample { inputs: vec![(&held, reader.channel)], places };
         let columns = values.chunks(inputs).map(|row| row.iter().map(|x| f64::from(*x)).collect()).collect();
-        (covariance(&sample, 0, 0..inputs, inputs, true, threads), columns)
+        (moments(&sample, 0, 0..inputs, inputs, centred, 2), columns)
     }
 
     #[test]
-    fn it_is_that_of_the_definition_for_any_length_and_number_of_threads() {
-        for inputs in [1, 5, 60] {
-            let (found, columns) = sums_of(inputs, 700, 1);
-            assert_eq!(sums_of(inputs, 700, 3).0, found);
+    fn they_are_those_of_the_definition_for_any_length() {
+        for (inputs, centred) in [(1, true), (5, true), (60, true), (1, false), (5, false), (60, false)] {
+            let (found, columns) = sums_of(inputs, 700, centred);
             let n = columns.len() as f64;
-            let mean = |i: usize| columns.iter().map(|c| c[i]).sum::<f64>() / n;
+            let mean = |i: usize| if centred { columns.iter().map(|c| c[i]).sum::<f64>() / n } else { 0.0 };
             for (i, j) in [(0, 0), (inputs - 1, 0), (0, inputs - 1), (inputs / 2, inputs / 3)] {
                 let expected = columns.iter().map(|c| (c[i] - mean(i)) * (c[j] - mean(j))).sum::<f64>() / n;
                 assert!((found[(i, j)] - expected).abs() < 1e-6 * (1.0 + expected.abs()), "{inputs}: {i} {j}");
