@@ -297,8 +297,12 @@ fn kept(old: Settled, new: Settled, newer: bool) -> Settled {
 
 /// How many of `gains`, from the first on, have at least this sum; all of them if they have not.
 fn shortest_sum(wanted: f64, gains: impl Iterator<Item = f64>) -> usize {
-    let mut left = wanted;
-    gains.take_while(|gain| std::mem::replace(&mut left, left - gain) > 0.0).count()
+    let before = gains.scan(wanted, |left, gain| {
+        let before = *left;
+        *left -= gain;
+        Some(before)
+    });
+    before.take_while(|left| *left > 0.0).count()
 }
 
 /// Each set of values with common parameters, with the quantized nodes that write or read them.
