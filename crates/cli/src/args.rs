@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod caffe;
 pub(crate) mod eightbit;
 pub(crate) mod tensorflow;
+pub(crate) mod tensorflow_quantize;
 pub(crate) mod tools;
 
 use crate::list::List;
@@ -33,8 +34,8 @@ pub(crate) enum Command {
     Onnx(Box<OnnxArgs>),
     /// Quantize a Caffe network for the xfDNN runtime (thresholds and scales as JSON), or emulate that runtime.
     Caffe(Box<CaffeArgs>),
-    /// Steps on TensorFlow graphs: summarize, freeze, transform.
-    Tf(TensorflowArgs),
+    /// Quantize a TensorFlow graph for TensorFlow on x86, or carry out a single step of the original tools.
+    Tf(Box<TensorflowArgs>),
     /// Measure top-1 and top-5 accuracy of a model, fp32 or int8, on labelled images.
     Eval(EvalArgs),
     /// Compare two models, or one and a plan for it, on the same samples: outputs, and layer by layer.
@@ -494,7 +495,7 @@ impl RecipeArgs {
     }
 
     /// The labelled samples, prepared as `preparation` says.
-    fn labelled(&self, preparation: &PreparationOptions) -> Option<LabelledOptions> {
+    pub(crate) fn labelled(&self, preparation: &PreparationOptions) -> Option<LabelledOptions> {
         let labels = self.labels.clone().or_else(|| Some(self.labelled.first()?.join("labels.csv")))?;
         let data = DataOptions {
             paths: self.labelled.clone(),

@@ -1,17 +1,21 @@
 //! `quantize compare`, and its report as text and as JSON.
 
 use crate::args::OutputFormat;
-use crate::args::tools::CompareArgs;
+use crate::args::tools::{CompareArgs, CompareHow};
 use crate::terminal::{Bar, Failure, note, result};
-use quantize_pipeline::{Comparison, Difference, LayerDifference, OutputDifference, compare};
+use quantize_pipeline::{CompareOptions, Comparison, Difference, LayerDifference, OutputDifference, compare};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::process::ExitCode;
 
-/// Compares a model with another or with a plan and says what was found.
+/// `quantize compare`
 pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
-    let options = args.options().map_err(Failure::Usage)?;
-    let comparison = compare(&options, &Bar::new(args.quiet))?;
+    tell(&args.options().map_err(Failure::Usage)?, &args.how)
+}
+
+/// Compares a model with another or with a plan and says what was found.
+pub(crate) fn tell(options: &CompareOptions, args: &CompareHow) -> Result<ExitCode, Failure> {
+    let comparison = compare(options, &Bar::new(args.quiet))?;
     let layers = match args.worst {
         Some(count) => comparison.worst(count.get()),
         None => comparison.layers.iter().collect(),

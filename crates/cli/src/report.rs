@@ -1,6 +1,8 @@
 //! The summary of a quantization as text and as JSON.
 
-use quantize_pipeline::{Accuracy, AccuracyDrop, Evaluation, Improvement, Kept, ScalingWorth, Summary, TargetOutcome};
+use quantize_pipeline::{
+    Accuracy, AccuracyDrop, Conversions, Evaluation, Improvement, Kept, ScalingWorth, Summary, TargetOutcome,
+};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -30,6 +32,9 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
     let only_exported = summary.exported && summary.quantized.is_empty();
     for kept in summary.kept.iter().filter(|k| (k.notable && !only_exported) || verbose) {
         line(kept_line(kept, verbose));
+    }
+    if let Some(Conversions { to_codes, to_reals }) = summary.conversions {
+        line(format!("conversions: {to_codes} from fp32 to codes, {to_reals} back"));
     }
     summary.bytes_after.map(|after| size_line(summary.bytes_before, after)).into_iter().for_each(&mut line);
     if summary.images > 0 {
@@ -210,6 +215,7 @@ pub(crate) fn json(summary: &Summary) -> Value {
         "quantized": summary.quantized.iter().map(|(op, n)| json!({"op": op, "nodes": n})).collect::<Vec<_>>(),
         "weight_only": summary.weight_only.iter().map(|(op, n)| json!({"op": op, "nodes": n})).collect::<Vec<_>>(),
         "folded": summary.folded,
+        "conversions": summary.conversions.map(|c| json!({"to_codes": c.to_codes, "to_reals": c.to_reals})),
         "kept": summary.kept.iter().map(|k| json!({"op": k.op, "reason": k.reason, "nodes": k.nodes})).collect::<Vec<_>>(),
         "worst": summary.worst.iter()
             .map(|w| json!({"tensor": w.name, "kind": w.kind, "node": w.node, "sqnr_db": w.sqnr_db})).collect::<Vec<_>>(),

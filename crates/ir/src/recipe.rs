@@ -113,4 +113,11 @@ pub trait Recipe {
     fn takes_corrections(&self, _graph: &Graph, _node: NodeId) -> bool {
         true
     }
+
+    /// Grid of the activation `value`, and whether it is symmetric around zero. Values that share parameters must have
+    /// the same.
+    fn activation_grid(&self, _graph: &Graph, _value: ValueId) -> (QuantType, bool) {
+        let Grids { activation, symmetric, .. } = self.grids();
+        (activation, symmetric)
+    }
 }

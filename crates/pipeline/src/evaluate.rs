@@ -4,7 +4,7 @@ use crate::accuracy::class_count;
 use crate::data::Data;
 use crate::error::Error;
 use crate::memory::threads_for;
-use crate::model::Model;
+use crate::model::ModelFiles;
 use crate::options::{DataOptions, thread_count};
 use crate::unknown::Unknown;
 use quantize_exec::{Program, Session};
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluateOptions {
     /// The model.
-    pub model: PathBuf,
+    pub model: ModelFiles,
     /// Images and their preprocessing.
     pub data: DataOptions,
     /// File of labels, one line for each image.
@@ -43,15 +43,15 @@ pub struct Evaluation {
 /// # Errors
 /// If the model, the images or the labels cannot be read, do not fit each other, or the model has no class scores.
 pub fn evaluate(options: &EvaluateOptions, progress: &dyn Progress) -> Result<Evaluation, Error> {
-    let model = Model::open_onnx(&options.model)?;
-    let data = Data::open(&options.data, model.graph(), &options.model)?;
+    let model = options.model.open()?;
+    let data = Data::open(&options.data, model.graph(), model.path())?;
     let labels = data.labels(&options.labels)?;
-    let unknown = Unknown::of(model.graph()).map_err(|source| Error::graph(&options.model, source))?;
+    let unknown = Unknown::of(model.graph()).map_err(|source| Error::graph(model.path(), source))?;
     let computable = unknown.computable_outputs(model.graph());
     let targets = if computable.is_empty() { model.graph().outputs() } else { &computable };
     let program = model.compile(targets)?;
     let threads = thread_count(options.threads);
-    let scorer = Scorer { graph: model.graph(), path: &options.model, targets, program: &program };
+    let scorer = Scorer { graph: model.graph(), path: model.path(), targets, program: &program };
     let evaluation = scorer.evaluate(&data, &labels, threads, progress)?;
     Ok(Evaluation { warnings: data.assumed().collect(), ..evaluation })
 }

@@ -1,6 +1,6 @@
 //! ONNX from file to file: open, decide, check, write, verify.
 
-use crate::accuracy::{Accuracy, Judges, Runtime, Simulated, Trial};
+use crate::accuracy::Simulated;
 use crate::error::Error;
 use crate::evidence::{Evidence, StatisticsSummary};
 use crate::improve::Split;
@@ -171,7 +171,7 @@ pub(crate) fn quantize_graph(
 
 fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
     let settled = decide(model, options, progress)?;
-    let accuracy = check(&settled, options, progress)?;
+    let accuracy = settled.judged(&options.model, thread_count(options.threads), progress)?;
     let output = model.verified(&settled, options.target.form, &options.output)?;
     let bytes_after = output.encoded.byte_count();
     let statistics = settled.evidence.as_ref().zip(options.save_statistics.as_ref());
@@ -251,27 +251,6 @@ pub(crate) fn recipe(target: &TargetOptions) -> Result<OnnxRecipe, Error> {
         Processor::Exact => recipe,
         Processor::GenericX86 => recipe.with_reduced_weights(),
     })
-}
-
-/// The simulated int8 model against fp32 on a few images, held back ones if there are any.
-fn check(settled: &Settled, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Option<Accuracy>, Error> {
-    let Some(data) = &settled.data else { return Ok(None) };
-    if let Some(accuracy) = &settled.accuracy {
-        return Ok(Some(accuracy.clone()));
-    }
-    let judges = settled.judges.clone().unwrap_or_else(|| Judges::first_of(data));
-    let Settled { reference, graph, targets, plan, .. } = settled;
-    let trial = Trial {
-        reference: reference.as_ref().unwrap_or(graph),
-        model: &options.model,
-        targets,
-        data,
-        judges: &judges,
-        threads: thread_count(options.threads),
-        progress,
-    };
-    let mut found = Simulated.accuracy(&trial, &[(graph, plan)])?;
-    Ok(found.pop())
 }
 
 fn write(

@@ -297,12 +297,13 @@ fn kept(old: Settled, new: Settled, newer: bool) -> Settled {
 
 /// How many of `gains`, from the first on, have at least this sum; all of them if they have not.
 fn shortest_sum(wanted: f64, gains: impl Iterator<Item = f64>) -> usize {
-    let before = gains.scan(wanted, |left, gain| {
-        let before = *left;
-        *left -= gain;
-        Some(before)
-    });
-    before.take_while(|left| *left > 0.0).count()
+    let mut left = wanted;
+    let is_needed = |gain: &f64| {
+        let needed = left > 0.0;
+        left -= gain;
+        needed
+    };
+    gains.take_while(is_needed).count()
 }
 
 /// Each set of values with common parameters, with the quantized nodes that write or read them.

@@ -1,6 +1,6 @@
 //! The steps every format shares, from an imported model to a plan: fold, select, calibrate, plan.
 
-use crate::accuracy::{Accuracy, Judges, Runtime};
+use crate::accuracy::{Accuracy, Judges, Runtime, Simulated, Trial};
 use crate::channels::{ScaledChannels, contested, drafted};
 use crate::data::Data;
 use crate::error::Error;
@@ -95,6 +95,28 @@ impl Settled {
             warnings: Vec::new(),
             log: Vec::new(),
         }
+    }
+
+    /// The plan, simulated, against fp32 on a few samples, held back ones if there are any; `None` without samples.
+    ///
+    /// # Errors
+    /// If the network cannot be run.
+    pub(crate) fn judged(
+        &self,
+        model: &Path,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Option<Accuracy>, Error> {
+        let Some(data) = &self.data else { return Ok(None) };
+        if let Some(accuracy) = &self.accuracy {
+            return Ok(Some(accuracy.clone()));
+        }
+        let judges = self.judges.clone().unwrap_or_else(|| Judges::first_of(data));
+        let Self { reference, graph, targets, plan, .. } = self;
+        let reference = reference.as_ref().unwrap_or(graph);
+        let trial = Trial { reference, model, targets, data, judges: &judges, threads, progress };
+        let mut found = Simulated.accuracy(&trial, &[(graph, plan)])?;
+        Ok(found.pop())
     }
 
     /// Runs the network to make the plan better.
@@ -354,7 +376,7 @@ pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<S
     if !channels.scaled.is_empty() {
         selection = with_scaled(job, &mut graph, &kept, &channels.scaled, &mut log)?;
     }
-    let given = prescription.given(&graph, &selection, job.recipe.grids())?;
+    let given = prescription.given(&graph, &selection, job.recipe)?;
     let reference = (!given.biases.is_empty()).then(|| graph.clone());
     prescription.set_biases(&mut graph, &given)?;
     let parameters = Parameters::Given(&given);

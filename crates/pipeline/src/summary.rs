@@ -46,6 +46,8 @@ pub struct Summary {
     pub target: Option<TargetOutcome>,
     /// What running the network made better.
     pub improvement: Option<Improvement>,
+    /// Where reals and codes meet; `None` where that is not the model's to say.
+    pub conversions: Option<Conversions>,
     /// What scaling input channels of products is worth; `None` if there was nothing to scale.
     pub smoothing: Option<ScalingWorth>,
     /// What scaling channels between layers is worth; `None` if there was nothing to scale.
@@ -58,6 +60,15 @@ pub struct Summary {
     pub warnings: Vec<String>,
     /// What passes did, for a verbose log.
     pub log: Vec<String>,
+}
+
+/// Operators of a model that turn reals into codes and back, each of which takes time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conversions {
+    /// From reals to codes.
+    pub to_codes: usize,
+    /// From codes to reals.
+    pub to_reals: usize,
 }
 
 /// Nodes of one operator kept for one reason.
@@ -113,6 +124,7 @@ pub(crate) fn of(
         worst: worst(graph, plan),
         target: settled.outcome.clone(),
         improvement: settled.improvement.clone(),
+        conversions: None,
         smoothing: settled.channels.smoothing.clone(),
         equalization: settled.channels.equalization.clone(),
         accuracy,

@@ -306,6 +306,16 @@ pub(crate) enum Emit {
     OnnxFp32,
 }
 
+impl Emit {
+    /// Extension of the written model.
+    pub(super) fn extension(self) -> &'static str {
+        match self {
+            Self::Onnx => "int8.onnx",
+            Self::OnnxFp32 => "onnx",
+        }
+    }
+}
+
 /// What the arguments of `quantize caffe` ask for.
 #[derive(Debug)]
 pub(crate) enum CaffeJob {
@@ -393,14 +403,14 @@ impl QuantizeArgs {
         if !given.is_empty() {
             return Err(format!("{}: only for the quantization file, not with --emit", given.join(", ")));
         }
-        let (extension, skip) = match emit {
-            Emit::Onnx => ("int8.onnx", self.recipe.skip.clone()),
-            Emit::OnnxFp32 => ("onnx", vec!["*".to_owned()]),
+        let skip = match emit {
+            Emit::Onnx => self.recipe.skip.clone(),
+            Emit::OnnxFp32 => vec!["*".to_owned()],
         };
         let preset = self.recipe.preset();
         let options = QuantizeOptions {
             model: model.deploy.clone(),
-            output: self.output(&model.deploy, extension),
+            output: self.output(&model.deploy, emit.extension()),
             data,
             recipe: RecipeOptions {
                 range: self.recipe.range.unwrap_or(preset.range),

@@ -76,6 +76,13 @@ pub(crate) struct CompareArgs {
     plan: Option<PathBuf>,
     #[command(flatten)]
     target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) how: CompareHow,
+}
+
+/// How two models of any format are compared.
+#[derive(Debug, Args)]
+pub(crate) struct CompareHow {
     /// List the N layers with the lowest ratio of signal to noise, worst first, instead of all in order.
     #[arg(long, value_name = "N")]
     pub(crate) worst: Option<NonZeroUsize>,
@@ -100,8 +107,7 @@ impl CompareArgs {
     /// # Errors
     /// If there are no samples, or nothing to compare with.
     pub(crate) fn options(&self) -> Result<CompareOptions, String> {
-        let data = self.data.options(PreparationOptions::Pillow(self.preprocess.options()));
-        let data = data.ok_or("two models are compared on samples; give them with --calib DIR")?;
+        let onnx = |path: &PathBuf| ModelFiles::Onnx(path.clone());
         let target = self.target.options();
         let other = match (&self.other, &self.plan) {
             (_, Some(plan)) => Other::Plan { plan: plan.clone(), target },
@@ -110,10 +116,22 @@ impl CompareArgs {
                     "`--format`, `--activations` and the like say what a plan is for; give it with --plan".into()
                 );
             }
-            (Some(other), None) => Other::Model(other.clone()),
+            (Some(other), None) => Other::Model(onnx(other)),
             (None, None) => return Err("give a second model, or a plan with --plan FILE".into()),
         };
-        Ok(CompareOptions { reference: self.reference.clone(), other, data, threads: self.threads })
+        self.how.options(onnx(&self.reference), other)
+    }
+}
+
+impl CompareHow {
+    /// The comparison of a model with another or a plan.
+    ///
+    /// # Errors
+    /// If there are no samples.
+    pub(crate) fn options(&self, reference: ModelFiles, other: Other) -> Result<CompareOptions, String> {
+        let data = self.data.options(PreparationOptions::Pillow(self.preprocess.options()));
+        let data = data.ok_or("two models are compared on samples; give them with --calib DIR")?;
+        Ok(CompareOptions { reference, other, data, threads: self.threads })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::accuracy::{Simulated, Votes};
 use crate::data::Data;
 use crate::error::Error;
 use crate::memory::{constants_of, threads_for};
-use crate::model::Model;
+use crate::model::{Model, ModelFiles};
 use crate::onnx::recipe;
 use crate::options::{DataOptions, RecipeOptions, TargetOptions, thread_count};
 use crate::plan_file::Prescription;
@@ -32,7 +32,7 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompareOptions {
     /// The model that is right by definition.
-    pub reference: PathBuf,
+    pub reference: ModelFiles,
     /// What is compared with it.
     pub other: Other,
     /// Samples and their preprocessing, for both.
@@ -45,7 +45,7 @@ pub struct CompareOptions {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Other {
     /// Another model.
-    Model(PathBuf),
+    Model(ModelFiles),
     /// The simulation of a plan for the model.
     Plan {
         /// The plan file.
@@ -104,26 +104,26 @@ impl Comparison {
     }
 }
 
-/// Runs an ONNX model and what is compared with it on the same samples and measures how far they are apart.
+/// Runs a model and what is compared with it on the same samples and measures how far they are apart.
 ///
 /// # Errors
 /// If a model, the plan or the samples cannot be read or used, or the models have different inputs or no output in
 /// common.
 pub fn compare(options: &CompareOptions, progress: &dyn Progress) -> Result<Comparison, Error> {
-    let reference = Model::open_onnx(&options.reference)?;
-    let data = Data::open(&options.data, reference.graph(), &options.reference)?;
+    let reference = options.reference.open()?;
+    let data = Data::open(&options.data, reference.graph(), reference.path())?;
     match &options.other {
-        Other::Model(path) => {
-            let other = Model::open_onnx(path)?;
+        Other::Model(files) => {
+            let other = files.open()?;
             let pairing = Pairing::of(&reference, &other)?;
             let nothing = QuantPlan::default();
-            let second = Subject { graph: other.graph(), plan: &nothing, path };
+            let second = Subject { graph: other.graph(), plan: &nothing, path: other.path() };
             compared(&reference, second, &pairing, &data, options.threads, progress)
         }
         Other::Plan { plan, target } => {
             let Settled { graph, plan: simulated, warnings, .. } = carried_out(&reference, plan, target)?;
             let pairing = Pairing::of_folded(&reference, &graph, &simulated)?;
-            let second = Subject { graph: &graph, plan: &simulated, path: &options.reference };
+            let second = Subject { graph: &graph, plan: &simulated, path: reference.path() };
             let mut comparison = compared(&reference, second, &pairing, &data, options.threads, progress)?;
             comparison.warnings.extend(warnings);
             Ok(comparison)
