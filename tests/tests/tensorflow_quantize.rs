@@ -24,7 +24,7 @@ fn the_small_network_becomes_fused_operators() {
     let (graph, data) = (graph.to_str().unwrap(), data.to_str().unwrap());
     let sandbox = Sandbox::new();
     let words = ["tf", graph, "--calib", data, "-o", "int8.pb", "--quiet", "--threads", "1"];
-    sandbox.quantize_words(&words).succeeded();
+    let _ = sandbox.quantize_words(&words).succeeded();
     let counts = operators(&sandbox, "int8.pb");
     let count = |op: &str| counts.get(op).copied().unwrap_or(0);
     assert_eq!(count("Conv2D"), 0, "{counts:?}");
@@ -35,9 +35,10 @@ fn the_small_network_becomes_fused_operators() {
     let (variables, checkpoint) = (variables.to_str().unwrap(), checkpoint.to_str().unwrap());
     let words = ["tf", "run", variables, "--checkpoint", checkpoint, "--inputs", "input", "--outputs", "predict"];
     let rest = ["--calib", data, "-o", "again.pb", "--quiet", "--threads", "2"];
-    sandbox.quantize_words(&[&words[..], &rest].concat()).succeeded();
+    let _ = sandbox.quantize_words(&[&words[..], &rest].concat()).succeeded();
     assert_eq!(operators(&sandbox, "again.pb"), counts);
-    sandbox.quantize_words(&["tf", graph, "--calib", data, "-o", "int8b.pb", "-q", "--threads", "2"]).succeeded();
+    let _ =
+        sandbox.quantize_words(&["tf", graph, "--calib", data, "-o", "int8b.pb", "-q", "--threads", "2"]).succeeded();
     assert_eq!(sandbox.read("int8.pb"), sandbox.read("int8b.pb"), "the number of threads shows");
     counted(counts.values().sum(), "nodes of the int8 graph");
 }
@@ -47,6 +48,6 @@ fn a_graph_of_which_everything_is_kept_is_the_same_file() {
     let Some(shared) = shared() else { return };
     let graph = shared.join("golden/tf/small_net/freezed_graph.pb");
     let sandbox = Sandbox::new();
-    sandbox.quantize_words(&["tf", graph.to_str().unwrap(), "--skip", "*", "-o", "same.pb", "-q"]).succeeded();
+    let _ = sandbox.quantize_words(&["tf", graph.to_str().unwrap(), "--skip", "*", "-o", "same.pb", "-q"]).succeeded();
     assert_eq!(sandbox.read("same.pb"), std::fs::read(graph).unwrap());
 }

@@ -13,8 +13,8 @@ use caffe::CaffeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
     AccuracyTarget, ActivationCodes, BiasCorrection, Channels, Correction, DataOptions, Form, Granularity,
-    Interpolation, Layout, PRESETS, PreparationOptions, PreprocessOptions, Preset, Processor, QuantizeOptions,
-    RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions, WeightRounding,
+    Interpolation, LabelledOptions, Layout, PRESETS, PreparationOptions, PreprocessOptions, Preset, Processor,
+    QuantizeOptions, RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions, WeightRounding,
 };
 use std::path::PathBuf;
 use tensorflow::TensorflowArgs;
@@ -38,7 +38,7 @@ pub(crate) enum Command {
     Tf(Box<TensorflowArgs>),
     /// Measure top-1 and top-5 accuracy of a model, fp32 or int8, on labelled images.
     Eval(EvalArgs),
-    /// Compare two models on the same images: outputs, and layer by layer.
+    /// Compare two models, or one and a plan for it, on the same samples: outputs, and layer by layer.
     Compare(CompareArgs),
     /// Show what a model is: operators, work, memory, and what can be quantized and why not.
     Inspect(InspectArgs),
@@ -253,12 +253,8 @@ pub(crate) struct RecipeArgs {
     /// Number of weight scales [default: of the preset].
     #[arg(long, value_name = "HOW")]
     pub(crate) weights: Option<WeightScales>,
-    /// Correction of what rounding does to the mean and the amplitude of each layer [default: sequential].
-    #[arg(long, value_name = "HOW")]
-    pub(crate) bias_correction: Option<BiasCorrectionArg>,
-    /// How codes of weights are chosen [default: of the preset].
-    #[arg(long, value_name = "HOW")]
-    pub(crate) rounding: Option<RoundingArg>,
+    #[command(flatten)]
+    pub(crate) correction: CorrectionArgs,
     /// Whether input channels of matrix products are scaled: large ones are divided, and their weights multiplied
     /// (SmoothQuant) [default: of the preset].
     #[arg(long, value_name = "HOW")]
@@ -267,9 +263,6 @@ pub(crate) struct RecipeArgs {
     /// only with `--weights per-tensor` [default: of the preset].
     #[arg(long, value_name = "HOW")]
     pub(crate) equalize: Option<ScalingArg>,
-    /// Images that corrections are measured with, at most [default: of the preset].
-    #[arg(long, value_name = "N", value_parser = parse_positive)]
-    pub(crate) correction_images: Option<usize>,
     /// Leave layers in fp32, as few as will do, until the logits reach this signal to noise, in dB, on images held back;
     /// exit with code 3 if that cannot be.
     #[arg(long, value_name = "DB")]
@@ -277,9 +270,57 @@ pub(crate) struct RecipeArgs {
     /// The same for the percentage of images with the fp32 model's class.
     #[arg(long, value_name = "PERCENT")]
     pub(crate) target_agreement: Option<f64>,
+    /// The same until labelled images lose at most so many points of percent of top-1 accuracy.
+    #[arg(long, value_name = "POINTS", requires = "labelled")]
+    pub(crate) max_drop: Option<f64>,
+    /// Folder of labelled images that judge `--max-drop`, and serve nothing else.
+    #[arg(long, value_name = "[NAME=]PATH", requires = "max_drop")]
+    pub(crate) labelled: Vec<PathBuf>,
+    /// Their labels: a line `image,class` for each; classes count from 0 [default: labels.csv in that folder].
+    #[arg(long, value_name = "FILE", requires = "max_drop")]
+    pub(crate) labels: Option<PathBuf>,
     /// Leave nodes in fp32: a node name or a pattern with `*` and `?`; may be repeated. `*` keeps everything.
     #[arg(long, value_name = "NAME")]
     pub(crate) skip: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Recipe")]
+pub(crate) struct CorrectionArgs {
+    /// Correction of what rounding does to the mean and the amplitude of each layer [default: sequential].
+    #[arg(long, value_name = "HOW")]
+    bias_correction: Option<BiasCorrectionArg>,
+    /// How codes of weights are chosen [default: of the preset].
+    #[arg(long, value_name = "HOW")]
+    rounding: Option<RoundingArg>,
+    /// Images that corrections are measured with, at most [default: of the preset].
+    #[arg(long, value_name = "N", value_parser = parse_positive)]
+    correction_images: Option<usize>,
+}
+
+impl CorrectionArgs {
+    fn is_given(&self) -> bool {
+        self.bias_correction.is_some() || self.rounding.is_some() || self.correction_images.is_some()
+    }
+
+    /// The corrections of a preset, with what was asked for otherwise.
+    fn of(&self, preset: Correction) -> Correction {
+        let mut correction = preset;
+        match self.bias_correction {
+            None => {}
+            // Codes that keep a result but for its mean need the mean corrected.
+            Some(BiasCorrectionArg::None) => correction = Correction::default(),
+            Some(BiasCorrectionArg::Analytic) => correction.bias = BiasCorrection::Analytic,
+            Some(BiasCorrectionArg::Sequential) => correction.bias = BiasCorrection::Sequential,
+        }
+        match self.rounding {
+            None => {}
+            Some(RoundingArg::Nearest) => correction.rounding = WeightRounding::Nearest,
+            Some(RoundingArg::Result) => correction.rounding = WeightRounding::Result,
+        }
+        correction.images = self.correction_images.unwrap_or(preset.images);
+        correction
+    }
 }
 
 /// Sets of recipe choices.
@@ -402,6 +443,7 @@ impl OnnxArgs {
             model: self.model.clone(),
             output: self.output.clone().unwrap_or_else(|| self.model.with_extension("int8.onnx")),
             target: self.target.options(),
+            labelled: self.recipe.labelled(&preparation),
             data: self.data.options(preparation),
             recipe: self.recipe.options(),
             emit_plan: self.emit_plan.clone(),
@@ -429,27 +471,13 @@ fn sampling(size: Option<usize>, seed: Option<u32>, indices: Option<&List<usize>
 impl RecipeArgs {
     fn options(&self) -> RecipeOptions {
         let preset = self.preset.options();
-        let mut correction = preset.correction;
-        match self.bias_correction {
-            None => {}
-            // Codes that keep a result but for its mean need the mean corrected.
-            Some(BiasCorrectionArg::None) => correction = Correction::default(),
-            Some(BiasCorrectionArg::Analytic) => correction.bias = BiasCorrection::Analytic,
-            Some(BiasCorrectionArg::Sequential) => correction.bias = BiasCorrection::Sequential,
-        }
-        match self.rounding {
-            None => {}
-            Some(RoundingArg::Nearest) => correction.rounding = WeightRounding::Nearest,
-            Some(RoundingArg::Result) => correction.rounding = WeightRounding::Result,
-        }
-        correction.images = self.correction_images.unwrap_or(preset.correction.images);
         RecipeOptions {
             range: self.range.unwrap_or(preset.range),
             weights: match self.weights.unwrap_or(WeightScales::PerChannel) {
                 WeightScales::PerChannel => Granularity::PerChannel,
                 WeightScales::PerTensor => Granularity::PerTensor,
             },
-            correction,
+            correction: self.correction.of(preset.correction),
             smooth: self.smooth_quant.map_or(preset.smooth, |how| how == ScalingArg::Measured),
             equalize: self.equalize.map_or(preset.equalize, |how| how == ScalingArg::Measured),
             target: self.target(),
@@ -461,8 +489,20 @@ impl RecipeArgs {
 
 impl RecipeArgs {
     fn target(&self) -> Option<AccuracyTarget> {
-        let target = AccuracyTarget { sqnr_db: self.target_sqnr, agreement: self.target_agreement };
+        let target =
+            AccuracyTarget { sqnr_db: self.target_sqnr, agreement: self.target_agreement, max_drop: self.max_drop };
         (target != AccuracyTarget::default()).then_some(target)
+    }
+
+    /// The labelled samples, prepared as `preparation` says.
+    fn labelled(&self, preparation: &PreparationOptions) -> Option<LabelledOptions> {
+        let labels = self.labels.clone().or_else(|| Some(self.labelled.first()?.join("labels.csv")))?;
+        let data = DataOptions {
+            paths: self.labelled.clone(),
+            sampling: Sampling::default(),
+            preparation: preparation.clone(),
+        };
+        Some(LabelledOptions { data, labels })
     }
 }
 

@@ -159,15 +159,21 @@ impl Program {
     /// # Errors
     /// As for [`Program::compile`].
     pub fn observe(graph: &Graph, values: &[ValueId]) -> Result<Self, ExecError> {
-        Self::observe_with(graph, values, Constants::Resident)
+        Self::observe_with(graph, values, &QuantPlan::default(), Constants::Resident)
     }
 
-    /// Like [`Program::observe`], with the choice of where constants are while the program runs.
+    /// Like [`Program::observe`], with `plan` carried out as in [`Program::simulate`], and with the choice of where
+    /// constants are while the program runs.
     ///
     /// # Errors
-    /// As for [`Program::compile`].
-    pub fn observe_with(graph: &Graph, values: &[ValueId], constants: Constants) -> Result<Self, ExecError> {
-        let mut program = Self::compile_with(graph, values, &QuantPlan::default(), constants)?;
+    /// As for [`Program::simulate`].
+    pub fn observe_with(
+        graph: &Graph,
+        values: &[ValueId],
+        plan: &QuantPlan,
+        constants: Constants,
+    ) -> Result<Self, ExecError> {
+        let mut program = Self::compile_with(graph, values, plan, constants)?;
         program.targets.clear();
         program.steps.iter_mut().for_each(|step| step.release.clear());
         release_after_last_use(&mut program.steps, &program.slots, &[]);

@@ -114,4 +114,10 @@ pub trait Recipe {
         let Grids { activation, symmetric, .. } = self.grids();
         (activation, symmetric)
     }
+
+    /// Whether codes and scales of weights, and biases, other than those that follow from the model reach the runtime
+    /// for `node`, a layer.
+    fn takes_corrections(&self, _graph: &Graph, _node: NodeId) -> bool {
+        true
+    }
 }

@@ -14,6 +14,7 @@ mod finite;
 pub mod histogram;
 pub mod measure;
 pub mod range;
+pub mod ranged;
 pub mod requantize;
 pub mod smooth;
 pub mod stats;

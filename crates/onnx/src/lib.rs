@@ -22,6 +22,7 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 mod types;
+mod values;
 mod weight;
 
 pub use backend::{Encoded, MAX_MODEL_BYTES, Placement, Revision, encode};

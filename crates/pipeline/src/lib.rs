@@ -19,6 +19,7 @@ mod evaluate;
 mod evidence;
 mod improve;
 mod inspect;
+mod labelled;
 mod memory;
 mod model;
 mod onnx;
@@ -43,7 +44,7 @@ pub use caffe::{
     Release, Thresholds, caffe_to_onnx, default_range, emulate_caffe, quantize_caffe,
 };
 pub use channels::ScalingWorth;
-pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, OutputDifference, compare};
+pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, Other, OutputDifference, compare};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use evidence::{MergeOptions, StatisticsSummary, describe_statistics, merge_statistics};
@@ -52,12 +53,13 @@ pub use inspect::{
     Activation, Fate, InspectOptions, Inspection, Integers, Memory, NodeDetails, Operator, ParameterType,
     Peak as MemoryPeak, Port, inspect,
 };
+pub use labelled::AccuracyDrop;
 pub use model::{Model, ModelFiles};
 pub use onnx::{Simulation, check_plan, gather_onnx, quantize_onnx, simulate_onnx};
 pub use options::{
-    AccuracyTarget, BiasCorrection, Correction, DataOptions, Granularity, InputRange, PreparationOptions,
-    PreprocessOptions, Preset, Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions, TransformerOptions,
-    WeightRounding,
+    AccuracyTarget, BiasCorrection, Correction, DataOptions, Granularity, InputRange, LabelledOptions,
+    PreparationOptions, PreprocessOptions, Preset, Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions,
+    TransformerOptions, WeightRounding,
 };
 pub use search::TargetOutcome;
 pub use summary::{Conversions, Kept, Summary, WorstTensor};

@@ -1,5 +1,6 @@
 //! ONNX from file to file: open, decide, check, write, verify.
 
+use crate::accuracy::Simulated;
 use crate::error::Error;
 use crate::evidence::{Evidence, StatisticsSummary};
 use crate::improve::Split;
@@ -145,7 +146,8 @@ pub fn quantize_onnx(options: &QuantizeOptions, progress: &dyn Progress) -> Resu
 pub fn check_plan(model: &Model, target: &TargetOptions, path: &Path, plan: &[u8]) -> Result<(), Error> {
     let prescription = Prescription::parse(path, plan)?;
     let (recipe, options) = (recipe(target)?, RecipeOptions::default());
-    let job = Job { model, recipe: &recipe, options: &options, data: None, threads: 1 };
+    let job =
+        Job { model, recipe: &recipe, runtime: &Simulated, options: &options, data: None, labelled: None, threads: 1 };
     prescribed(&job, &prescription).map(drop)
 }
 
@@ -188,7 +190,15 @@ fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress)
     let may_scale = options.save_statistics.is_none();
     let (smooth, equalize) = (options.recipe.smooth && may_scale, options.recipe.equalize && may_scale);
     let choices = RecipeOptions { smooth, equalize, ..options.recipe.clone() };
-    let job = Job { model: &model.model, recipe: &recipe, options: &choices, data: options.data.as_ref(), threads };
+    let job = Job {
+        model: &model.model,
+        recipe: &recipe,
+        runtime: &Simulated,
+        options: &choices,
+        data: options.data.as_ref(),
+        labelled: options.labelled.as_ref(),
+        threads,
+    };
     match (&options.plan, &options.statistics) {
         (Some(plan), _) => prescribed(&job, &Prescription::read(plan)?),
         (None, Some(path)) => recalled(&job, Stored { path, model: model.fingerprint()? }, progress),
@@ -208,7 +218,15 @@ pub fn gather_onnx(
 ) -> Result<StatisticsSummary, Error> {
     let opened = OnnxModel::open(&options.model)?;
     let (model, recipe, threads) = (&opened.model, recipe(&options.target)?, thread_count(options.threads));
-    let job = Job { model, recipe: &recipe, options: &options.recipe, data: options.data.as_ref(), threads };
+    let job = Job {
+        model,
+        recipe: &recipe,
+        runtime: &Simulated,
+        options: &options.recipe,
+        data: options.data.as_ref(),
+        labelled: None,
+        threads,
+    };
     let ready = match prepared(&job)? {
         Prepared::Ready(ready) => ready,
         Prepared::Untouched(untouched) => return Err(nothing_quantized(model, &untouched.graph, &untouched.plan)),

@@ -5,9 +5,10 @@
 //! quantized model gains without their rounding, for what that costs; then the shortest head of the ranking that meets
 //! the target is found, each time with a whole plan of its own.
 
-use crate::accuracy::{Accuracy, Judges, simulated};
+use crate::accuracy::{Accuracy, Judges, Trial};
 use crate::data::Data;
 use crate::error::Error;
+use crate::labelled::{AccuracyDrop, Labelled};
 use crate::options::AccuracyTarget;
 use crate::settle::{Job, Prepared, Settled, planned, prepared_without};
 use crate::unknown::before_softmax;
@@ -34,6 +35,8 @@ pub struct TargetOutcome {
     pub target: AccuracyTarget,
     /// Whether the written model reaches it on the samples that judge.
     pub met: bool,
+    /// What it loses on labelled samples, if there is a bound on that.
+    pub drop: Option<AccuracyDrop>,
     /// Nodes that went back to fp32 for it.
     pub fallback: Vec<String>,
     /// Share of the multiply-accumulates of quantized layers that stayed on integers, 0 to 1.
@@ -57,13 +60,26 @@ struct Candidate {
 pub(crate) fn meet(job: &Job<'_>, settled: Settled, progress: &dyn Progress) -> Result<Settled, Error> {
     let Some(target) = job.options.target else { return Ok(settled) };
     let mut settled = settled;
+    if let (Some(_), None) = (target.max_drop, job.labelled) {
+        return Err(Error::Conflict {
+            first: "a bound on the loss of accuracy".into(),
+            second: "no labelled samples".into(),
+            why: "the loss is measured on these alone".into(),
+        });
+    }
     if settled.data.is_none() {
         settled.warnings.push("the target is not looked at: that needs images, which `--calib` gives".into());
         return Ok(settled);
     }
-    let mut search = Search { job, target, progress, work: BTreeMap::new(), ranking: Vec::new() };
+    let labelled = job.labelled.filter(|_| target.max_drop.is_some());
+    let labelled = labelled.map(|options| {
+        let (model, graph) = (job.model.path(), settled.reference.as_ref().unwrap_or(&settled.graph));
+        Labelled::open(options, model, graph, &settled.targets, job.threads, progress)
+    });
+    let labelled = labelled.transpose()?;
+    let mut search = Search { job, target, labelled, progress, work: BTreeMap::new(), ranking: Vec::new() };
     search.judged(&mut settled)?;
-    if !target.is_met(&settled) {
+    if !is_met(&settled) {
         search.work = search.shares_of_work(&settled)?;
         search.ranking = search.ranked(&settled)?;
         settled = search.shortest(settled)?;
@@ -72,13 +88,19 @@ pub(crate) fn meet(job: &Job<'_>, settled: Settled, progress: &dyn Progress) -> 
 }
 
 impl AccuracyTarget {
-    fn is_met(&self, settled: &Settled) -> bool {
+    fn is_met(&self, settled: &Settled, drop: Option<AccuracyDrop>) -> bool {
         let Some(accuracy) = &settled.accuracy else { return false };
         let agreement =
             accuracy.outputs.first().and_then(|o| o.agreeing).map(|n| n as f64 / accuracy.samples.max(1) as f64);
         let agrees = self.agreement.is_none_or(|wanted| agreement.is_some_and(|found| 100.0 * found >= wanted));
-        agrees && self.sqnr_db.is_none_or(|wanted| score(settled) >= wanted)
+        let keeps = self.max_drop.is_none_or(|most| drop.is_some_and(|drop| drop.is_within(most)));
+        agrees && keeps && self.sqnr_db.is_none_or(|wanted| score(settled) >= wanted)
     }
+}
+
+/// Whether what came of the target is that it is met.
+fn is_met(settled: &Settled) -> bool {
+    settled.outcome.as_ref().is_some_and(|outcome| outcome.met)
 }
 
 /// Signal to noise of the scores, in dB.
@@ -90,6 +112,8 @@ fn score(settled: &Settled) -> f64 {
 struct Search<'a> {
     job: &'a Job<'a>,
     target: AccuracyTarget,
+    /// Samples that judge the loss of accuracy, if that is bounded.
+    labelled: Option<Labelled<'a>>,
     progress: &'a dyn Progress,
     /// Share of the multiply-accumulates of each quantized layer.
     work: BTreeMap<NodeId, f64>,
@@ -104,22 +128,26 @@ impl Search<'_> {
             let judges = settled.judges.clone().unwrap_or_else(|| Judges::first_of(data));
             let reference = settled.reference.as_ref().unwrap_or(&settled.graph);
             let plan = [(&settled.graph, &settled.plan)];
-            let found = self.simulated(reference, &settled.targets, &plan, (data, &judges))?;
+            let found = self.accuracy(reference, &settled.targets, &plan, (data, &judges))?;
             settled.accuracy = found.into_iter().next();
         }
-        let met = self.target.is_met(settled);
-        settled.outcome = Some(TargetOutcome { target: self.target, met, fallback: Vec::new(), integers: 1.0 });
+        let Settled { graph, plan, targets, .. } = &*settled;
+        let drop = self.labelled.as_ref().map(|labelled| labelled.drop(graph, plan, targets, self.progress));
+        let drop = drop.transpose()?;
+        let met = self.target.is_met(settled, drop);
+        settled.outcome = Some(TargetOutcome { target: self.target, met, drop, fallback: Vec::new(), integers: 1.0 });
         Ok(())
     }
 
-    fn simulated(
+    fn accuracy(
         &self,
         reference: &Graph,
         targets: &[ValueId],
         plans: &[(&Graph, &QuantPlan)],
-        judged: (&Data, &Judges),
+        (data, judges): (&Data, &Judges),
     ) -> Result<Vec<Accuracy>, Error> {
-        simulated(reference, self.job.model.path(), targets, plans, judged, self.job.threads, self.progress)
+        let (model, threads, progress) = (self.job.model.path(), self.job.threads, self.progress);
+        self.job.runtime.accuracy(&Trial { reference, model, targets, data, judges, threads, progress }, plans)
     }
 
     /// Values by what the model gains without the rounding of each, for what that costs.
@@ -132,13 +160,13 @@ impl Search<'_> {
         let judges = Judges { runs, held_back: all.held_back };
         let noise =
             |accuracy: &Accuracy| accuracy.outputs.first().map_or(0.0, |output| 10f64.powf(-output.sqnr_db / 10.0));
-        let whole = self.simulated(reference, &targets, &[(&settled.graph, &settled.plan)], (data, &judges))?;
+        let whole = self.accuracy(reference, &targets, &[(&settled.graph, &settled.plan)], (data, &judges))?;
         let with_all = whole.first().map_or(0.0, noise);
         let mut ranking = candidates(settled);
         for chunk in ranking.chunks_mut(SIDE_BY_SIDE) {
             let without: Vec<(Graph, QuantPlan)> = chunk.iter().map(|c| lacking(settled, c)).collect();
             let plans: Vec<(&Graph, &QuantPlan)> = without.iter().map(|(graph, plan)| (graph, plan)).collect();
-            let found = self.simulated(reference, &targets, &plans, (data, &judges))?;
+            let found = self.accuracy(reference, &targets, &plans, (data, &judges))?;
             chunk.iter_mut().zip(&found).for_each(|(c, accuracy)| c.gain = with_all - noise(accuracy));
         }
         // Real values cost the work around them, and conversions.
@@ -196,7 +224,7 @@ impl Search<'_> {
         while met.is_none() && missed < longest {
             length = length.min(longest);
             let candidate = self.with_fallback(&mut best, length)?;
-            if self.target.is_met(&candidate) {
+            if is_met(&candidate) {
                 met = Some(length);
             } else {
                 missed = length;
@@ -209,7 +237,7 @@ impl Search<'_> {
         while enough - missed > 1 {
             let middle = missed + (enough - missed) / 2;
             let candidate = self.with_fallback(&mut best, middle)?;
-            let met = self.target.is_met(&candidate);
+            let met = is_met(&candidate);
             if met {
                 enough = middle;
             } else {
@@ -249,8 +277,7 @@ impl Search<'_> {
             }
         }
         let integers = 1.0 - self.work_of(&nodes);
-        let met = self.target.is_met(&settled);
-        settled.outcome = Some(TargetOutcome { target: self.target, met, fallback: labels, integers });
+        settled.outcome = settled.outcome.map(|outcome| TargetOutcome { fallback: labels, integers, ..outcome });
         Ok(settled)
     }
 }

@@ -54,6 +54,8 @@ pub struct Summary {
     pub equalization: Option<ScalingWorth>,
     /// The simulated int8 model against fp32; `None` if nothing was quantized.
     pub accuracy: Option<Accuracy>,
+    /// What would make the model better.
+    pub hints: Vec<String>,
     /// What the caller should know.
     pub warnings: Vec<String>,
     /// What passes did, for a verbose log.
@@ -126,6 +128,7 @@ pub(crate) fn of(
         smoothing: settled.channels.smoothing.clone(),
         equalization: settled.channels.equalization.clone(),
         accuracy,
+        hints: Vec::new(),
         warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),
         log: settled.log.clone(),
     }

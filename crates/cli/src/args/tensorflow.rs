@@ -6,8 +6,8 @@ use super::tools::CompareHow;
 use super::{OutputFormat, PreprocessArgs, RunArgs};
 use clap::{Args, Subcommand};
 use quantize_pipeline::{
-    CompareOptions, DataOptions, EvaluateOptions, FreezeJob, FreezeOptions, ModelFiles, PreparationOptions, Request,
-    TensorflowFiles, TransformJob, node_names,
+    CompareOptions, DataOptions, EvaluateOptions, FreezeJob, FreezeOptions, ModelFiles, Other, PreparationOptions,
+    Request, TensorflowFiles, TransformJob, node_names,
 };
 use std::path::{Path, PathBuf};
 
@@ -115,7 +115,7 @@ impl GraphCompareArgs {
     /// If there are no images.
     pub(crate) fn options(&self) -> Result<CompareOptions, String> {
         let files = |graph| ModelFiles::Tensorflow(self.graph.files(graph));
-        self.how.options(files(&self.reference), files(&self.other))
+        self.how.options(files(&self.reference), Other::Model(files(&self.other)))
     }
 }
 

@@ -58,13 +58,16 @@ impl GraphQuantizeArgs {
     pub(crate) fn job(&self) -> Result<GraphJob, String> {
         let graph = self.model.as_ref().ok_or("no graph is given")?;
         let files = self.graph.files(graph);
-        let data = self.data.options(PreparationOptions::Pillow(self.preprocess.options()));
+        let preparation = PreparationOptions::Pillow(self.preprocess.options());
+        let labelled = self.recipe.labelled(&preparation);
+        let data = self.data.options(preparation);
         let output = |extension: &str| self.output.clone().unwrap_or_else(|| graph.with_extension(extension));
         let Some(emit) = self.emit else {
             return Ok(GraphJob::Graph(Box::new(QuantizeTensorflowOptions {
                 model: files,
                 output: output("int8.pb"),
                 data,
+                labelled,
                 recipe: self.recipe.options(),
                 emit_plan: self.emit_plan.clone(),
                 plan: self.plan.clone(),
@@ -80,6 +83,7 @@ impl GraphQuantizeArgs {
             output: output(emit.extension()),
             target: TargetOptions::default(),
             data,
+            labelled,
             recipe,
             emit_plan: self.emit_plan.clone(),
             plan: self.plan.clone(),

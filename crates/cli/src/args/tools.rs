@@ -6,7 +6,9 @@ use crate::topics::TOPICS;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap_complete::Shell;
-use quantize_pipeline::{CaffeFiles, CompareOptions, InspectOptions, ModelFiles, PreparationOptions, ReadOptions};
+use quantize_pipeline::{
+    CaffeFiles, CompareOptions, InspectOptions, ModelFiles, Other, PreparationOptions, ReadOptions, TargetOptions,
+};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -67,7 +69,13 @@ pub(crate) struct CompareArgs {
     /// The model that is right by definition, usually fp32; ONNX.
     reference: PathBuf,
     /// The model to compare with it, such as its int8 form.
-    other: PathBuf,
+    #[arg(required_unless_present = "plan")]
+    other: Option<PathBuf>,
+    /// Compare with what this plan makes of the model, in simulation, instead of with another model.
+    #[arg(long, value_name = "FILE", conflicts_with = "other")]
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetArgs,
     #[command(flatten)]
     pub(crate) how: CompareHow,
 }
@@ -97,21 +105,31 @@ impl CompareArgs {
     /// The job these arguments describe.
     ///
     /// # Errors
-    /// If there are no images.
+    /// If there are no samples, or nothing to compare with.
     pub(crate) fn options(&self) -> Result<CompareOptions, String> {
-        let onnx = |path: &PathBuf| ModelFiles::Onnx(path.clone());
-        self.how.options(onnx(&self.reference), onnx(&self.other))
+        let target = self.target.options();
+        let other = match (&self.other, &self.plan) {
+            (_, Some(plan)) => Other::Plan { plan: plan.clone(), target },
+            (Some(_), None) if target != TargetOptions::default() => {
+                return Err(
+                    "`--format`, `--activations` and the like say what a plan is for; give it with --plan".into()
+                );
+            }
+            (Some(other), None) => Other::Model(ModelFiles::Onnx(other.clone())),
+            (None, None) => return Err("give a second model, or a plan with --plan FILE".into()),
+        };
+        self.how.options(ModelFiles::Onnx(self.reference.clone()), other)
     }
 }
 
 impl CompareHow {
-    /// The comparison of these models.
+    /// The comparison of a model with another or with a plan.
     ///
     /// # Errors
-    /// If there are no images.
-    pub(crate) fn options(&self, reference: ModelFiles, other: ModelFiles) -> Result<CompareOptions, String> {
+    /// If there are no samples.
+    pub(crate) fn options(&self, reference: ModelFiles, other: Other) -> Result<CompareOptions, String> {
         let data = self.data.options(PreparationOptions::Pillow(self.preprocess.options()));
-        let data = data.ok_or("two models are compared on images; give them with --calib DIR")?;
+        let data = data.ok_or("two models are compared on samples; give them with --calib DIR")?;
         Ok(CompareOptions { reference, other, data, threads: self.threads })
     }
 }

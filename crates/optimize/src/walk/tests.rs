@@ -6,7 +6,6 @@ use crate::layer::{BIAS, WEIGHT};
 use crate::testing::Net;
 use quantize_ir::QuantParams;
 use quantize_numerics::weights::dequantize_weights;
-use std::collections::BTreeMap;
 
 struct Given(Vec<(ValueId, Tensor)>);
 
@@ -46,8 +45,10 @@ fn network() -> (Net, ValueId, Given) {
     (net, c, Given((0..12).map(image).collect()))
 }
 
-fn options(steps: Steps, threads: usize) -> WalkOptions {
-    WalkOptions { steps, inputs: LayerInputs::Rounded, coded_bias: true, threads }
+static NONE: BTreeSet<NodeId> = BTreeSet::new();
+
+fn options(steps: Steps, threads: usize) -> WalkOptions<'static> {
+    WalkOptions { steps, fixed: &NONE, inputs: LayerInputs::Rounded, coded_bias: true, threads }
 }
 
 /// Mean square difference of the simulated result and the fp32 one.
@@ -101,7 +102,7 @@ fn what_is_left_of_a_mean_is_chance() {
         images: Vec::new(),
         room: vec![samples.count(); 4],
     };
-    for (index, stage) in stages(&net.graph, &plan, &[result]).unwrap().iter().enumerate() {
+    for (index, stage) in stages(&net.graph, &plan, &[result], &NONE).unwrap().iter().enumerate() {
         walker.admit(index, stage).unwrap();
         let computed: Vec<ValueId> = stage.after.iter().copied().filter(|v| !stage.before.contains(v)).collect();
         let images = walker.advance_reals(stage, &computed, stage.layer.as_ref()).unwrap();
@@ -182,4 +183,18 @@ fn a_layer_without_a_bias_gets_one() {
     let (graph, plan_without) = walked.without(crate::Step::Bias, &net.graph, &plan).unwrap();
     assert!(graph.node(net.id("second")).unwrap().input(BIAS).is_none());
     assert_eq!(plan_without.weights, plan.weights);
+}
+
+#[test]
+fn a_fixed_layer_stays_and_is_answered_behind() {
+    let (net, result, samples) = network();
+    let plan = net.plan_within(8.0, 4.0);
+    let first = net.id("first");
+    let fixed = BTreeSet::from([first]);
+    let options = WalkOptions { fixed: &fixed, ..options(ALL, 1) };
+    let walked = walk(&net.graph, &plan, &[result], &samples, &options, &Silent).unwrap();
+    assert!(walked.changes.iter().all(|change| change.node != "first") && walked.changes.len() == 2);
+    assert_eq!(walked.plan.weights[&(first, WEIGHT)], plan.weights[&(first, WEIGHT)]);
+    let before = noise(&net, result, &net.graph, &plan, &samples);
+    assert!(noise(&net, result, &walked.graph, &walked.plan, &samples) < before);
 }

@@ -1,8 +1,9 @@
 //! A TensorFlow graph from file to file: open, decide, check, write, verify.
 
 use super::{TensorflowFiles, TensorflowModel};
+use crate::accuracy::Simulated;
 use crate::error::Error;
-use crate::options::{DataOptions, QuantizeOptions, RecipeOptions, thread_count};
+use crate::options::{DataOptions, LabelledOptions, QuantizeOptions, RecipeOptions, thread_count};
 use crate::plan_file::Prescription;
 use crate::settle::{Job, Settled, prescribed, settle};
 use crate::summary::{Conversions, Summary};
@@ -28,6 +29,8 @@ pub struct QuantizeTensorflowOptions {
     pub output: PathBuf,
     /// Images and their preprocessing; not needed where nothing is calibrated.
     pub data: Option<DataOptions>,
+    /// Labelled samples that judge a largest drop of accuracy; only with such a target.
+    pub labelled: Option<LabelledOptions>,
     /// Which parameters are chosen, and how.
     pub recipe: RecipeOptions,
     /// Where to write the plan, if at all.
@@ -46,7 +49,15 @@ pub fn quantize_tensorflow(options: &QuantizeTensorflowOptions, progress: &dyn P
     let opened = TensorflowModel::open(&options.model)?;
     let threads = thread_count(options.threads);
     let (model, recipe, data) = (&opened.model, &TensorflowRecipe, options.data.as_ref());
-    let job = Job { model, recipe, options: &options.recipe, data, threads };
+    let job = Job {
+        model,
+        recipe,
+        runtime: &Simulated,
+        options: &options.recipe,
+        data,
+        labelled: options.labelled.as_ref(),
+        threads,
+    };
     let settled = match &options.plan {
         Some(plan) => prescribed(&job, &Prescription::read(plan)?)?,
         None => settle(&job, progress)?,

@@ -130,7 +130,7 @@ fn transposed(b: &mut NodeBuilder<'_>) -> Results {
         layout,
         filter: FilterLayout::OutputLast,
     };
-    b.main(Op::ConvTranspose(op), &[b.input(2)?, b.input(1)?])
+    b.main(Op::ConvTranspose(Box::new(op)), &[b.input(2)?, b.input(1)?])
 }
 
 /// Whether windows that nothing extends reach the whole of a result of these sizes.

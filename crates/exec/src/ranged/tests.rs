@@ -1,0 +1,1 @@
+//! Tests of operators on codes whose ranges travel with them.
