@@ -108,8 +108,8 @@ fn an_emulation_says_what_is_lost() {
 fn json_holds_the_summary() {
     let summary = net().quantize(&format!("{FILES} -q --output-format json -o out.json")).succeeded();
     let summary: Json = serde_json::from_str(&summary.stdout).unwrap();
-    let keys = "accuracy bytes_after bytes_before equalization folded hints images improvement kept preprocessing quantized range \
-         smoothing target warnings weight_only worst written";
+    let keys = "accuracy bytes_after bytes_before conversions equalization folded hints images improvement kept \
+         preprocessing quantized range smoothing target warnings weight_only worst written";
     assert_eq!(keys_of(&summary), keys);
     assert_eq!(summary["written"], serde_json::json!(["out.json"]));
     assert_eq!(summary["images"], 12);

@@ -495,7 +495,7 @@ impl RecipeArgs {
     }
 
     /// The labelled samples, prepared as `preparation` says.
-    fn labelled(&self, preparation: &PreparationOptions) -> Option<LabelledOptions> {
+    pub(crate) fn labelled(&self, preparation: &PreparationOptions) -> Option<LabelledOptions> {
         let labels = self.labels.clone().or_else(|| Some(self.labelled.first()?.join("labels.csv")))?;
         let data = DataOptions {
             paths: self.labelled.clone(),

@@ -13,7 +13,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
     tell(&args.options().map_err(Failure::Usage)?, &args.how)
 }
 
-/// Compares two models and says what was found.
+/// Compares a model with another or with a plan and says what was found.
 pub(crate) fn tell(options: &CompareOptions, args: &CompareHow) -> Result<ExitCode, Failure> {
     let comparison = compare(options, &Bar::new(args.quiet))?;
     let layers = match args.worst {

@@ -5,7 +5,7 @@
 //! crates say what they compute, and the executor carries it out.
 
 use crate::graph::NodeId;
-use quantize_numerics::ranged::{Codes, Reading};
+pub use quantize_numerics::ranged::{Codes, Reading};
 use std::collections::BTreeMap;
 
 /// The nodes of a graph that work on codes with ranges; all others work on reals.

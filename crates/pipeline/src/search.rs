@@ -3,7 +3,7 @@
 //! What is given up is the rounding of a value, and with it the integer arithmetic of all that write or read it: the
 //! weights of a lone layer between rounded values cost little once they are corrected. Values are ranked by what the
 //! quantized model gains without their rounding, for what that costs; then the shortest head of the ranking that meets
-//! the target is found, each time with a whole plan of its own.
+//! the target is found, from the length on that would do if noises added up, each time with a whole plan of its own.
 
 use crate::accuracy::{Accuracy, Judges, Trial};
 use crate::data::Data;
@@ -77,11 +77,11 @@ pub(crate) fn meet(job: &Job<'_>, settled: Settled, progress: &dyn Progress) -> 
         Labelled::open(options, model, graph, &settled.targets, job.threads, progress)
     });
     let labelled = labelled.transpose()?;
-    let mut search = Search { job, target, labelled, progress, work: BTreeMap::new(), ranking: Vec::new() };
+    let mut search = Search { job, target, labelled, progress, work: BTreeMap::new(), ranking: Vec::new(), noise: 0.0 };
     search.judged(&mut settled)?;
     if !is_met(&settled) {
         search.work = search.shares_of_work(&settled)?;
-        search.ranking = search.ranked(&settled)?;
+        (search.ranking, search.noise) = search.ranked(&settled)?;
         settled = search.shortest(settled)?;
     }
     Ok(settled)
@@ -119,6 +119,8 @@ struct Search<'a> {
     work: BTreeMap<NodeId, f64>,
     /// What to give up, first what gains most.
     ranking: Vec<Candidate>,
+    /// Noise to signal of the model that nothing is given up of.
+    noise: f64,
 }
 
 impl Search<'_> {
@@ -150,9 +152,10 @@ impl Search<'_> {
         self.job.runtime.accuracy(&Trial { reference, model, targets, data, judges, threads, progress }, plans)
     }
 
-    /// Values by what the model gains without the rounding of each, for what that costs.
-    fn ranked(&self, settled: &Settled) -> Result<Vec<Candidate>, Error> {
-        let Some(data) = &settled.data else { return Ok(Vec::new()) };
+    /// Values by what the model gains without the rounding of each, for what that costs; and the noise to signal of the
+    /// model with all of them rounded.
+    fn ranked(&self, settled: &Settled) -> Result<(Vec<Candidate>, f64), Error> {
+        let Some(data) = &settled.data else { return Ok((Vec::new(), 0.0)) };
         let reference = settled.reference.as_ref().unwrap_or(&settled.graph);
         let targets = before_softmax(reference, &settled.targets);
         let all = settled.judges.clone().unwrap_or_else(|| Judges::first_of(data));
@@ -174,7 +177,7 @@ impl Search<'_> {
         let worth = |c: &Candidate| c.gain / (each + self.work_of(&c.nodes));
         ranking.retain(|c| c.gain > 0.0);
         ranking.sort_by(|a, b| worth(b).total_cmp(&worth(a)).then_with(|| a.values.cmp(&b.values)));
-        Ok(ranking)
+        Ok((ranking, with_all))
     }
 
     /// Share of the multiply-accumulates of quantized layers that `nodes` have.
@@ -220,32 +223,32 @@ impl Search<'_> {
     fn shortest(&self, whole: Settled) -> Result<Settled, Error> {
         let mut best = whole;
         let longest = self.longest();
-        let (mut missed, mut met, mut length) = (0, None, 1);
-        while met.is_none() && missed < longest {
-            length = length.min(longest);
+        let (mut missed, mut met) = (0, None);
+        let (mut length, mut step) = (self.guess().clamp(1, longest.max(1)), 1);
+        while met.unwrap_or(longest + 1) - missed > 1 {
             let candidate = self.with_fallback(&mut best, length)?;
-            if is_met(&candidate) {
+            let reached = is_met(&candidate);
+            let better = reached || (met.is_none() && score(&candidate) > score(&best));
+            best = kept(best, candidate, better);
+            if reached {
                 met = Some(length);
             } else {
                 missed = length;
             }
-            let better = met.is_some() || score(&candidate) > score(&best);
-            best = kept(best, candidate, better);
-            length *= 2;
-        }
-        let Some(mut enough) = met else { return Ok(best) };
-        while enough - missed > 1 {
-            let middle = missed + (enough - missed) / 2;
-            let candidate = self.with_fallback(&mut best, middle)?;
-            let met = is_met(&candidate);
-            if met {
-                enough = middle;
-            } else {
-                missed = middle;
-            }
-            best = kept(best, candidate, met);
+            length = match met {
+                None => (missed + step).min(longest),
+                Some(enough) if missed == 0 => enough.saturating_sub(step).max(1),
+                Some(enough) => missed + (enough - missed) / 2,
+            };
+            step *= 2;
         }
         Ok(best)
+    }
+
+    /// The length of the ranking that reaches the ratio asked for if noises add up.
+    fn guess(&self) -> usize {
+        let Some(wanted) = self.target.sqnr_db else { return 1 };
+        shortest_sum(self.noise - 10f64.powf(-wanted / 10.0), self.ranking.iter().map(|c| c.gain))
     }
 
     /// Entries of the ranking that may be given up at most; something stays on integers.
@@ -292,6 +295,17 @@ fn kept(old: Settled, new: Settled, newer: bool) -> Settled {
     old
 }
 
+/// How many of `gains`, from the first on, have at least this sum; all of them if they have not.
+fn shortest_sum(wanted: f64, gains: impl Iterator<Item = f64>) -> usize {
+    let mut left = wanted;
+    let is_needed = |gain: &f64| {
+        let needed = left > 0.0;
+        left -= gain;
+        needed
+    };
+    gains.take_while(is_needed).count()
+}
+
 /// Each set of values with common parameters, with the quantized nodes that write or read them.
 fn candidates(settled: &Settled) -> Vec<Candidate> {
     let Settled { graph, plan, .. } = settled;
@@ -328,4 +342,16 @@ fn lacking(settled: &Settled, candidate: &Candidate) -> (Graph, QuantPlan) {
         }
     }
     (graph, plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortest_sum;
+
+    #[test]
+    fn gains_add_up_to_what_is_wanted() {
+        let gains = [4.0, 2.0, 1.0];
+        let lengths = [-1.0, 0.0, 1.0, 4.0, 4.5, 6.5, 9.0].map(|wanted| shortest_sum(wanted, gains.into_iter()));
+        assert_eq!(lengths, [0, 0, 1, 1, 2, 3, 3]);
+    }
 }

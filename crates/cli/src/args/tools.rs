@@ -107,6 +107,7 @@ impl CompareArgs {
     /// # Errors
     /// If there are no samples, or nothing to compare with.
     pub(crate) fn options(&self) -> Result<CompareOptions, String> {
+        let onnx = |path: &PathBuf| ModelFiles::Onnx(path.clone());
         let target = self.target.options();
         let other = match (&self.other, &self.plan) {
             (_, Some(plan)) => Other::Plan { plan: plan.clone(), target },
@@ -115,15 +116,15 @@ impl CompareArgs {
                     "`--format`, `--activations` and the like say what a plan is for; give it with --plan".into()
                 );
             }
-            (Some(other), None) => Other::Model(ModelFiles::Onnx(other.clone())),
+            (Some(other), None) => Other::Model(onnx(other)),
             (None, None) => return Err("give a second model, or a plan with --plan FILE".into()),
         };
-        self.how.options(ModelFiles::Onnx(self.reference.clone()), other)
+        self.how.options(onnx(&self.reference), other)
     }
 }
 
 impl CompareHow {
-    /// The comparison of a model with another or with a plan.
+    /// The comparison of a model with another or a plan.
     ///
     /// # Errors
     /// If there are no samples.

@@ -29,7 +29,7 @@ pub struct QuantizeTensorflowOptions {
     pub output: PathBuf,
     /// Images and their preprocessing; not needed where nothing is calibrated.
     pub data: Option<DataOptions>,
-    /// Labelled samples that judge a largest drop of accuracy; only with such a target.
+    /// Labelled samples that judge how much accuracy may be lost.
     pub labelled: Option<LabelledOptions>,
     /// Which parameters are chosen, and how.
     pub recipe: RecipeOptions,
@@ -49,15 +49,8 @@ pub fn quantize_tensorflow(options: &QuantizeTensorflowOptions, progress: &dyn P
     let opened = TensorflowModel::open(&options.model)?;
     let threads = thread_count(options.threads);
     let (model, recipe, data) = (&opened.model, &TensorflowRecipe, options.data.as_ref());
-    let job = Job {
-        model,
-        recipe,
-        runtime: &Simulated,
-        options: &options.recipe,
-        data,
-        labelled: options.labelled.as_ref(),
-        threads,
-    };
+    let labelled = options.labelled.as_ref();
+    let job = Job { model, recipe, runtime: &Simulated, options: &options.recipe, data, labelled, threads };
     let settled = match &options.plan {
         Some(plan) => prescribed(&job, &Prescription::read(plan)?)?,
         None => settle(&job, progress)?,
