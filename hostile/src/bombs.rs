@@ -77,8 +77,9 @@ pub(crate) fn costly_models() -> Vec<Bomb> {
         any("twenty thousand tensors of 2^18 zeros", || model(&zeros(20_000, 1 << 18))),
         any("a chain of a thousand products of matrices", || model(&products(1000, 256))),
         any("a product of two matrices of 2^22 elements", || model(&products(1, 2048))),
-        any("40000 nodes that read a constant of 2^18 elements", || model(&readers(40_000, 1 << 18))),
-        any("40000 results that are joined", || model(&joined(40_000))),
+        any("100000 nodes that read a constant of 2^18 elements", || model(&readers(NODES, 1 << 18))),
+        any("100000 results that are joined", || model(&joined(NODES))),
+        any("50000 products that lead into one chain", || model(&led_into_chain(NODES / 2))),
         any("a value passed on to 100000 results", || model(&passed_on(NODES))),
         any("20000 additions to a vector at an axis, as opset 6 has them", || old_model(&old_additions(20_000))),
     ]
@@ -391,6 +392,17 @@ fn joined(count: usize) -> Vec<u8> {
     let names: Vec<String> = (0..count).map(|at| format!("v{at}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     [graph_ends(), made, node("Concat", &names, "y")].concat()
+}
+
+/// Products of which each is an operand of a link of one chain.
+fn led_into_chain(count: usize) -> Vec<u8> {
+    let name = |at: usize| if at == count { "y".to_owned() } else { format!("r{at}") };
+    let link = |at: usize| {
+        let (product, before) = (format!("v{at}"), if at == 0 { "x".to_owned() } else { name(at) });
+        [node("MatMul", &["x", "w"], &product), node("Reshape", &[&before, &product], &name(at + 1))].concat()
+    };
+    let links: Vec<u8> = (0..count).flat_map(link).collect();
+    [graph_ends(), weight(&[2, 2], 1, 16), links].concat()
 }
 
 /// One value that many nodes make results of.

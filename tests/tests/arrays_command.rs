@@ -128,7 +128,7 @@ fn arrays_are_evaluated_and_compared_as_images_are() {
         sandbox.quantize(&format!("compare {MODEL}.onnx int8.onnx --calib pb --worst 3")).succeeded().stdout;
     let after_first = |text: &str| text.split_once('\n').unwrap().1.to_owned();
     assert_eq!(after_first(&of_arrays), after_first(&of_images));
-    assert!(of_arrays.starts_with("12 images, arrays as they are\n"), "{of_arrays}");
+    assert!(of_arrays.starts_with("12 samples, arrays as they are\n"), "{of_arrays}");
     let bench = sandbox.quantize(&format!("bench {MODEL}.onnx --int8 --calib all.npy --rounds 1 -q")).succeeded();
     assert!(bench.stdout.contains("[1, 3, 16, 16]"), "{}", bench.stdout);
 }
@@ -215,7 +215,7 @@ fn several_inputs_are_fed_by_name() {
     let _ = sandbox.quantize("onnx net.onnx --stats both.qstats -o stats.onnx").succeeded();
     assert!(sandbox.read("stats.onnx") == sandbox.read("both.onnx"));
     let said = sandbox.quantize(&format!("compare net.onnx each.onnx {each}")).succeeded();
-    let head = "5 images, `token_ids`: arrays as they are; `extra`: arrays as they are\n";
+    let head = "5 samples, `token_ids`: arrays as they are; `extra`: arrays as they are\n";
     assert!(said.stdout.starts_with(head), "{}", said.stdout);
     sandbox.write("labels.csv", "0.npy,1\n1.npy,1\n2.npy,1\n3.npy,1\n4.npy,1\n");
     let fp32 = sandbox.quantize("eval net.onnx --data token_ids=ids --data extra=extra --labels labels.csv");

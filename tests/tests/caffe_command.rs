@@ -23,6 +23,7 @@ lowest signal-to-noise ratios of single tensors:
     38.7 dB  activation `fc` (node `fc`)
     38.9 dB  activation `conv1` (node `relu1`)
     41.1 dB  activation `pool` (node `pool`)
+try: `--emit-merged PREFIX` writes a network with corrected weights and biases along; the file alone holds thresholds only
 ";
 
 /// What an emulation of it says.
@@ -107,8 +108,8 @@ fn an_emulation_says_what_is_lost() {
 fn json_holds_the_summary() {
     let summary = net().quantize(&format!("{FILES} -q --output-format json -o out.json")).succeeded();
     let summary: Json = serde_json::from_str(&summary.stdout).unwrap();
-    let keys = "accuracy bytes_after bytes_before equalization folded images improvement kept preprocessing quantized range \
-         smoothing target warnings weight_only worst written";
+    let keys = "accuracy bytes_after bytes_before conversions equalization folded hints images improvement kept \
+         preprocessing quantized range smoothing target warnings weight_only worst written";
     assert_eq!(keys_of(&summary), keys);
     assert_eq!(summary["written"], serde_json::json!(["out.json"]));
     assert_eq!(summary["images"], 12);
@@ -149,7 +150,7 @@ fn the_plan_holds_every_decision() {
 #[test]
 fn the_network_that_thresholds_are_of_is_written_on_request() {
     let sandbox = net();
-    let line = format!("{FILES} -q -o out.json --emit-merged merged/net");
+    let line = format!("{FILES} -q -o out.json --emit-merged merged/net --bias-correction none");
     let said = sandbox.quantize(&line);
     assert_eq!(said, outcome("out.json\nmerged/net.prototxt\nmerged/net.caffemodel\n", ""));
     let prototxt = String::from_utf8(sandbox.read("merged/net.prototxt")).unwrap();
@@ -157,6 +158,38 @@ fn the_network_that_thresholds_are_of_is_written_on_request() {
     let merged = "caffe merged/net.prototxt merged/net.caffemodel --calib images -q -o again.json";
     assert_eq!(sandbox.quantize(merged), outcome("again.json\n", ""));
     assert_eq!(read(&sandbox.path("again.json")), read(&sandbox.path("out.json")));
+}
+
+#[test]
+fn a_network_that_is_written_along_holds_corrections() {
+    let sandbox = net();
+    let line = format!("{FILES} -o out.json --emit-merged merged/net --output-format json");
+    let summary: Json = serde_json::from_str(&sandbox.quantize(&line).succeeded().stdout).unwrap();
+    let improvement = &summary["improvement"];
+    assert_eq!((&improvement["layers"], &improvement["images"]), (&3.into(), &12.into()), "{summary:#}");
+    assert!(improvement["after_db"].as_f64() > improvement["before_db"].as_f64(), "{summary:#}");
+    assert_eq!(summary["hints"], Json::Array(Vec::new()));
+    let plain = format!("{FILES} -q -o plain.json --emit-merged plain --bias-correction none");
+    let _ = sandbox.quantize(&plain).succeeded();
+    let ratio = |network: &str, file: &str| {
+        let line = format!("caffe emulate {network}.prototxt {network}.caffemodel --quantcfg {file} --data images");
+        let said = sandbox.quantize(&format!("{line} --output-format json")).succeeded();
+        let emulated: Json = serde_json::from_str(&said.stdout).unwrap();
+        emulated["output"]["sqnr_db"].as_f64().unwrap()
+    };
+    let (corrected, plain) = (ratio("merged/net", "out.json"), ratio("plain", "plain.json"));
+    assert!(corrected > plain, "{plain} {corrected}");
+    assert_ne!(sandbox.read("plain.caffemodel"), sandbox.read("merged/net.caffemodel"));
+}
+
+#[test]
+fn corrections_have_no_place_in_steps_of_powers_of_two_and_in_the_original_s_pass() {
+    let sandbox = net();
+    let said = sandbox.quantize(&format!("{FILES} -o out.json --emit-merged merged --power-of-two")).succeeded();
+    assert!(said.stderr.contains("weights and biases are not corrected"), "{}", said.stderr);
+    let refused = sandbox.quantize(&format!("{FILES} --sequential --rounding result"));
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--rounding"), "{}", refused.stderr);
 }
 
 #[test]

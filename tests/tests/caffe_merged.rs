@@ -53,9 +53,10 @@ fn folded(document: &Arc<CaffeDocument>) -> Graph {
         bits: BitWidth::Eight,
         entries,
         keeps_lone_scale: false,
+        corrections: false,
         float_lrn: false,
     };
-    prepare(&graph(document), &recipe, &BTreeSet::new()).unwrap().graph
+    prepare(graph(document), &recipe, &BTreeSet::new()).unwrap().graph
 }
 
 /// Merges what folds, and reads the two files back.

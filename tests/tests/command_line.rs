@@ -140,12 +140,46 @@ fn a_target_is_met_with_layers_in_fp32_or_missed_with_code_3() {
 }
 
 #[test]
+fn labelled_images_bound_what_is_lost() {
+    let sandbox = classifier();
+    let line = |options: &str| format!("onnx tiny_classifier.onnx {DATA} {options} -o out.onnx");
+    let met = sandbox.quantize(&line("--max-drop 0 --labelled images")).succeeded();
+    let said = "\ntarget: 0 points of top-1 lost at most met\n  right on 12 of 12 labelled images, fp32 on 12: 0.00 \
+         points lost\n";
+    assert!(met.stderr.contains(said), "{}", met.stderr);
+    // Labels judge and nothing else: what is written is what is written without them.
+    let with = sandbox.read("out.onnx");
+    let plain = sandbox.quantize(&line("--target-sqnr 1")).succeeded();
+    assert!(with == sandbox.read("out.onnx"), "{}", plain.stderr);
+    let both = sandbox.quantize(&line("--max-drop 0 --labelled images --target-sqnr 140"));
+    assert_eq!(both.code, Some(3), "{}", both.stderr);
+    assert!(both.stderr.contains("\ntarget: 140 dB and 0 points of top-1 lost at most missed"), "{}", both.stderr);
+}
+
+#[test]
+fn a_bound_on_what_is_lost_needs_labelled_images() {
+    let sandbox = classifier();
+    sandbox.copy_images("unlabelled", |name| name == "sky_0.png");
+    for (options, code, said) in [
+        ("--max-drop 1", 2, "--labelled"),
+        ("--labelled images", 2, "--max-drop"),
+        ("--labels images/labels.csv", 2, "--max-drop"),
+        ("--max-drop 1 --labelled unlabelled", 1, "labels.csv"),
+    ] {
+        let refused = sandbox.quantize(&format!("onnx tiny_classifier.onnx {DATA} {options} -o out.onnx"));
+        assert_eq!(refused.code, Some(code), "{options}: {}", refused.stderr);
+        assert!(refused.stderr.contains(said), "{options}: {}", refused.stderr);
+    }
+    assert!(!sandbox.files().iter().any(|file| file == "out.onnx"));
+}
+
+#[test]
 fn json_holds_the_summary() {
     let outcome = quantize_classifier("-q --output-format json -o out.onnx").succeeded();
     assert_eq!(outcome.stderr, "");
     let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
-    let keys = "accuracy bytes_after bytes_before equalization folded images improvement kept preprocessing quantized range \
-         smoothing target warnings weight_only worst written";
+    let keys = "accuracy bytes_after bytes_before conversions equalization folded hints images improvement kept \
+         preprocessing quantized range smoothing target warnings weight_only worst written";
     assert_eq!(keys_of(&summary), keys);
     assert_eq!(summary["written"], serde_json::json!(["out.onnx"]));
     assert_eq!(summary["images"], 12);

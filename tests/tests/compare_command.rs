@@ -1,4 +1,4 @@
-//! `quantize compare`: two models on the same images.
+//! `quantize compare`: two models, or one and a plan, on the same samples.
 #![allow(clippy::unwrap_used)]
 
 use quantize_tests::models::{edited, graph, node};
@@ -25,7 +25,7 @@ fn tensors(report: &Value) -> Vec<&str> {
 fn outputs_and_layers_are_compared() {
     let said = both().quantize(&format!("compare tiny_classifier.onnx int8.onnx {DATA} --worst 2")).succeeded();
     let lines: Vec<&str> = said.stdout.lines().collect();
-    assert_eq!(lines[0], "12 images, resize 16x16 bilinear, rgb, mean 127.5, scale 0.007843138, nchw");
+    assert_eq!(lines[0], "12 samples, resize 16x16 bilinear, rgb, mean 127.5, scale 0.007843138, nchw");
     assert!(lines[1].starts_with("output `logits`: 38.7 dB, cosine 0.9999"), "{}", lines[1]);
     assert!(lines[1].ends_with(", same top-1 on 12 of 12"), "{}", lines[1]);
     assert_eq!(lines[2..4], ["the worst 2 of 9 layers:", "      dB    cosine largest diff  tensor, node"]);
@@ -125,6 +125,59 @@ fn models_without_anything_in_common_are_refused() {
     refused.failed(1, &["cannot be compared: their inputs are `input` and `picture`", "hint: compare a model with"]);
     let refused = sandbox.quantize(&format!("compare tiny_classifier.onnx tiny_detector.onnx {DATA}"));
     refused.failed(1, &["cannot be compared: their outputs are `logits` and `boxes`, `scores`, `selected`"]);
+}
+
+/// The sandbox with the plan `plan.json` that `int8.onnx` was made by.
+fn planned() -> Sandbox {
+    let sandbox = both();
+    let _ = sandbox.quantize(&format!("onnx tiny_classifier.onnx {DATA} -q -o int8.onnx --emit-plan plan.json"));
+    sandbox
+}
+
+#[test]
+fn a_plan_is_as_far_from_fp32_as_the_model_made_by_it() {
+    let sandbox = planned();
+    let model = compared(&sandbox, "tiny_classifier.onnx int8.onnx");
+    let plan = compared(&sandbox, "tiny_classifier.onnx --plan plan.json");
+    assert_eq!(tensors(&plan), tensors(&model));
+    let entries = |report: &Value| {
+        let all = ["outputs", "layers"].map(|part| report[part].as_array().unwrap().clone()).concat();
+        all.iter().map(|e| (e["sqnr_db"].as_f64().unwrap(), e["cosine"].as_f64().unwrap())).collect::<Vec<_>>()
+    };
+    for (plan, model) in entries(&plan).into_iter().zip(entries(&model)) {
+        assert!((plan.0 - model.0).abs() < 0.1 && (plan.1 - model.1).abs() < 1e-4, "{plan:?} {model:?}");
+    }
+    assert_eq!(plan["outputs"][0]["agreeing"], model["outputs"][0]["agreeing"]);
+}
+
+#[test]
+fn an_edited_plan_is_compared_as_it_says() {
+    let sandbox = planned();
+    let text = String::from_utf8(sandbox.read("plan.json")).unwrap();
+    let decided = |kept: &[&str]| {
+        let mut plan: Value = serde_json::from_str(&text).unwrap();
+        let nodes = plan["nodes"].as_array_mut().unwrap().iter_mut();
+        let chosen = |entry: &&mut Value| kept.is_empty() || kept.iter().any(|node| entry["node"] == *node);
+        nodes.filter(chosen).for_each(|entry| entry["decision"] = "keep".into());
+        sandbox.write("edited.json", plan.to_string().into_bytes());
+        compared(&sandbox, "tiny_classifier.onnx --plan edited.json")
+    };
+    let ratio = |report: &Value| report["outputs"][0]["sqnr_db"].as_f64().unwrap();
+    let all = compared(&sandbox, "tiny_classifier.onnx --plan plan.json");
+    assert!(ratio(&decided(&["conv1", "relu1"])) > ratio(&all));
+    let none = decided(&[]);
+    assert!(none["outputs"][0]["exact"] == true && ratio(&none) == 150.0, "{none}");
+}
+
+#[test]
+fn a_plan_that_does_not_fit_is_refused() {
+    let sandbox = planned();
+    let line = |rest: &str| sandbox.quantize(&format!("compare tiny_classifier.onnx {DATA} {rest}"));
+    line("--plan plan.json --activations s8").failed(1, &["its type is uint8, but activations are int8 here"]);
+    line("--plan missing.json").failed(1, &["cannot read missing.json"]);
+    sandbox.quantize(&format!("compare tiny_detector.onnx {DATA} --plan plan.json")).failed(1, &["plan.json"]);
+    line("int8.onnx --plan plan.json").failed(2, &["cannot be used with"]);
+    line("int8.onnx --activations s8").failed(2, &["give it with --plan"]);
 }
 
 #[test]

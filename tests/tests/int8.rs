@@ -3,7 +3,8 @@
 
 use quantize_numerics::measure::{mean_sqnr_db, top1};
 use quantize_pipeline::{
-    EvaluateOptions, Model, QuantizeOptions, RecipeOptions, Silent, TargetOptions, Tensor, evaluate, quantize_onnx,
+    EvaluateOptions, Model, ModelFiles, QuantizeOptions, RecipeOptions, Silent, TargetOptions, Tensor, evaluate,
+    quantize_onnx,
 };
 use quantize_tests::fixtures;
 use quantize_tests::sandbox::Sandbox;
@@ -33,7 +34,8 @@ fn outputs(model: &Path, samples: &[Tensor]) -> Vec<Vec<f32>> {
 
 fn correct(model: &Path) -> (usize, usize) {
     let labels = fixtures::labels();
-    let options = EvaluateOptions { model: model.to_owned(), data: fixtures::data(), labels, threads: 0 };
+    let options =
+        EvaluateOptions { model: ModelFiles::Onnx(model.to_owned()), data: fixtures::data(), labels, threads: 0 };
     let evaluation = evaluate(&options, &Silent).unwrap();
     (evaluation.top1, evaluation.images)
 }

@@ -95,7 +95,8 @@ fn conv(window: Window, layout: Layout, filter: FilterLayout) -> Op {
 
 fn conv_transpose(window: Window, filter: FilterLayout) -> Op {
     let (output_padding, output_shape) = (vec![], vec![]);
-    Op::ConvTranspose(ConvTranspose { window, group: 1, output_padding, output_shape, layout: LAST, filter })
+    let op = ConvTranspose { window, group: 1, output_padding, output_shape, layout: LAST, filter };
+    Op::ConvTranspose(op.into())
 }
 
 fn samples() -> Vec<(&'static str, Sample)> {

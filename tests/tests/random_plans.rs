@@ -193,7 +193,8 @@ impl Case {
         let document = Arc::new(OnnxDocument::parse(source, &Limits::default()).unwrap());
         let (original, _) = import(&document).unwrap();
         let recipe = drawn.recipe();
-        let Preparation { graph, selection, .. } = prepare(&original, &recipe, &drawn.skipped(&original)).unwrap();
+        let Preparation { graph, selection, .. } =
+            prepare(original.clone(), &recipe, &drawn.skipped(&original)).unwrap();
         let plan = drawn.plan(&graph, &selection, &recipe);
         let opsets = document.header().unwrap().opsets;
         let opset = opsets.iter().find(|(domain, _)| domain == "ai.onnx").map_or(0, |(_, version)| *version);

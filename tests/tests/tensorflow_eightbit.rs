@@ -19,7 +19,14 @@ fn sorted(node: &NodeDef) -> NodeDef {
     let mut attrs: Vec<_> = node.attrs().map(|(name, value)| (name.to_owned(), value.clone())).collect();
     attrs.sort_by(|a, b| a.0.cmp(&b.0));
     let sorted = NodeDef::new(node.name(), node.op()).with_inputs(node.inputs().to_vec());
-    attrs.into_iter().fold(sorted, |node, (name, value)| node.with_attr(&name, value))
+    let sorted = attrs.into_iter().fold(sorted, |node, (name, value)| node.with_attr(&name, value));
+    // One number may stand in a list or as bytes.
+    match node.tensor_proto("value").unwrap() {
+        Some(tensor) => {
+            sorted.with_attr("value", TensorProto::new(tensor.dtype(), &tensor.to_tensor().unwrap()).unwrap())
+        }
+        None => sorted,
+    }
 }
 
 /// Both graphs have the same nodes; how many.
@@ -48,6 +55,22 @@ fn graphs_are_those_of_the_original() {
         let ours = eightbit(optimized.graph(), &options).unwrap_or_else(|error| panic!("{error}"));
         count += assert_same(&ours.graph, open(&folder.join(name)).graph(), name);
     }
+    counted(count, "nodes");
+}
+
+/// Ranges frozen by the log of the original, and fused: the published graph, with biases as 32-bit codes.
+#[test]
+fn fused_graphs_are_those_of_the_original() {
+    let Some(shared) = shared() else { return };
+    let folder = shared.join("golden/tf/small_net");
+    let sandbox = Sandbox::new();
+    let (quantized, log) = (folder.join("quantized_dynamic_range_graph.pb"), folder.join("min_max_log.txt"));
+    let freeze = format!("freeze_requantization_ranges(min_max_log_file=\"{}\")", log.display());
+    let transforms = format!("{freeze} fuse_quantized_conv_and_requantize");
+    let words = ["tf", "transform", "--in_graph", &quantized.display().to_string(), "--out_graph", "fused.pb"];
+    let _ = sandbox.quantize_words(&[&words[..], &["--transforms", &transforms]].concat()).succeeded();
+    let ours = open(&sandbox.path("fused.pb"));
+    let count = assert_same(ours.graph(), open(&folder.join("fused_graph.pb")).graph(), "fused_graph.pb");
     counted(count, "nodes");
 }
 

@@ -16,7 +16,7 @@ mod worker;
 
 pub(crate) use worker::{WorkerArgs, run as run_worker};
 
-use crate::conformance::Format;
+use crate::conformance::Suite;
 use crate::conformance::context::Context;
 use crate::error::{Error, Result, at};
 use clap::Args;
@@ -74,7 +74,7 @@ impl BenchArgs {
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     args.check()?;
     let core = args.core.unwrap_or_else(|| thread::available_parallelism().map_or(0, |cores| cores.get() - 1));
-    let bench = Bench { context: Context::prepare("bench", Format::Onnx)?, rounds: args.rounds.get(), core };
+    let bench = Bench { context: Context::prepare("bench", Suite::Onnx)?, rounds: args.rounds.get(), core };
     let mut table = Table::default();
     for subject in subject::all(&bench)?.iter().filter(|subject| args.wants(subject.name)) {
         speed::measure(&bench, subject, &mut table)?;

@@ -88,10 +88,10 @@ pub(crate) enum Error {
         name: String,
     },
     /// Checks of a conformance run failed; each of them has been printed.
-    #[error("the {format} conformance run failed")]
+    #[error("the conformance run `{suite}` failed")]
     Conformance {
-        /// The format.
-        format: &'static str,
+        /// The suite.
+        suite: &'static str,
     },
     /// Damaged files were not treated as they should be; each of them has been printed.
     #[error("the run with hostile input failed")]

@@ -26,10 +26,10 @@ use clap::Parser;
 enum Task {
     /// Check the rules of the source tree: crate edges, module docs, file access, text.
     Tidy,
-    /// Compare what `quantize` writes and computes with the real runtime of a format.
+    /// Compare what `quantize` writes and computes with real runtimes and other tools.
     Conformance {
-        /// The format.
-        format: conformance::Format,
+        /// The suite.
+        suite: conformance::Suite,
         /// Run only the checks whose name contains one of these words.
         only: Vec<String>,
     },
@@ -79,7 +79,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Task::parse() {
         Task::Tidy => tidy::run(),
-        Task::Conformance { format, only } => conformance::run(format, &only),
+        Task::Conformance { suite, only } => conformance::run(suite, &only),
         Task::Hostile { arguments } => hostile::run(&arguments),
         Task::Googlenet { out_dir, tree } => caffe::write_googlenet(&out_dir, tree).map(list),
         Task::Bench(args) => bench::run(&args),

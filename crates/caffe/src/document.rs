@@ -143,6 +143,13 @@ impl CaffeDocument {
         (0..own.len().max(names.len())).map_while(blob).collect()
     }
 
+    /// Whether a layer has a blob that another layer has too.
+    pub fn shares_blobs(&self, layer: &Layer) -> bool {
+        let blobs = self.blobs(layer);
+        let others = self.layers.iter().filter(|other| other.name != layer.name);
+        others.flat_map(|other| self.blobs(other)).any(|blob| blobs.contains(&blob))
+    }
+
     /// The numbers of a blob under `shape`, to be read when someone needs them.
     pub(crate) fn constant(self: &Arc<Self>, blob: usize, shape: Vec<usize>, name: String) -> Constant {
         let key = u32::try_from(blob).unwrap_or(u32::MAX);

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod caffe;
 pub(crate) mod eightbit;
 pub(crate) mod tensorflow;
+pub(crate) mod tensorflow_quantize;
 pub(crate) mod tools;
 
 use crate::list::List;
@@ -12,8 +13,8 @@ use caffe::CaffeArgs;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
     AccuracyTarget, ActivationCodes, BiasCorrection, Channels, Correction, DataOptions, Form, Granularity, GroupSize,
-    Interpolation, Layout, PRESETS, PreparationOptions, PreprocessOptions, Preset, Processor, QuantizeOptions,
-    RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions, WeightBits, WeightRounding,
+    Interpolation, LabelledOptions, Layout, PRESETS, PreparationOptions, PreprocessOptions, Preset, Processor,
+    QuantizeOptions, RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions, WeightBits, WeightRounding,
 };
 use std::path::PathBuf;
 use tensorflow::TensorflowArgs;
@@ -33,11 +34,11 @@ pub(crate) enum Command {
     Onnx(Box<OnnxArgs>),
     /// Quantize a Caffe network for the xfDNN runtime (thresholds and scales as JSON), or emulate that runtime.
     Caffe(Box<CaffeArgs>),
-    /// Steps on TensorFlow graphs: summarize, freeze, transform.
-    Tf(TensorflowArgs),
+    /// Quantize a TensorFlow graph for TensorFlow on x86, or carry out a single step of the original tools.
+    Tf(Box<TensorflowArgs>),
     /// Measure top-1 and top-5 accuracy of a model, fp32 or int8, on labelled images.
     Eval(EvalArgs),
-    /// Compare two models on the same images: outputs, and layer by layer.
+    /// Compare two models, or one and a plan for it, on the same samples: outputs, and layer by layer.
     Compare(CompareArgs),
     /// Show what a model is: operators, work, memory, and what can be quantized and why not.
     Inspect(InspectArgs),
@@ -306,12 +307,8 @@ pub(crate) struct RecipeArgs {
     /// Number of weight scales [default: of the preset].
     #[arg(long, value_name = "HOW")]
     pub(crate) weights: Option<WeightScales>,
-    /// Correction of what rounding does to the mean and the amplitude of each layer [default: sequential].
-    #[arg(long, value_name = "HOW")]
-    pub(crate) bias_correction: Option<BiasCorrectionArg>,
-    /// How codes of weights are chosen [default: of the preset].
-    #[arg(long, value_name = "HOW")]
-    pub(crate) rounding: Option<RoundingArg>,
+    #[command(flatten)]
+    pub(crate) correction: CorrectionArgs,
     /// Whether input channels of matrix products are scaled: large ones are divided, and their weights multiplied
     /// (SmoothQuant) [default: of the preset].
     #[arg(long, value_name = "HOW")]
@@ -320,9 +317,6 @@ pub(crate) struct RecipeArgs {
     /// only with `--weights per-tensor` [default: of the preset].
     #[arg(long, value_name = "HOW")]
     pub(crate) equalize: Option<ScalingArg>,
-    /// Images that corrections are measured with, at most [default: of the preset].
-    #[arg(long, value_name = "N", value_parser = parse_positive)]
-    pub(crate) correction_images: Option<usize>,
     /// Leave layers in fp32, as few as will do, until the logits reach this signal to noise, in dB, on images held back;
     /// exit with code 3 if that cannot be.
     #[arg(long, value_name = "DB")]
@@ -330,9 +324,57 @@ pub(crate) struct RecipeArgs {
     /// The same for the percentage of images with the fp32 model's class.
     #[arg(long, value_name = "PERCENT")]
     pub(crate) target_agreement: Option<f64>,
+    /// The same until labelled images lose at most so many points of percent of top-1 accuracy.
+    #[arg(long, value_name = "POINTS", requires = "labelled")]
+    pub(crate) max_drop: Option<f64>,
+    /// Folder of labelled images that judge `--max-drop`, and serve nothing else.
+    #[arg(long, value_name = "[NAME=]PATH", requires = "max_drop")]
+    pub(crate) labelled: Vec<PathBuf>,
+    /// Their labels: a line `image,class` for each; classes count from 0 [default: labels.csv in that folder].
+    #[arg(long, value_name = "FILE", requires = "max_drop")]
+    pub(crate) labels: Option<PathBuf>,
     /// Leave nodes in fp32: a node name or a pattern with `*` and `?`; may be repeated. `*` keeps everything.
     #[arg(long, value_name = "NAME")]
     pub(crate) skip: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Recipe")]
+pub(crate) struct CorrectionArgs {
+    /// Correction of what rounding does to the mean and the amplitude of each layer [default: sequential].
+    #[arg(long, value_name = "HOW")]
+    bias_correction: Option<BiasCorrectionArg>,
+    /// How codes of weights are chosen [default: of the preset].
+    #[arg(long, value_name = "HOW")]
+    rounding: Option<RoundingArg>,
+    /// Images that corrections are measured with, at most [default: of the preset].
+    #[arg(long, value_name = "N", value_parser = parse_positive)]
+    correction_images: Option<usize>,
+}
+
+impl CorrectionArgs {
+    fn is_given(&self) -> bool {
+        self.bias_correction.is_some() || self.rounding.is_some() || self.correction_images.is_some()
+    }
+
+    /// The corrections of a preset, with what was asked for otherwise.
+    fn of(&self, preset: Correction) -> Correction {
+        let mut correction = preset;
+        match self.bias_correction {
+            None => {}
+            // Codes that keep a result but for its mean need the mean corrected.
+            Some(BiasCorrectionArg::None) => correction = Correction::default(),
+            Some(BiasCorrectionArg::Analytic) => correction.bias = BiasCorrection::Analytic,
+            Some(BiasCorrectionArg::Sequential) => correction.bias = BiasCorrection::Sequential,
+        }
+        match self.rounding {
+            None => {}
+            Some(RoundingArg::Nearest) => correction.rounding = WeightRounding::Nearest,
+            Some(RoundingArg::Result) => correction.rounding = WeightRounding::Result,
+        }
+        correction.images = self.correction_images.unwrap_or(preset.images);
+        correction
+    }
 }
 
 /// Sets of recipe choices.
@@ -455,6 +497,7 @@ impl OnnxArgs {
             model: self.model.clone(),
             output: self.output.clone().unwrap_or_else(|| self.model.with_extension(self.target.extension())),
             target: self.target.options(),
+            labelled: self.recipe.labelled(&preparation),
             data: self.data.options(preparation),
             recipe: self.recipe.options(),
             emit_plan: self.emit_plan.clone(),
@@ -482,27 +525,13 @@ fn sampling(size: Option<usize>, seed: Option<u32>, indices: Option<&List<usize>
 impl RecipeArgs {
     fn options(&self) -> RecipeOptions {
         let preset = self.preset.options();
-        let mut correction = preset.correction;
-        match self.bias_correction {
-            None => {}
-            // Codes that keep a result but for its mean need the mean corrected.
-            Some(BiasCorrectionArg::None) => correction = Correction::default(),
-            Some(BiasCorrectionArg::Analytic) => correction.bias = BiasCorrection::Analytic,
-            Some(BiasCorrectionArg::Sequential) => correction.bias = BiasCorrection::Sequential,
-        }
-        match self.rounding {
-            None => {}
-            Some(RoundingArg::Nearest) => correction.rounding = WeightRounding::Nearest,
-            Some(RoundingArg::Result) => correction.rounding = WeightRounding::Result,
-        }
-        correction.images = self.correction_images.unwrap_or(preset.correction.images);
         RecipeOptions {
             range: self.range.unwrap_or(preset.range),
             weights: match self.weights.unwrap_or(WeightScales::PerChannel) {
                 WeightScales::PerChannel => Granularity::PerChannel,
                 WeightScales::PerTensor => Granularity::PerTensor,
             },
-            correction,
+            correction: self.correction.of(preset.correction),
             smooth: self.smooth_quant.map_or(preset.smooth, |how| how == ScalingArg::Measured),
             equalize: self.equalize.map_or(preset.equalize, |how| how == ScalingArg::Measured),
             target: self.target(),
@@ -514,8 +543,20 @@ impl RecipeArgs {
 
 impl RecipeArgs {
     fn target(&self) -> Option<AccuracyTarget> {
-        let target = AccuracyTarget { sqnr_db: self.target_sqnr, agreement: self.target_agreement };
+        let target =
+            AccuracyTarget { sqnr_db: self.target_sqnr, agreement: self.target_agreement, max_drop: self.max_drop };
         (target != AccuracyTarget::default()).then_some(target)
+    }
+
+    /// The labelled samples, prepared as `preparation` says.
+    pub(crate) fn labelled(&self, preparation: &PreparationOptions) -> Option<LabelledOptions> {
+        let labels = self.labels.clone().or_else(|| Some(self.labelled.first()?.join("labels.csv")))?;
+        let data = DataOptions {
+            paths: self.labelled.clone(),
+            sampling: Sampling::default(),
+            preparation: preparation.clone(),
+        };
+        Some(LabelledOptions { data, labels })
     }
 }
 

@@ -5,8 +5,8 @@ use crate::args::{EvalArgs, OnnxArgs, OutputFormat, RunArgs};
 use crate::terminal::{Bar, Failure, note, result};
 use crate::{emulation, report, statistics};
 use quantize_pipeline::{
-    DataOptions, EvaluateOptions, PreparationOptions, Summary, caffe_to_onnx, emulate_caffe, evaluate, gather_onnx,
-    quantize_caffe, quantize_onnx,
+    DataOptions, EvaluateOptions, ModelFiles, PreparationOptions, Summary, caffe_to_onnx, emulate_caffe, evaluate,
+    gather_onnx, quantize_caffe, quantize_onnx,
 };
 use serde_json::json;
 use std::process::ExitCode;
@@ -56,7 +56,7 @@ fn emulate(args: &EmulateArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Says what was done, and the written paths.
-fn tell(summary: &Summary, run: &RunArgs, strict: bool) -> Result<ExitCode, Failure> {
+pub(crate) fn tell(summary: &Summary, run: &RunArgs, strict: bool) -> Result<ExitCode, Failure> {
     if !run.quiet {
         note(&report::text(summary, run.verbose));
     }
@@ -75,7 +75,7 @@ fn tell(summary: &Summary, run: &RunArgs, strict: bool) -> Result<ExitCode, Fail
 /// `quantize eval`
 pub(crate) fn eval(args: &EvalArgs) -> Result<ExitCode, Failure> {
     let options = EvaluateOptions {
-        model: args.model.clone(),
+        model: ModelFiles::Onnx(args.model.clone()),
         data: DataOptions {
             paths: args.data.clone(),
             sampling: Default::default(),
@@ -84,11 +84,16 @@ pub(crate) fn eval(args: &EvalArgs) -> Result<ExitCode, Failure> {
         labels: args.labels.clone(),
         threads: args.run.threads,
     };
-    let evaluation = evaluate(&options, &Bar::new(args.run.quiet))?;
-    if !args.run.quiet {
+    tell_accuracy(&options, &args.run)
+}
+
+/// Evaluates a model of any format and says how often it was right.
+pub(crate) fn tell_accuracy(options: &EvaluateOptions, run: &RunArgs) -> Result<ExitCode, Failure> {
+    let evaluation = evaluate(options, &Bar::new(run.quiet))?;
+    if !run.quiet {
         evaluation.warnings.iter().for_each(|w| note(&format!("warning: {w}")));
     }
-    match args.run.output_format {
+    match run.output_format {
         OutputFormat::Text => result(&report::evaluation(&evaluation))?,
         OutputFormat::Json => {
             let counts = json!({"images": evaluation.images, "top1": evaluation.top1, "top5": evaluation.top5});

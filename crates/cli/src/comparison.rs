@@ -1,17 +1,21 @@
 //! `quantize compare`, and its report as text and as JSON.
 
 use crate::args::OutputFormat;
-use crate::args::tools::CompareArgs;
+use crate::args::tools::{CompareArgs, CompareHow};
 use crate::terminal::{Bar, Failure, note, result};
-use quantize_pipeline::{Comparison, Difference, LayerDifference, OutputDifference, compare};
+use quantize_pipeline::{CompareOptions, Comparison, Difference, LayerDifference, OutputDifference, compare};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::process::ExitCode;
 
-/// Compares two models and says what was found.
+/// `quantize compare`
 pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
-    let options = args.options().map_err(Failure::Usage)?;
-    let comparison = compare(&options, &Bar::new(args.quiet))?;
+    tell(&args.options().map_err(Failure::Usage)?, &args.how)
+}
+
+/// Compares a model with another or with a plan and says what was found.
+pub(crate) fn tell(options: &CompareOptions, args: &CompareHow) -> Result<ExitCode, Failure> {
+    let comparison = compare(options, &Bar::new(args.quiet))?;
     let layers = match args.worst {
         Some(count) => comparison.worst(count.get()),
         None => comparison.layers.iter().collect(),
@@ -28,10 +32,10 @@ pub(crate) fn run(args: &CompareArgs) -> Result<ExitCode, Failure> {
 
 /// For people.
 fn text(comparison: &Comparison, layers: &[&LayerDifference]) -> String {
-    let images = if comparison.images == 1 { "image" } else { "images" };
-    let mut out = format!("{} {images}, {}\n", comparison.images, comparison.preprocessing);
+    let samples = if comparison.samples == 1 { "sample" } else { "samples" };
+    let mut out = format!("{} {samples}, {}\n", comparison.samples, comparison.preprocessing);
     for output in &comparison.outputs {
-        out += &line_of(output, comparison.images);
+        out += &line_of(output, comparison.samples);
     }
     let (shown, all) = (layers.len(), comparison.layers.len());
     if shown < all {
@@ -50,14 +54,14 @@ fn text(comparison: &Comparison, layers: &[&LayerDifference]) -> String {
     out
 }
 
-fn line_of(output: &OutputDifference, images: usize) -> String {
+fn line_of(output: &OutputDifference, samples: usize) -> String {
     let Difference { cosine, max_abs, .. } = output.difference;
     let unit = if output.difference.is_exact() { "" } else { " dB" };
     let ratio = ratio(&output.difference);
     let mut line = format!("output `{}`: {ratio}{unit}, cosine {cosine:.6}, ", output.name);
     let _ = write!(line, "largest difference {}", magnitude(max_abs));
     if let Some(agreeing) = output.agreeing {
-        let _ = write!(line, ", same top-1 on {agreeing} of {images}");
+        let _ = write!(line, ", same top-1 on {agreeing} of {samples}");
     }
     line.push('\n');
     line
@@ -97,7 +101,7 @@ fn json(comparison: &Comparison, layers: &[&LayerDifference]) -> Value {
         entry
     };
     json!({
-        "images": comparison.images,
+        "samples": comparison.samples,
         "preprocessing": comparison.preprocessing,
         "outputs": comparison.outputs.iter().map(output).collect::<Vec<_>>(),
         "layers": layers.iter().map(layer).collect::<Vec<_>>(),

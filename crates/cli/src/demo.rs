@@ -5,7 +5,7 @@ use crate::report;
 use crate::terminal::{Bar, Failure, note, result};
 use image::{DynamicImage, ImageFormat};
 use quantize_pipeline::{
-    CaffeFiles, Channels, DataOptions, EmulateOptions, EvaluateOptions, Evaluation, FileOptions, OutputSet,
+    CaffeFiles, Channels, DataOptions, EmulateOptions, EvaluateOptions, Evaluation, FileOptions, ModelFiles, OutputSet,
     PreparationOptions, PreprocessOptions, Preset, QuantizeCaffeOptions, QuantizeOptions, RecipeOptions, TargetOptions,
     TransformerOptions, default_range, emulate_caffe, evaluate, quantize_caffe, quantize_onnx,
 };
@@ -183,7 +183,7 @@ fn data(folder: &Path) -> DataOptions {
 
 fn evaluation(example: &Example, model: &Path, args: &DemoArgs) -> EvaluateOptions {
     EvaluateOptions {
-        model: model.to_owned(),
+        model: ModelFiles::Onnx(model.to_owned()),
         data: data(&example.validation),
         labels: example.labels.clone(),
         threads: args.run.threads,

@@ -1,6 +1,9 @@
 //! The summary of a quantization as text and as JSON.
 
-use quantize_pipeline::{Accuracy, Evaluation, Improvement, Kept, ScalingWorth, Summary, TargetOutcome, WeightStorage};
+use quantize_pipeline::{
+    Accuracy, AccuracyDrop, Conversions, Evaluation, Improvement, Kept, ScalingWorth, Summary, TargetOutcome,
+    WeightStorage,
+};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
@@ -33,6 +36,9 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
     for kept in summary.kept.iter().filter(|k| (k.notable && !only_exported) || verbose) {
         line(kept_line(kept, verbose));
     }
+    if let Some(Conversions { to_codes, to_reals }) = summary.conversions {
+        line(format!("conversions: {to_codes} from fp32 to codes, {to_reals} back"));
+    }
     summary.bytes_after.map(|after| size_line(summary.bytes_before, after)).into_iter().for_each(&mut line);
     if summary.images > 0 {
         let held_back = summary.improvement.as_ref().filter(|i| i.held_back);
@@ -59,8 +65,8 @@ pub(crate) fn text(summary: &Summary, verbose: bool) -> String {
             line(format!("  {:6.1} dB  {} `{}` (node `{}`)", w.sqnr_db, w.kind, w.name, w.node));
         }
     }
-    for advice in advice(summary) {
-        line(advice);
+    for advice in advice(summary).iter().chain(&summary.hints) {
+        line(advice.clone());
     }
     if verbose {
         summary.log.iter().for_each(|entry| line(format!("pass {entry}")));
@@ -148,10 +154,18 @@ fn target_lines(outcome: &TargetOutcome) -> Vec<String> {
     let wanted = [
         outcome.target.sqnr_db.map(|db| format!("{db} dB")),
         outcome.target.agreement.map(|percent| format!("{percent} % agreement")),
+        outcome.target.max_drop.map(|points| format!("{points} points of top-1 lost at most")),
     ];
     let wanted = wanted.into_iter().flatten().collect::<Vec<_>>().join(" and ");
     let said = if outcome.met { "met" } else { "missed; the best model found is written" };
     let mut lines = vec![format!("target: {wanted} {said}")];
+    if let Some(drop) = &outcome.drop {
+        let AccuracyDrop { images, fp32, quantized } = drop;
+        let points = drop.points();
+        lines.push(format!(
+            "  right on {quantized} of {images} labelled images, fp32 on {fp32}: {points:.2} points lost"
+        ));
+    }
     if !outcome.fallback.is_empty() {
         let names: Vec<String> = outcome.fallback.iter().map(|n| format!("`{n}`")).collect();
         let percent = 100.0 * outcome.integers;
@@ -218,6 +232,7 @@ pub(crate) fn json(summary: &Summary) -> Value {
             "bits": s.bits, "group": s.group, "weights": s.weights, "bits_per_weight": s.bits_per_weight,
         })),
         "folded": summary.folded,
+        "conversions": summary.conversions.map(|c| json!({"to_codes": c.to_codes, "to_reals": c.to_reals})),
         "kept": summary.kept.iter().map(|k| json!({"op": k.op, "reason": k.reason, "nodes": k.nodes})).collect::<Vec<_>>(),
         "worst": summary.worst.iter()
             .map(|w| json!({"tensor": w.name, "kind": w.kind, "node": w.node, "sqnr_db": w.sqnr_db})).collect::<Vec<_>>(),
@@ -230,10 +245,12 @@ pub(crate) fn json(summary: &Summary) -> Value {
         "smoothing": summary.smoothing.as_ref().map(scaling),
         "equalization": summary.equalization.as_ref().map(scaling),
         "target": summary.target.as_ref().map(|t| json!({
-            "sqnr_db": t.target.sqnr_db, "agreement": t.target.agreement, "met": t.met, "fallback": t.fallback,
-            "integers": t.integers,
+            "sqnr_db": t.target.sqnr_db, "agreement": t.target.agreement, "max_drop": t.target.max_drop, "met": t.met,
+            "drop": t.drop.map(|d| json!({"images": d.images, "fp32": d.fp32, "quantized": d.quantized})),
+            "fallback": t.fallback, "integers": t.integers,
         })),
         "accuracy": summary.accuracy.as_ref().map(|a| json!({"samples": a.samples, "outputs": outputs(a)})),
+        "hints": summary.hints,
         "warnings": summary.warnings,
     })
 }

@@ -3,22 +3,47 @@
 use crate::args::OutputFormat;
 use crate::args::eightbit::EightbitArgs;
 use crate::args::tensorflow::{SummarizeArgs, TensorflowArgs, TensorflowCommand};
-use crate::terminal::{Failure, note, result};
+use crate::args::tensorflow_quantize::{GraphJob, GraphQuantizeArgs};
+use crate::commands::{self, tell_accuracy};
+use crate::comparison;
+use crate::terminal::{Bar, Failure, note, result};
 use quantize_pipeline::{
     Covered, Fed, GraphSummary, TensorflowSummary, WrittenGraph, eightbit_tensorflow, freeze_tensorflow,
-    summarize_tensorflow, transform_tensorflow,
+    quantize_tensorflow, summarize_tensorflow, tensorflow_to_onnx, transform_tensorflow,
 };
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
 /// `quantize tf`
 pub(crate) fn run(args: &TensorflowArgs) -> Result<ExitCode, Failure> {
-    match &args.command {
+    let Some(command) = &args.command else { return quantize(&args.quantize) };
+    match command {
+        TensorflowCommand::Run(args) => quantize(args),
         TensorflowCommand::Summarize(args) => summarize(args),
         TensorflowCommand::Freeze(args) => tell(&freeze_tensorflow(&args.job().map_err(Failure::Usage)?)?),
         TensorflowCommand::Transform(args) => tell(&transform_tensorflow(&args.job())?),
         TensorflowCommand::Eightbit(args) => eightbit(args),
+        TensorflowCommand::Eval(args) => tell_accuracy(&args.options(), &args.run),
+        TensorflowCommand::Compare(args) => comparison::tell(&args.options().map_err(Failure::Usage)?, &args.how),
     }
+}
+
+/// What the written graph needs of whoever runs it.
+const RUNTIME: &str = "run it with TensorFlow 2 on an x86 processor with AVX512-VNNI or better; on others, and wherever \
+                       `Missing 0-th output` comes up, set TF_ENABLE_ONEDNN_OPTS=1";
+
+/// `quantize tf GRAPH`, `quantize tf run`
+fn quantize(args: &GraphQuantizeArgs) -> Result<ExitCode, Failure> {
+    let bar = Bar::new(args.run.quiet);
+    let summary = match args.job().map_err(Failure::Usage)? {
+        GraphJob::Graph(options) => quantize_tensorflow(&options, &bar)?,
+        GraphJob::Onnx(files, options) => tensorflow_to_onnx(&files, &options, &bar)?,
+    };
+    let code = commands::tell(&summary, &args.run, args.strict)?;
+    if !args.run.quiet && !summary.exported && !summary.quantized.is_empty() {
+        note(RUNTIME);
+    }
+    Ok(code)
 }
 
 fn summarize(args: &SummarizeArgs) -> Result<ExitCode, Failure> {

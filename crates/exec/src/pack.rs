@@ -6,6 +6,7 @@
 use crate::error::{ExecError, OpError};
 use crate::fuse::{self, Chain};
 use crate::grid::CodeGrid;
+use crate::program::layout_of;
 use crate::ready::{ChannelAffine, CodesReady, Planned, Ready};
 use crate::simulate;
 use quantize_ir::{Graph, GraphError, Node, NodeId, Op, QuantPlan, Tensor, ValueId};
@@ -54,6 +55,9 @@ impl Packer<'_> {
     fn codes(&self, chain: &Chain, node: &Node, result: Option<ValueId>) -> Result<Option<CodesReady>, ExecError> {
         let id = chain.first;
         let (Some(x), Some(weight)) = (node.input(0), self.plan.weights.get(&(id, 1))) else { return Ok(None) };
+        if matches!(&node.op, Op::Conv(conv) if conv.layout != layout_of(self.graph, x)) {
+            return Ok(None);
+        }
         let bias = self.plan.weights.get(&(id, 2));
         let Some(x) = self.quantizer(x)?.and_then(CodeGrid::of) else { return Ok(None) };
         if chain.addend.is_some() || chain.norm.is_some() || (node.input(2).is_some() && bias.is_none()) {

@@ -5,6 +5,7 @@ use crate::fuse::{Chain, Chains};
 use crate::pack::Packer;
 use crate::ready::Ready;
 use crate::stream::{self, Constants, Deferred, DeferredStep, Store};
+use quantize_ir::op::Layout;
 use quantize_ir::{Graph, Node, NodeId, Op, QuantPlan, Tensor, ValueId};
 use quantize_kernels::blocked::Activation;
 use quantize_numerics::AffineParams;
@@ -73,6 +74,8 @@ pub(crate) struct Slot {
     pub(crate) source: Source,
     /// What rounds it to a grid as soon as it is there.
     pub(crate) quantizer: Option<AffineParams>,
+    /// Where its channels stand when it is taken into blocks of codes.
+    pub(crate) layout: Layout,
     /// Whether observers see it.
     pub(crate) watched: bool,
 }
@@ -156,15 +159,21 @@ impl Program {
     /// # Errors
     /// As for [`Program::compile`].
     pub fn observe(graph: &Graph, values: &[ValueId]) -> Result<Self, ExecError> {
-        Self::observe_with(graph, values, Constants::Resident)
+        Self::observe_with(graph, values, &QuantPlan::default(), Constants::Resident)
     }
 
-    /// Like [`Program::observe`], with the choice of where constants are while the program runs.
+    /// Like [`Program::observe`], with `plan` carried out as in [`Program::simulate`], and with the choice of where
+    /// constants are while the program runs.
     ///
     /// # Errors
-    /// As for [`Program::compile`].
-    pub fn observe_with(graph: &Graph, values: &[ValueId], constants: Constants) -> Result<Self, ExecError> {
-        let mut program = Self::compile_with(graph, values, &QuantPlan::default(), constants)?;
+    /// As for [`Program::simulate`].
+    pub fn observe_with(
+        graph: &Graph,
+        values: &[ValueId],
+        plan: &QuantPlan,
+        constants: Constants,
+    ) -> Result<Self, ExecError> {
+        let mut program = Self::compile_with(graph, values, plan, constants)?;
         program.targets.clear();
         program.steps.iter_mut().for_each(|step| step.release.clear());
         release_after_last_use(&mut program.steps, &program.slots, &[]);
@@ -407,9 +416,22 @@ impl<'a> Builder<'a> {
 
     fn push(&mut self, value: ValueId, source: Source, quantizer: Option<AffineParams>) -> usize {
         let name = self.graph().value(value).name.clone();
-        self.slots.push(Slot { value, name, source, quantizer, watched: false });
+        let layout = layout_of(self.graph(), value);
+        self.slots.push(Slot { value, name, source, quantizer, layout, watched: false });
         self.slots.len() - 1
     }
+}
+
+/// Where the channels of a value stand, as far as a reader that slides a window over it tells; first if none does.
+pub(crate) fn layout_of(graph: &Graph, value: ValueId) -> Layout {
+    let readers = graph.value(value).consumers().iter().filter(|(_, slot)| *slot == 0);
+    let mut layouts = readers.filter_map(|(id, _)| match &graph.node(*id)?.op {
+        Op::Conv(conv) => Some(conv.layout),
+        Op::MaxPool(pool) => Some(pool.layout),
+        Op::AveragePool(pool) => Some(pool.layout),
+        _ => None,
+    });
+    layouts.next().unwrap_or_default()
 }
 
 fn release_after_last_use(steps: &mut [Step], slots: &[Slot], targets: &[usize]) {

@@ -8,7 +8,7 @@ use crate::grid::CodeGrid;
 use crate::ops::norm::channel_affine;
 use crate::ops::window::output_first;
 use crate::pool::Pool;
-use quantize_ir::op::{BatchNorm, Conv, Gemm, Layout};
+use quantize_ir::op::{BatchNorm, Conv, Gemm};
 use quantize_ir::{DType, Element, Op, Tensor, WeightPlan};
 use quantize_kernels::blocked::{Activation, Filter, PackedConv, PackedDepthwise};
 use quantize_kernels::codes::{Dequantize, PackedCodesConv, PackedCodesDepthwise, Requantize, Rounding};
@@ -195,7 +195,7 @@ impl CodesReady {
         }
         let codes = &*plan.weight.codes;
         let (filter, weight) = match op {
-            Op::Conv(conv) if conv.layout == Layout::ChannelsFirst => {
+            Op::Conv(conv) => {
                 let weight = output_first(codes, conv.filter, &mut Pool::default())?.into_owned();
                 let Some(filter) = conv_filter(conv, weight.shape()) else { return Ok(None) };
                 (filter, weight)

@@ -140,7 +140,7 @@ impl<'p> Session<'p> {
     fn quantized<'a>(&mut self, slot: &Slot, value: Value<'a>) -> Result<Value<'a>, ExecError> {
         let Some(quantizer) = slot.quantizer else { return Ok(value) };
         let failed = |reason: String| ExecError::Plan { value: slot.name.clone(), reason };
-        simulate::rounded(value, quantizer, self.isa, &mut self.pool).map_err(failed)
+        simulate::rounded(value, quantizer, slot.layout, self.isa, &mut self.pool).map_err(failed)
     }
 
     /// The targets' tensors; what is asked for twice is copied.

@@ -23,13 +23,14 @@ pub(crate) fn activation_quantizer(params: &QuantParams) -> Result<AffineParams,
 }
 
 /// A value with every element rounded to the grid: codes, if these have 8 bits and the value an axis of channels;
-/// reals otherwise.
+/// reals otherwise. A tensor in memory order has its channels where `layout` says.
 ///
 /// # Errors
 /// If the elements are not `float32`.
 pub(crate) fn rounded<'a>(
     value: Value<'a>,
     quantizer: AffineParams,
+    layout: Layout,
     isa: Isa,
     pool: &mut Pool,
 ) -> Result<Value<'a>, String> {
@@ -39,8 +40,8 @@ pub(crate) fn rounded<'a>(
         Value::Codes(codes) if codes.grid == grid => return Ok(value),
         Value::Codes(codes) => Some(codes.reals(isa, pool).map_err(message)?),
         Value::Blocked(_) => None,
-        Value::Shared(tensor) => in_blocks(tensor, isa, pool).map_err(message)?,
-        Value::Plain(tensor) => in_blocks(tensor, isa, pool).map_err(message)?,
+        Value::Shared(tensor) => in_blocks(tensor, layout, isa, pool).map_err(message)?,
+        Value::Plain(tensor) => in_blocks(tensor, layout, isa, pool).map_err(message)?,
     };
     let codes = match (&reals, &value) {
         (Some(reals), _) => Codes::of(reals, grid, isa, pool),
@@ -55,10 +56,14 @@ pub(crate) fn rounded<'a>(
 }
 
 /// A tensor in blocks, narrow ones for the few channels of an image; `None` without an axis of channels.
-fn in_blocks(tensor: &Tensor, isa: Isa, pool: &mut Pool) -> Result<Option<Activations<f32>>, OpError> {
-    let few = tensor.rank() > 2 && tensor.shape()[1] <= NARROW;
+fn in_blocks(tensor: &Tensor, layout: Layout, isa: Isa, pool: &mut Pool) -> Result<Option<Activations<f32>>, OpError> {
+    let channels = match layout {
+        Layout::ChannelsFirst => tensor.shape().get(1),
+        Layout::ChannelsLast => tensor.shape().last(),
+    };
+    let few = tensor.rank() > 2 && channels.is_some_and(|channels| *channels <= NARROW);
     let lanes = if few { NARROW } else { isa.lanes() };
-    Activations::of(tensor, Layout::ChannelsFirst, lanes, isa, pool)
+    Activations::of(tensor, layout, lanes, isa, pool)
 }
 
 fn round_reals(value: Value<'_>, quantizer: AffineParams) -> Result<Value<'_>, String> {

@@ -6,7 +6,7 @@
 use crate::dtype::DType;
 use crate::op::Op;
 use crate::origin::Origin;
-use crate::patch::{Operand, Patch, PatchEdit};
+use crate::patch::{Before, Operand, Patch, PatchEdit, Reversal};
 use crate::shape::Shape;
 use crate::tensor::{Tensor, TensorError};
 use std::cmp::Reverse;
@@ -455,28 +455,29 @@ impl Graph {
         GraphError::Cycle { nodes: cycle.into_iter().map(|n| self.label(n)).collect() }
     }
 
-    /// Carries out the edits of a patch, in order.
+    /// Carries out the edits of a patch, in order. What it returns takes them back, with [`Graph::revert`].
     ///
     /// # Errors
-    /// If a node it edits was removed before, or a value would get two producers.
-    pub fn apply(&mut self, patch: Patch) -> Result<(), GraphError> {
+    /// If a node it edits was removed before, or a value would get two producers; edits before that one stay.
+    pub fn apply(&mut self, patch: Patch) -> Result<Reversal, GraphError> {
         let Patch { pass, edits, .. } = patch;
+        let mut reversal = Reversal { nodes: self.nodes.len(), values: self.values.len(), befores: Vec::new() };
         for edit in edits {
             match edit {
                 PatchEdit::Annotate { value, constant } => {
-                    let target = self.value_mut(value);
-                    target.constant = Some(constant);
+                    let constant = self.value_mut(value).constant.replace(constant);
+                    reversal.befores.push(Before::Constant { value, constant });
                 }
-                PatchEdit::Remove { node } => {
-                    self.remove_node(node).ok_or(GraphError::Stale { pass })?;
+                PatchEdit::Remove { node: id } => {
+                    let node = self.remove_node(id).ok_or(GraphError::Stale { pass })?.into();
+                    reversal.befores.push(Before::Node { id, node });
                 }
-                PatchEdit::Rewire { node, op, inputs, outputs } => {
-                    let mut rewired = self.remove_node(node).ok_or(GraphError::Stale { pass })?;
-                    let origin = rewired.origin.clone();
-                    rewired.op = op;
-                    rewired.inputs = inputs.into_iter().map(|o| self.operand(o, pass, &origin)).collect();
-                    rewired.outputs = outputs;
-                    self.place(node, rewired)?;
+                PatchEdit::Rewire { node: id, op, inputs, outputs } => {
+                    let node = self.remove_node(id).ok_or(GraphError::Stale { pass })?;
+                    let (name, after, origin) = (node.name.clone(), node.after.clone(), node.origin.clone());
+                    let inputs = inputs.into_iter().map(|o| self.operand(o, pass, &origin)).collect();
+                    self.place(id, Node { name, op, inputs, outputs, after, origin })?;
+                    reversal.befores.push(Before::Node { id, node: node.into() });
                 }
                 PatchEdit::Insert { name, op, from, others, output, readers } => {
                     let documents = self.producer(from).map_or(Vec::new(), |(_, n)| n.origin.documents().to_vec());
@@ -487,26 +488,50 @@ impl Graph {
                     let others = others.into_iter().map(|o| self.operand(o, pass, &origin));
                     let inputs = [Some(from)].into_iter().chain(others.collect::<Vec<_>>()).collect();
                     self.add_node(Node { name, op, inputs, outputs: vec![Some(result)], after: vec![], origin })?;
-                    readers.into_iter().try_for_each(|at| self.redirect(at, (from, result), pass))?;
+                    for (id, slot) in readers {
+                        let node = self.redirect((id, slot), (from, result), pass)?.into();
+                        reversal.befores.push(Before::Node { id, node });
+                    }
                 }
             }
         }
+        Ok(reversal)
+    }
+
+    /// Takes back a patch. Those applied after it must have been taken back before.
+    ///
+    /// # Errors
+    /// If a value would get two producers, because the graph was changed in the meantime.
+    pub fn revert(&mut self, reversal: Reversal) -> Result<(), GraphError> {
+        for before in reversal.befores.into_iter().rev() {
+            match before {
+                Before::Constant { value, constant } => self.value_mut(value).constant = constant,
+                Before::Node { id, node } => {
+                    self.remove_node(id);
+                    self.place(id, *node)?;
+                }
+            }
+        }
+        let added: Vec<NodeId> = self.nodes().map(|(id, _)| id).skip_while(|id| id.index() < reversal.nodes).collect();
+        added.into_iter().for_each(|id| drop(self.remove_node(id)));
+        self.nodes.truncate(reversal.nodes);
+        self.values.truncate(reversal.values);
         Ok(())
     }
 
-    /// Lets a node read `to` where it read `from`.
+    /// Lets a node read `to` where it read `from`; the node as it was.
     fn redirect(
         &mut self,
         (id, slot): (NodeId, usize),
         (from, to): (ValueId, ValueId),
         pass: &'static str,
-    ) -> Result<(), GraphError> {
-        let mut reader = self.remove_node(id).ok_or(GraphError::Stale { pass })?;
-        match reader.inputs.get_mut(slot) {
-            Some(operand) if *operand == Some(from) => *operand = Some(to),
-            _ => return Err(GraphError::Stale { pass }),
-        }
-        self.place(id, reader)
+    ) -> Result<Node, GraphError> {
+        let is_reader = self.node(id).is_some_and(|node| node.input(slot) == Some(from));
+        let before = if is_reader { self.remove_node(id) } else { None }.ok_or(GraphError::Stale { pass })?;
+        let mut reader = before.clone();
+        reader.inputs.get_mut(slot).into_iter().for_each(|operand| *operand = Some(to));
+        self.place(id, reader)?;
+        Ok(before)
     }
 
     fn operand(&mut self, operand: Operand, pass: &'static str, origin: &Origin) -> Option<ValueId> {
@@ -610,10 +635,12 @@ mod tests {
         let tail = relu(&mut g, "tail", v[1], v[2]);
         let opaque = Op::Opaque(Opaque { domain: "d".into(), kind: "Fused".into() });
         let weight = Operand::Constant { name: "w".into(), tensor: Tensor::scalar(1f32) };
-        g.apply(Patch {
+        let before = format!("{g:?}");
+        let fused = g.apply(Patch {
             pass: "fuse",
             because: "test".into(),
             edits: vec![
+                PatchEdit::Annotate { value: v[0], constant: Constant::owned(Tensor::scalar(0f32)) },
                 PatchEdit::Remove { node: tail },
                 PatchEdit::Rewire {
                     node: head,
@@ -622,15 +649,16 @@ mod tests {
                     outputs: vec![Some(v[2])],
                 },
             ],
-        })
-        .unwrap();
+        });
         assert_eq!(g.producer(v[2]).map(|(id, _)| id), Some(head));
         assert!(g.value(v[1]).producer().is_none() && g.value(v[1]).consumers().is_empty());
         let weight = g.node(head).and_then(|n| n.input(1)).unwrap();
         assert!(g.constant(weight).unwrap().is_some());
         assert_eq!(g.value(weight).consumers(), &[(head, 1)]);
         let stale = Patch { pass: "fuse", because: String::new(), edits: vec![PatchEdit::Remove { node: tail }] };
-        assert_eq!(g.apply(stale), Err(GraphError::Stale { pass: "fuse" }));
+        assert_eq!(g.apply(stale).unwrap_err(), GraphError::Stale { pass: "fuse" });
+        g.revert(fused.unwrap()).unwrap();
+        assert_eq!(format!("{g:?}"), before);
     }
 
     #[test]
@@ -651,12 +679,16 @@ mod tests {
                 readers,
             }],
         };
-        g.apply(insert(vec![(one, 0)])).unwrap();
+        let before = format!("{g:?}");
+        let inserted = g.apply(insert(vec![(one, 0)])).unwrap();
         let new = g.node(one).and_then(|n| n.input(0)).unwrap();
         let (id, node) = g.producer(new).unwrap();
         assert_eq!((node.inputs.len(), node.name.as_str(), g.value(new).name.as_str()), (2, "scaled", "x_scaled"));
         assert_eq!(g.value(new).dtype, Some(DType::F32));
         assert_eq!(g.value(v[0]).consumers(), &[(other, 0), (id, 0)]);
-        assert_eq!(g.apply(insert(vec![(one, 0)])), Err(GraphError::Stale { pass: "scale" }), "it reads another value");
+        g.revert(inserted).unwrap();
+        assert_eq!(format!("{g:?}"), before);
+        let stale = g.apply(insert(vec![(one, 0), (one, 0)])).unwrap_err();
+        assert_eq!(stale, GraphError::Stale { pass: "scale" }, "it reads another value");
     }
 }

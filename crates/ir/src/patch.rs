@@ -1,6 +1,6 @@
 //! Edits passes propose. A pass reads the graph and returns patches; the driver applies them.
 
-use crate::graph::{Constant, NodeId, ValueId};
+use crate::graph::{Constant, Node, NodeId, ValueId};
 use crate::op::Op;
 use crate::tensor::Tensor;
 
@@ -72,4 +72,24 @@ pub enum Operand {
         /// Its elements.
         tensor: Tensor,
     },
+}
+
+/// Takes a patch back: what stood in the graph where the patch changed it.
+#[derive(Debug)]
+pub struct Reversal {
+    /// Nodes there were; later ones are of the patch.
+    pub(crate) nodes: usize,
+    /// Values there were; later ones are of the patch.
+    pub(crate) values: usize,
+    /// What each edit replaced, in the order of the edits.
+    pub(crate) befores: Vec<Before>,
+}
+
+/// What one edit replaced.
+#[derive(Debug)]
+pub(crate) enum Before {
+    /// What was known of a value's elements.
+    Constant { value: ValueId, constant: Option<Constant> },
+    /// A node.
+    Node { id: NodeId, node: Box<Node> },
 }

@@ -11,13 +11,14 @@ use crate::ops::{self, Known, MAX_READ_ELEMENTS, NodeReader, Read, ReadError};
 use crate::tensor::dtype_of;
 use crate::types::element_types;
 use crate::unpack::{Expansion, Stored, unpack};
+use crate::values::ValuesByName;
 use quantize_document::Problem;
 use quantize_ir::op::Opaque;
 use quantize_ir::tensor::element_count;
 use quantize_ir::{Constant, ConstantSource, Dim, Graph, Node, Op, Origin, Shape, Tensor, Value, ValueId};
 use quantize_proto::onnx::tensor_shape_proto::dimension;
 use quantize_proto::onnx::{GraphProto, NodeProto, ValueInfoProto, type_proto};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Pass name of the operands this module adds.
@@ -37,7 +38,7 @@ pub fn import(document: &Arc<OnnxDocument>) -> Result<(Graph, Vec<Problem>), Onn
     let mut importer = Importer {
         document,
         graph: Graph::with_room(document.node_count(), document.item_count()),
-        names: BTreeMap::new(),
+        values: ValuesByName::default(),
         matrices: BTreeSet::new(),
         problems: Vec::new(),
         room: document.source().bytes().len(),
@@ -49,7 +50,7 @@ pub fn import(document: &Arc<OnnxDocument>) -> Result<(Graph, Vec<Problem>), Onn
     importer.describe()?;
     (0..document.node_count()).try_for_each(|index| importer.node(index, &document.node(index)?))?;
     importer.outputs()?;
-    drop(std::mem::take(&mut importer.names));
+    drop(std::mem::take(&mut importer.values));
     importer.propagate_types()?;
     Ok((importer.graph, importer.problems))
 }
@@ -57,7 +58,7 @@ pub fn import(document: &Arc<OnnxDocument>) -> Result<(Graph, Vec<Problem>), Onn
 struct Importer<'d> {
     document: &'d Arc<OnnxDocument>,
     graph: Graph,
-    names: BTreeMap<String, ValueId>,
+    values: ValuesByName,
     /// Results of operators that always compute a matrix.
     matrices: BTreeSet<ValueId>,
     problems: Vec<Problem>,
@@ -85,13 +86,17 @@ impl Importer<'_> {
     }
 
     fn define(&mut self, value: Value, item: impl Fn() -> String) -> Result<ValueId, OnnxError> {
-        let name = value.name.clone();
-        if self.names.contains_key(&name) {
+        let name = &value.name;
+        if self.find(name).is_some() {
             return Err(self.document.invalid(Some(item()), format!("defines `{name}`, which is defined before")));
         }
         let id = self.graph.add_value(value);
-        self.names.insert(name, id);
+        self.values.add(&self.graph, id);
         Ok(id)
+    }
+
+    fn find(&self, name: &str) -> Option<ValueId> {
+        self.values.find(&self.graph, name)
     }
 
     fn constants(&mut self) -> Result<(), OnnxError> {
@@ -117,10 +122,11 @@ impl Importer<'_> {
     /// An input that is an initializer too has a default; the default is taken as its value.
     fn inputs(&mut self) -> Result<(), OnnxError> {
         let mut inputs = Vec::new();
-        let initializers: BTreeSet<String> = self.names.keys().cloned().collect();
+        let constants = self.graph.value_count();
         for info in self.document.value_infos(GRAPH_INPUT) {
             let (_, info) = info?;
-            if !initializers.contains(info.name()) {
+            let has_default = self.find(info.name()).is_some_and(|id| id.index() < constants);
+            if !has_default {
                 inputs.push(self.define(described(&info), || format!("input `{}`", info.name()))?);
             }
         }
@@ -166,7 +172,7 @@ impl Importer<'_> {
 
     /// What the operator alone tells of a node's first result.
     fn note_result(&mut self, index: usize, node: &NodeProto) {
-        let Some(id) = node.output.first().and_then(|name| self.names.get(name)).copied() else { return };
+        let Some(id) = node.output.first().and_then(|name| self.find(name)) else { return };
         match node.op_type() {
             "Constant" => self.fold_constant(index, node, id),
             "Gemm" | "Flatten" => {
@@ -178,11 +184,10 @@ impl Importer<'_> {
 
     /// A node of the document: one of the graph, or for an operator on integers those it stands for.
     fn node(&mut self, index: usize, node: &NodeProto) -> Result<(), OnnxError> {
-        let names = &self.names;
         let mut taken = BTreeSet::new();
         let mut fresh = |wanted: &str| {
             let mut name = format!("node_{index}_{wanted}");
-            while names.contains_key(&name) || !taken.insert(name.clone()) {
+            while self.find(&name).is_some() || !taken.insert(name.clone()) {
                 name.push('_');
             }
             name
@@ -198,11 +203,11 @@ impl Importer<'_> {
         };
         for (name, constant, dtype) in constants {
             let origin = Origin::Synthesized { pass: FRONTEND, from: vec![OnnxDocument::node_id(index)] };
-            let id = self.graph.add_constant(&name, constant, dtype, origin);
-            self.names.insert(name, id);
+            let id = self.graph.add_constant(name, constant, dtype, origin);
+            self.values.add(&self.graph, id);
         }
         for step in &steps {
-            for name in step.output.iter().filter(|name| !self.names.contains_key(*name)).collect::<Vec<_>>() {
+            for name in step.output.iter().filter(|name| self.find(name).is_none()).collect::<Vec<_>>() {
                 self.define(Value::named(name), || item(node, index))?;
             }
             let from = vec![OnnxDocument::node_id(index)];
@@ -213,7 +218,7 @@ impl Importer<'_> {
 
     /// A constant that stands in the document.
     fn stored_constant(&self, name: &str) -> Option<Stored> {
-        let value = self.graph.value(*self.names.get(name)?);
+        let value = self.graph.value(self.find(name)?);
         let Some(Constant::Stored { key, shape, .. }) = &value.constant else { return None };
         Some(Stored { key: *key, dtype: value.dtype?, elements: element_count(shape).ok()? })
     }
@@ -221,7 +226,7 @@ impl Importer<'_> {
     fn add(&mut self, index: usize, node: &NodeProto, origin: Origin) -> Result<(), OnnxError> {
         let lookup = |name: &String| match name.as_str() {
             "" => Ok(None),
-            name => self.names.get(name).map(|id| Some(*id)).ok_or_else(|| {
+            name => self.find(name).map(Some).ok_or_else(|| {
                 let cause = format!("reads `{name}`, which nothing defines");
                 self.document.invalid(Some(item(node, index)), cause).with_hint(
                     "the exporter left out an initializer; export the model with its weights inside the file",
@@ -323,7 +328,7 @@ impl Importer<'_> {
                 captures_of(graph, None, &mut captured);
             }
         }
-        captured.iter().filter_map(|name| self.names.get(name)).map(|id| Some(*id)).collect()
+        captured.iter().filter_map(|name| self.find(name)).map(Some).collect()
     }
 
     fn fold_constant(&mut self, index: usize, node: &NodeProto, output: ValueId) {
@@ -343,7 +348,7 @@ impl Importer<'_> {
         let mut outputs = Vec::new();
         for info in self.document.value_infos(GRAPH_OUTPUT) {
             let (_, info) = info?;
-            let id = self.names.get(info.name()).copied();
+            let id = self.find(info.name());
             let missing =
                 || self.document.invalid(Some(format!("output `{}`", info.name())), "nothing computes it".into());
             outputs.push(id.ok_or_else(missing)?);
@@ -360,7 +365,7 @@ impl Importer<'_> {
         for number in [GRAPH_OUTPUT, GRAPH_VALUE_INFO] {
             for info in self.document.value_infos(number) {
                 let (_, info) = info?;
-                let Some(id) = self.names.get(info.name()).copied() else { continue };
+                let Some(id) = self.find(info.name()) else { continue };
                 let declared = described(&info);
                 let value = self.graph.value_mut(id);
                 value.dtype = value.dtype.or(declared.dtype);
@@ -384,21 +389,21 @@ impl Importer<'_> {
 
 impl Known for Importer<'_> {
     fn constant(&self, name: &str) -> Option<Arc<Tensor>> {
-        let id = *self.names.get(name)?;
+        let id = self.find(name)?;
         let elements = self.graph.value(id).constant.as_ref()?.shape().iter().product::<usize>();
         if elements > MAX_READ_ELEMENTS { None } else { self.graph.constant(id).ok()? }
     }
 
     fn constant_shape(&self, name: &str) -> Option<Vec<usize>> {
-        let value = self.graph.value(*self.names.get(name)?);
+        let value = self.graph.value(self.find(name)?);
         value.constant.as_ref().map(|c| c.shape().to_vec())
     }
 
     fn rank(&self, name: &str) -> Option<usize> {
-        let id = self.names.get(name)?;
-        let value = self.graph.value(*id);
+        let id = self.find(name)?;
+        let value = self.graph.value(id);
         let constant = || value.constant.as_ref().map(|c| c.shape().len());
-        let computed = || self.matrices.contains(id).then_some(2);
+        let computed = || self.matrices.contains(&id).then_some(2);
         value.shape.as_ref().map(Vec::len).or_else(constant).or_else(computed)
     }
 }

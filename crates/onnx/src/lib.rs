@@ -24,6 +24,7 @@ mod tensor;
 mod tests;
 mod types;
 mod unpack;
+mod values;
 mod weight;
 
 pub use backend::{Encoded, MAX_MODEL_BYTES, Placement, Revision, encode};

@@ -101,7 +101,8 @@ pub fn set_bias(graph: &mut Graph, id: NodeId, bias: Vec<f32>) -> Result<(), Opt
     inputs[BIAS] = Operand::Constant { name, tensor: Tensor::vector(bias) };
     let edit = PatchEdit::Rewire { node: id, op: node.op, inputs, outputs: node.outputs };
     let because = format!("`{label}` answers what rounding does to its mean");
-    Ok(graph.apply(Patch { pass: "correct-bias", because, edits: vec![edit] })?)
+    graph.apply(Patch { pass: "correct-bias", because, edits: vec![edit] })?;
+    Ok(())
 }
 
 /// The bias of `node`, a layer: zeros where it has none so far; `None` if it takes none of one element for each channel.

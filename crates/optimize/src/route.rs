@@ -16,16 +16,21 @@ pub(crate) struct Stage {
     pub(crate) after: Vec<ValueId>,
 }
 
-/// The stages of a graph, in the order in which they are walked; none if it has no layer. What follows the last layer
-/// is left out, as is what `targets` do not depend on.
+/// The stages of a graph, in the order in which they are walked; none if it has no layer besides those `fixed`. What
+/// follows the last layer is left out, as is what `targets` do not depend on.
 ///
 /// # Errors
 /// If the graph has a cycle, or a constant cannot be read.
-pub(crate) fn stages(graph: &Graph, plan: &QuantPlan, targets: &[ValueId]) -> Result<Vec<Stage>, OptimizeError> {
+pub(crate) fn stages(
+    graph: &Graph,
+    plan: &QuantPlan,
+    targets: &[ValueId],
+    fixed: &BTreeSet<NodeId>,
+) -> Result<Vec<Stage>, OptimizeError> {
     let needed = needed(graph, targets);
     let order: Vec<NodeId> = graph.topological_order()?.into_iter().filter(|id| needed.contains(id)).collect();
     let mut layers = Vec::new();
-    for (position, id) in order.iter().enumerate() {
+    for (position, id) in order.iter().enumerate().filter(|(_, id)| !fixed.contains(id)) {
         layers.extend(Layer::of(graph, plan, *id)?.map(|layer| (position, layer)));
     }
     let Some(last) = layers.last().map(|(position, _)| *position) else { return Ok(Vec::new()) };
@@ -97,7 +102,7 @@ mod tests {
         let y = net.relu("after", c);
         let unread = net.conv("unread", x, &[1, 1, 1, 1], &[1.0], None);
         net.outputs(&[y, unread]);
-        let found = stages(&net.graph, &net.plan(1.0), &[y]).unwrap();
+        let found = stages(&net.graph, &net.plan(1.0), &[y], &BTreeSet::new()).unwrap();
         let found: Vec<_> = found.into_iter().map(|s| (s.layer.map(|l| l.label), s.before, s.after)).collect();
         let name = |label: &str| Some(label.to_owned());
         assert_eq!(
@@ -117,6 +122,6 @@ mod tests {
         let x = net.input("x");
         let y = net.relu("relu", x);
         net.outputs(&[y]);
-        assert!(stages(&net.graph, &net.plan(1.0), &[y]).unwrap().is_empty());
+        assert!(stages(&net.graph, &net.plan(1.0), &[y], &BTreeSet::new()).unwrap().is_empty());
     }
 }

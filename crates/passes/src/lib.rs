@@ -14,6 +14,7 @@ pub mod constant;
 pub mod equalize;
 pub mod gemm;
 pub mod prepare;
+mod products;
 pub mod results;
 pub mod scaled;
 pub mod select;

@@ -5,7 +5,7 @@ use crate::affine::fold_followers;
 use crate::gemm::fold_factors;
 use crate::select::{Selection, select};
 use crate::sum::sum_to_add;
-use quantize_ir::{Graph, NodeId, Recipe};
+use quantize_ir::{Graph, NodeId, Patch, Recipe, Reversal};
 use std::collections::BTreeSet;
 
 /// A graph ready for calibration.
@@ -24,44 +24,67 @@ pub struct Preparation {
 ///
 /// # Errors
 /// If the graph has a cycle, a constant cannot be read, or a batch normalization makes no sense.
-pub fn prepare(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Result<Preparation, PassError> {
-    let mut kept: BTreeSet<NodeId> = skip.clone();
+pub fn prepare(graph: Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Result<Preparation, PassError> {
+    let mut folding = Folding { graph, recipe, skip, done: Vec::new() };
+    let mut kept = skip.clone();
     loop {
-        let mut prepared = Preparation { graph: graph.clone(), selection: Selection::default(), log: Vec::new() };
-        let may_vanish = |id: NodeId| !skip.contains(&id) && recipe.may_fold(graph, id);
-        let folded_into = prepared.fold(&kept, &may_vanish)?;
-        prepared.selection = select(&prepared.graph, recipe, skip)?;
-        let in_vain: Vec<NodeId> =
-            folded_into.into_iter().filter(|id| !prepared.selection.codes_constants(*id)).collect();
+        folding.fold(&kept)?;
+        let selection = select(&folding.graph, recipe, skip)?;
+        let in_vain = |fold: &&Fold| !selection.codes_constants(fold.into);
+        let in_vain: Vec<NodeId> = folding.done.iter().filter(in_vain).map(|fold| fold.into).collect();
         if in_vain.is_empty() {
-            return Ok(prepared);
+            let log = folding.done.into_iter().map(|fold| fold.entry).collect();
+            return Ok(Preparation { graph: folding.graph, selection, log });
         }
         kept.extend(in_vain);
+        folding.take_back()?;
     }
 }
 
-impl Preparation {
-    fn fold(&mut self, kept: &BTreeSet<NodeId>, may_vanish: &dyn Fn(NodeId) -> bool) -> Result<Vec<NodeId>, PassError> {
-        let mut folded_into = Vec::new();
+/// A graph and what has been folded in it, in order.
+struct Folding<'a> {
+    graph: Graph,
+    recipe: &'a dyn Recipe,
+    skip: &'a BTreeSet<NodeId>,
+    done: Vec<Fold>,
+}
+
+/// A patch that was applied.
+struct Fold {
+    /// The node that computes more now.
+    into: NodeId,
+    /// What the log says of it.
+    entry: String,
+    reversal: Reversal,
+}
+
+impl Folding<'_> {
+    /// Folds into every node but those that are `kept`.
+    fn fold(&mut self, kept: &BTreeSet<NodeId>) -> Result<(), PassError> {
         for id in self.graph.topological_order()? {
-            if kept.contains(&id) {
-                continue;
-            }
-            let changed = self.apply(sum_to_add(&self.graph, id))?
-                | self.apply(fold_factors(&self.graph, id)?)?
-                | self.apply(fold_followers(&self.graph, id, may_vanish)?)?;
-            if changed {
-                folded_into.push(id);
+            if !kept.contains(&id) {
+                self.apply(id, sum_to_add(&self.graph, id))?;
+                self.apply(id, fold_factors(&self.graph, id)?)?;
+                let may_vanish = |id: NodeId| !self.skip.contains(&id) && self.recipe.may_fold(&self.graph, id);
+                self.apply(id, fold_followers(&self.graph, id, &may_vanish)?)?;
             }
         }
-        Ok(folded_into)
+        Ok(())
     }
 
-    fn apply(&mut self, patch: Option<quantize_ir::Patch>) -> Result<bool, PassError> {
-        let Some(patch) = patch else { return Ok(false) };
-        self.log.push(format!("{}: {}", patch.pass, patch.because));
-        self.graph.apply(patch)?;
-        Ok(true)
+    fn apply(&mut self, into: NodeId, patch: Option<Patch>) -> Result<(), PassError> {
+        if let Some(patch) = patch {
+            let entry = format!("{}: {}", patch.pass, patch.because);
+            self.done.push(Fold { into, entry, reversal: self.graph.apply(patch)? });
+        }
+        Ok(())
+    }
+
+    fn take_back(&mut self) -> Result<(), PassError> {
+        while let Some(fold) = self.done.pop() {
+            self.graph.revert(fold.reversal)?;
+        }
+        Ok(())
     }
 }
 
@@ -86,7 +109,7 @@ mod tests {
         let a = b.node("exp", Op::Unary(Unary::Exp), &[a]);
         let y = scaled(&mut b, "last", a);
         b.outputs(&[y]);
-        let prepared = prepare(&b.graph, &Target, &BTreeSet::new()).unwrap();
+        let prepared = prepare(b.graph.clone(), &Target, &BTreeSet::new()).unwrap();
         let left: Vec<&str> = prepared.graph.nodes().map(|(_, n)| n.name.as_str()).collect();
         assert_eq!(left, ["inner", "exp", "last", "last_scale"]);
         assert_eq!(prepared.log, ["fold-affine: `inner_scale` is part of `inner`"]);
@@ -100,7 +123,7 @@ mod tests {
             let a = scaled(&mut b, "inner", x);
             let y = b.node("exp", Op::Unary(Unary::Exp), &[a]);
             b.outputs(&[y]);
-            let prepared = prepare(&b.graph, &Target, &BTreeSet::from([b.id(skip)])).unwrap();
+            let prepared = prepare(b.graph.clone(), &Target, &BTreeSet::from([b.id(skip)])).unwrap();
             assert_eq!(prepared.graph.nodes().count(), 3, "{skip}");
         }
     }

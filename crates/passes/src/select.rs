@@ -6,6 +6,7 @@
 //! [`Group`].
 
 use crate::PassError;
+use crate::products::products_left_real;
 use crate::results::result_values;
 use quantize_ir::{DType, Decision, Graph, KeepReason, Node, NodeId, Op, OperandRole, Recipe, Support, Ties, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,14 +59,13 @@ impl Selection {
 /// If the graph has a cycle.
 pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Result<Selection, PassError> {
     let order = graph.topological_order()?;
-    let support: BTreeMap<NodeId, Support> = order
-        .iter()
-        .map(|id| {
-            let skipped = Support::Keep(KeepReason::Skipped);
-            (*id, if skip.contains(id) { skipped } else { recipe.support(graph, *id) })
-        })
-        .collect();
-    let computes = |id: NodeId| match support.get(&id) {
+    let mut support = vec![None; order.iter().map(|id| id.index() + 1).max().unwrap_or(0)];
+    for id in &order {
+        let skipped = Support::Keep(KeepReason::Skipped);
+        support[id.index()] = Some(if skip.contains(id) { skipped } else { recipe.support(graph, *id) });
+    }
+    let supported = |id: NodeId| support.get(id.index())?.as_ref();
+    let computes = |id: NodeId| match supported(id) {
         Some(Support::Anchor) => true,
         Some(Support::Joins) => {
             graph.node(id).is_some_and(|n| matches!(n.op, Op::Binary(_) | Op::GlobalPool(_) | Op::AveragePool(_)))
@@ -75,11 +75,11 @@ pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Re
     let results = result_values(graph, &computes);
     let (mut real, rounded) =
         if recipe.results_stay_real() { (results, BTreeSet::new()) } else { (BTreeSet::new(), results) };
-    let products = Products { graph, recipe, support: &support };
-    real.extend(products.left_real().filter(|v| !rounded.contains(v)));
+    let products = products_left_real(graph, &order, recipe, &supported);
+    real.extend(products.filter(|v| !rounded.contains(v)));
     let mut chooser = Chooser { graph, recipe, real, decisions: BTreeMap::new() };
     for id in &order {
-        if let (Some(node), Some(support)) = (graph.node(*id), support.get(id)) {
+        if let (Some(node), Some(support)) = (graph.node(*id), supported(*id)) {
             chooser.decide(*id, node, support);
         }
     }
@@ -88,46 +88,6 @@ pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Re
     let mut selection = Selection { decisions: chooser.decisions, groups, results: BTreeSet::new() };
     selection.results = selection.activations().filter(|v| rounded.contains(v)).collect();
     Ok(selection)
-}
-
-/// Finds the results of products that stay real.
-///
-/// Rounding a sum costs accuracy, and what reads it between two products (a bias, a softmax, a normalization, a
-/// residual) is cheap on reals. So where the recipe prefers it, a product leaves its result real, unless another product
-/// reads the codes, at once or through what only moves or bounds them.
-struct Products<'a> {
-    graph: &'a Graph,
-    recipe: &'a dyn Recipe,
-    support: &'a BTreeMap<NodeId, Support>,
-}
-
-impl Products<'_> {
-    fn left_real(&self) -> impl Iterator<Item = ValueId> {
-        let product = |id: &NodeId| {
-            self.support.get(id) == Some(&Support::Anchor) && self.recipe.prefers_real_result(self.graph, *id)
-        };
-        let products = self.support.keys().filter(move |id| product(id)).filter_map(|id| self.graph.node(*id));
-        products.flat_map(|node| node.outputs.iter().flatten().copied()).filter(|v| !self.reads_codes(*v))
-    }
-
-    /// Whether a product reads the codes of `value`.
-    fn reads_codes(&self, value: ValueId) -> bool {
-        let mut open = vec![value];
-        let mut seen = BTreeSet::new();
-        while let Some(value) = open.pop() {
-            for (id, _) in self.graph.value(value).consumers() {
-                let Some(node) = self.graph.node(*id) else { continue };
-                match self.support.get(id) {
-                    Some(Support::Anchor) if activation_operands(self.graph, node).any(|v| v == value) => return true,
-                    Some(Support::Carries | Support::Absorbed) if seen.insert(*id) => {
-                        open.extend(node.outputs.iter().flatten());
-                    }
-                    _ => {}
-                }
-            }
-        }
-        false
-    }
 }
 
 struct Chooser<'a> {
@@ -299,7 +259,7 @@ impl Union {
 }
 
 /// Operands of `node` that vary with the data and carry real numbers.
-fn activation_operands<'a>(graph: &'a Graph, node: &'a Node) -> impl Iterator<Item = ValueId> + 'a {
+pub(crate) fn activation_operands<'a>(graph: &'a Graph, node: &'a Node) -> impl Iterator<Item = ValueId> + 'a {
     node.inputs.iter().enumerate().filter_map(move |(slot, value)| {
         let value = (*value)?;
         let role = node.op.operand_role(slot);

@@ -76,43 +76,55 @@ impl Runner for Emulator<'_> {
     }
 }
 
-/// Compares what computes `targets` in fp32, which is `reference`, with the simulations of graphs and their plans.
-pub(crate) fn simulated(
-    reference: &Graph,
-    model: &Path,
-    targets: &[ValueId],
-    quantized: &[(&Graph, &QuantPlan)],
-    (data, judges): (&Data, &Judges),
-    threads: usize,
-    progress: &dyn Progress,
-) -> Result<Vec<Accuracy>, Error> {
-    let failed = |source| Error::exec(model, source);
-    let compiled = |graph, plan| Program::compile_with(graph, targets, plan, constants_of(graph)).map_err(failed);
-    let nothing = QuantPlan::default();
-    let fp32 = compiled(reference, &nothing)?;
-    let simulated: Vec<Program> =
-        quantized.iter().map(|(graph, plan)| compiled(graph, plan)).collect::<Result<_, _>>()?;
-    let programs: Vec<&Program> = simulated.iter().chain([&fp32]).collect();
-    let threads = threads_for(&programs, threads);
-    let sessions = || simulated.iter().map(Session::new).collect();
-    compare(reference, model, targets, &fp32, sessions, (data, judges), threads, progress)
+/// What quantized models are compared with, and on what.
+#[derive(Clone, Copy)]
+pub(crate) struct Trial<'a> {
+    /// Computes in fp32 what the model does.
+    pub(crate) reference: &'a Graph,
+    pub(crate) model: &'a Path,
+    /// The values compared.
+    pub(crate) targets: &'a [ValueId],
+    pub(crate) data: &'a Data,
+    pub(crate) judges: &'a Judges,
+    pub(crate) threads: usize,
+    pub(crate) progress: &'a dyn Progress,
 }
 
-/// Compares what computes `targets` in fp32 with whatever computes them quantized, on these samples.
+/// What computes plans.
+pub(crate) trait Runtime: Sync {
+    /// What each graph with its plan loses against fp32.
+    fn accuracy(&self, trial: &Trial<'_>, quantized: &[(&Graph, &QuantPlan)]) -> Result<Vec<Accuracy>, Error>;
+}
+
+/// The simulation, which serves every format.
+pub(crate) struct Simulated;
+
+impl Runtime for Simulated {
+    fn accuracy(&self, trial: &Trial<'_>, quantized: &[(&Graph, &QuantPlan)]) -> Result<Vec<Accuracy>, Error> {
+        let Trial { reference, model, targets, .. } = *trial;
+        let failed = |source| Error::exec(model, source);
+        let compiled = |graph, plan| Program::compile_with(graph, targets, plan, constants_of(graph)).map_err(failed);
+        let nothing = QuantPlan::default();
+        let fp32 = compiled(reference, &nothing)?;
+        let simulated: Vec<Program> =
+            quantized.iter().map(|(graph, plan)| compiled(graph, plan)).collect::<Result<_, _>>()?;
+        let programs: Vec<&Program> = simulated.iter().chain([&fp32]).collect();
+        let threads = threads_for(&programs, trial.threads);
+        compare(&Trial { threads, ..*trial }, &fp32, || simulated.iter().map(Session::new).collect())
+    }
+}
+
+/// Compares what computes the targets in fp32 with whatever computes them quantized.
 pub(crate) fn compare<R: Runner + Send>(
-    graph: &Graph,
-    model: &Path,
-    targets: &[ValueId],
-    reference: &Program,
+    trial: &Trial<'_>,
+    fp32: &Program,
     quantized: impl Fn() -> Vec<R> + Sync,
-    (data, judges): (&Data, &Judges),
-    threads: usize,
-    progress: &dyn Progress,
 ) -> Result<Vec<Accuracy>, Error> {
+    let Trial { reference, model, targets, data, judges, threads, progress } = *trial;
     let failed = |source| Error::exec(model, source);
     let runs = &judges.runs;
     progress.begin("checking accuracy", runs.len());
-    let init = || (Session::new(reference), quantized(), Vec::new());
+    let init = || (Session::new(fp32), quantized(), Vec::new());
     let states = for_each(runs.len(), threads, progress, init, |(fp32, quantized, rows), at| {
         let run = runs[at];
         let inputs = data.feed(run)?;
@@ -132,7 +144,7 @@ pub(crate) fn compare<R: Runner + Send>(
     let runners = rows.first().map_or(0, |(_, row)| row.len());
     let accuracy = |runner: usize| {
         let rows: Vec<&Vec<Row>> = rows.iter().filter_map(|(_, row)| row.get(runner)).collect();
-        let outputs = targets.iter().enumerate().filter_map(|(i, v)| summarize(graph, *v, &rows, i)).collect();
+        let outputs = targets.iter().enumerate().filter_map(|(i, v)| summarize(reference, *v, &rows, i)).collect();
         Accuracy { samples: judges.samples(data), held_back: judges.held_back, outputs }
     };
     Ok((0..runners).map(accuracy).collect())

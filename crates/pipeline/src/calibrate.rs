@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::memory::{constants_of, threads_for};
 use quantize_calib::Statistics;
 use quantize_exec::{Observer, Program, Session, View};
-use quantize_ir::{Graph, Tensor, ValueId};
+use quantize_ir::{Graph, QuantPlan, Tensor, ValueId};
 use quantize_numerics::NumericsError;
 use quantize_parallel::{Progress, for_each};
 use std::collections::BTreeSet;
@@ -93,5 +93,6 @@ pub(crate) fn calibrate(
 /// The program that computes `values` for a [`Collector`] to see.
 pub(crate) fn observing(graph: &Graph, model: &Path, values: &BTreeSet<ValueId>) -> Result<Program, Error> {
     let targets: Vec<ValueId> = values.iter().copied().collect();
-    Program::observe_with(graph, &targets, constants_of(graph)).map_err(|source| Error::exec(model, source))
+    let program = Program::observe_with(graph, &targets, &QuantPlan::default(), constants_of(graph));
+    program.map_err(|source| Error::exec(model, source))
 }

@@ -5,7 +5,7 @@
 //! one scale (`quantize_numerics::equalize`): since corrections of codes and biases answer much of the same, whole plans
 //! with and without it are judged. The edits are those of `quantize_passes::scaled`.
 
-use crate::accuracy::{Judges, simulated};
+use crate::accuracy::{Judges, Trial};
 use crate::data::Data;
 use crate::error::Error;
 use crate::evidence::Evidence;
@@ -235,8 +235,16 @@ impl Workshop<'_> {
         let judges = self.split.judges().unwrap_or_else(|| Judges::first_of(self.data));
         let targets = before_softmax(&plain.graph, &plain.targets);
         let quantized = [(&plain.graph, &plans[0]), (&scaled.graph, &plans[1])];
-        let judged = (self.data, &judges);
-        let found = simulated(&plain.graph, model.path(), &targets, &quantized, judged, threads, self.progress)?;
+        let trial = Trial {
+            reference: &plain.graph,
+            model: model.path(),
+            targets: &targets,
+            data: self.data,
+            judges: &judges,
+            threads,
+            progress: self.progress,
+        };
+        let found = self.job.runtime.accuracy(&trial, &quantized)?;
         let score = |at: usize| found.get(at).and_then(|a| a.outputs.first()).map_or(0.0, |output| output.sqnr_db);
         Ok(ScalingWorth {
             layers: scaled.channels.scaled.iter().map(|s| s.readers.len()).sum(),

@@ -1,12 +1,12 @@
 //! Improving a plan by running the network: which samples are walked with, which are held back to judge, and which steps
 //! are worth keeping. What is divided are runs, of one sample each unless the model has a fixed batch.
 
-use crate::accuracy::{Accuracy, Judges, simulated};
+use crate::accuracy::{Accuracy, Judges, Runtime, Trial};
 use crate::data::Data;
 use crate::error::Error;
 use crate::options::{BiasCorrection, Correction, RecipeOptions, WeightRounding};
 use crate::unknown::before_softmax;
-use quantize_ir::{Graph, QuantPlan, Tensor, ValueId};
+use quantize_ir::{Graph, QuantPlan, Recipe, Tensor, ValueId};
 use quantize_optimize::{LayerInputs, OptimizeError, Samples, Step, Steps, WalkOptions, Walked, walk};
 use quantize_parallel::Progress;
 use std::path::Path;
@@ -84,6 +84,13 @@ pub struct Improvement {
     pub steps: Vec<StepWorth>,
 }
 
+impl Improvement {
+    /// Whether any step was kept.
+    pub(crate) fn changes_something(&self) -> bool {
+        self.steps.iter().any(|step| step.kept)
+    }
+}
+
 /// What one step is worth.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepWorth {
@@ -111,7 +118,9 @@ pub(crate) struct Workshop<'a> {
     pub(crate) split: &'a Split,
     /// Values that show what quantization costs.
     pub(crate) targets: &'a [ValueId],
-    pub(crate) coded_bias: bool,
+    pub(crate) recipe: &'a dyn Recipe,
+    /// What judges.
+    pub(crate) runtime: &'a dyn Runtime,
     pub(crate) threads: usize,
 }
 
@@ -130,10 +139,12 @@ impl Workshop<'_> {
             .map(|i| calibrated[i])
             .collect();
         let samples = Walkers { model: self.model, data: self.data, chosen: &chosen };
+        let fixed = graph.nodes().map(|(id, _)| id).filter(|id| !self.recipe.takes_corrections(graph, *id)).collect();
         let options = WalkOptions {
             steps: steps(correction, chosen.len()),
+            fixed: &fixed,
             inputs: inputs(correction, chosen.len()),
-            coded_bias: self.coded_bias,
+            coded_bias: self.recipe.grids().coded_bias,
             threads: self.threads,
         };
         let walked = walk(graph, plan, self.targets, &samples, &options, progress)?;
@@ -184,8 +195,9 @@ impl Workshop<'_> {
         let scores = before_softmax(reference, self.targets);
         let hidden = scores.iter().filter(|v| !self.targets.contains(v));
         let values: Vec<ValueId> = self.targets.iter().chain(hidden).copied().collect();
-        let judged = (self.data, judges);
-        let found = simulated(reference, self.model, &values, candidates, judged, self.threads, progress)?;
+        let Self { model, data, threads, .. } = *self;
+        let trial = Trial { reference, model, targets: &values, data, judges, threads, progress };
+        let found = self.runtime.accuracy(&trial, candidates)?;
         let score = scores.first().map(|v| reference.value(*v).name.as_str());
         let shown: Vec<&str> = self.targets.iter().map(|v| reference.value(*v).name.as_str()).collect();
         let split = |mut accuracy: Accuracy| {
@@ -212,10 +224,9 @@ fn best(judged: &[(f64, Accuracy)]) -> usize {
 
 /// The steps a correction asks for; few samples are not enough for all of them.
 fn steps(correction: &Correction, samples: usize) -> Steps {
-    let follows = correction.bias == BiasCorrection::Sequential && samples >= FEWEST_TO_FOLLOW;
     Steps {
         rounding: correction.rounding == WeightRounding::Result && samples >= FEWEST_TO_FOLLOW,
-        gain: correction.gain && follows,
+        gain: correction.gain && correction.bias != BiasCorrection::Analytic && samples >= FEWEST_TO_FOLLOW,
         bias: correction.bias != BiasCorrection::None,
     }
 }

@@ -20,6 +20,7 @@ mod evidence;
 mod grouped;
 mod improve;
 mod inspect;
+mod labelled;
 mod memory;
 mod model;
 mod onnx;
@@ -44,27 +45,29 @@ pub use caffe::{
     Release, Thresholds, caffe_to_onnx, default_range, emulate_caffe, quantize_caffe,
 };
 pub use channels::ScalingWorth;
-pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, OutputDifference, compare};
+pub use compare::{CompareOptions, Comparison, Difference, LayerDifference, Other, OutputDifference, compare};
 pub use error::Error;
 pub use evaluate::{EvaluateOptions, Evaluation, evaluate};
 pub use evidence::{MergeOptions, StatisticsSummary, describe_statistics, merge_statistics};
 pub use improve::{Improvement, StepWorth};
 pub use inspect::{
-    Activation, Fate, InspectOptions, Inspection, Integers, Memory, ModelFiles, NodeDetails, Operator, ParameterType,
+    Activation, Fate, InspectOptions, Inspection, Integers, Memory, NodeDetails, Operator, ParameterType,
     Peak as MemoryPeak, Port, inspect,
 };
-pub use model::Model;
+pub use labelled::AccuracyDrop;
+pub use model::{Model, ModelFiles};
 pub use onnx::{Simulation, check_plan, gather_onnx, quantize_onnx, simulate_onnx};
 pub use options::{
-    AccuracyTarget, BiasCorrection, Correction, DataOptions, Granularity, InputRange, PreparationOptions,
-    PreprocessOptions, Preset, Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions, TransformerOptions,
-    WeightBits, WeightRounding,
+    AccuracyTarget, BiasCorrection, Correction, DataOptions, Granularity, InputRange, LabelledOptions,
+    PreparationOptions, PreprocessOptions, Preset, Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions,
+    TransformerOptions, WeightBits, WeightRounding,
 };
 pub use search::TargetOutcome;
-pub use summary::{Kept, Summary, WeightStorage, WorstTensor};
+pub use summary::{Conversions, Kept, Summary, WeightStorage, WorstTensor};
 pub use tensorflow::{
-    EightbitGraph, EightbitJob, FreezeJob, TensorflowSummary, TransformJob, WrittenGraph, eightbit_tensorflow,
-    freeze_tensorflow, summarize_tensorflow, transform_tensorflow,
+    EightbitGraph, EightbitJob, FreezeJob, QuantizeTensorflowOptions, TensorflowFiles, TensorflowSummary, TransformJob,
+    WrittenGraph, eightbit_tensorflow, freeze_tensorflow, quantize_tensorflow, summarize_tensorflow,
+    tensorflow_to_onnx, transform_tensorflow,
 };
 
 pub use quantize_caffe::ReadOptions;
@@ -77,4 +80,4 @@ pub use quantize_numerics::xfdnn::{BitWidth, Flavor};
 pub use quantize_onnx::{ActivationCodes, Form, GroupSize};
 pub use quantize_parallel::{Progress, Silent};
 pub use quantize_tensorflow::eightbit::{Covered, EightbitOptions, Mode as EightbitMode, Rules as EightbitRules};
-pub use quantize_tensorflow::{Fed, FreezeOptions, GraphSummary, node_names};
+pub use quantize_tensorflow::{Fed, FreezeOptions, GraphSummary, Request, node_names};

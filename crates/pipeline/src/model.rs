@@ -1,11 +1,38 @@
 //! A model as it stands in its file: opened, imported and runnable, whatever its format.
 
+use crate::caffe::CaffeFiles;
 use crate::error::Error;
 use crate::memory::constants_of;
+use crate::tensorflow::TensorflowFiles;
 use quantize_exec::{FoldBudget, Program, Session, evaluate_constant};
 use quantize_ir::{Graph, NodeId, QuantPlan, Tensor, ValueId};
 use quantize_passes::Evaluator;
 use std::path::{Path, PathBuf};
+
+/// The files of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ModelFiles {
+    /// An ONNX model.
+    Onnx(PathBuf),
+    /// A Caffe network.
+    Caffe(CaffeFiles),
+    /// A TensorFlow graph.
+    Tensorflow(TensorflowFiles),
+}
+
+impl ModelFiles {
+    /// Opens and imports the model.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is no valid model of its format.
+    pub(crate) fn open(&self) -> Result<Model, Error> {
+        match self {
+            Self::Onnx(path) => Model::open_onnx(path),
+            Self::Caffe(files) => Model::open_caffe(files),
+            Self::Tensorflow(files) => Model::open_tensorflow(files),
+        }
+    }
+}
 
 /// An imported model: what every format's front-end gives.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! ONNX from file to file: open, decide, check, write, verify.
 
-use crate::accuracy::{Accuracy, Judges, simulated};
+use crate::accuracy::Simulated;
 use crate::error::Error;
 use crate::evidence::{Evidence, StatisticsSummary};
 use crate::improve::Split;
@@ -150,7 +150,8 @@ pub fn quantize_onnx(options: &QuantizeOptions, progress: &dyn Progress) -> Resu
 pub fn check_plan(model: &Model, target: &TargetOptions, path: &Path, plan: &[u8]) -> Result<(), Error> {
     let prescription = Prescription::parse(path, plan)?;
     let (recipe, options) = (recipe(target)?, RecipeOptions::default());
-    let job = Job { model, recipe: &recipe, options: &options, data: None, threads: 1 };
+    let job =
+        Job { model, recipe: &recipe, runtime: &Simulated, options: &options, data: None, labelled: None, threads: 1 };
     prescribed(&job, &prescription).map(drop)
 }
 
@@ -174,7 +175,7 @@ pub(crate) fn quantize_graph(
 
 fn quantize(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
     let settled = decide(model, options, progress)?;
-    let accuracy = check(&settled, options, progress)?;
+    let accuracy = settled.judged(&options.model, thread_count(options.threads), progress)?;
     let output = model.verified(&settled, options.target.form, &options.output)?;
     let bytes_after = output.encoded.byte_count();
     let statistics = settled.evidence.as_ref().zip(options.save_statistics.as_ref());
@@ -196,7 +197,15 @@ fn decide(model: &OnnxModel, options: &QuantizeOptions, progress: &dyn Progress)
     let may_scale = options.save_statistics.is_none();
     let (smooth, equalize) = (options.recipe.smooth && may_scale, options.recipe.equalize && may_scale);
     let choices = RecipeOptions { smooth, equalize, ..options.recipe.clone() };
-    let job = Job { model: &model.model, recipe: &recipe, options: &choices, data: options.data.as_ref(), threads };
+    let job = Job {
+        model: &model.model,
+        recipe: &recipe,
+        runtime: &Simulated,
+        options: &choices,
+        data: options.data.as_ref(),
+        labelled: options.labelled.as_ref(),
+        threads,
+    };
     match (&options.plan, &options.statistics) {
         (Some(plan), _) => prescribed(&job, &Prescription::read(plan)?),
         (None, Some(path)) => recalled(&job, Stored { path, model: model.fingerprint()? }, progress),
@@ -216,7 +225,15 @@ pub fn gather_onnx(
 ) -> Result<StatisticsSummary, Error> {
     let opened = OnnxModel::open(&options.model)?;
     let (model, recipe, threads) = (&opened.model, recipe(&options.target)?, thread_count(options.threads));
-    let job = Job { model, recipe: &recipe, options: &options.recipe, data: options.data.as_ref(), threads };
+    let job = Job {
+        model,
+        recipe: &recipe,
+        runtime: &Simulated,
+        options: &options.recipe,
+        data: options.data.as_ref(),
+        labelled: None,
+        threads,
+    };
     let ready = match prepared(&job)? {
         Prepared::Ready(ready) => ready,
         Prepared::Untouched(untouched) => return Err(nothing_quantized(model, &untouched.graph, &untouched.plan)),
@@ -265,21 +282,6 @@ fn refuse_idle(target: &TargetOptions) -> Result<(), Error> {
 
 fn idle(option: &str, why: &str) -> Error {
     Error::Conflict { first: "`--weight-bits 4`".into(), second: format!("`{option}`"), why: why.into() }
-}
-
-/// The simulated int8 model against fp32 on a few images, held back ones if there are any.
-fn check(settled: &Settled, options: &QuantizeOptions, progress: &dyn Progress) -> Result<Option<Accuracy>, Error> {
-    let Some(data) = &settled.data else { return Ok(None) };
-    if let Some(accuracy) = &settled.accuracy {
-        return Ok(Some(accuracy.clone()));
-    }
-    let judges = settled.judges.clone().unwrap_or_else(|| Judges::first_of(data));
-    let threads = thread_count(options.threads);
-    let Settled { reference, graph, targets, plan, .. } = settled;
-    let reference = reference.as_ref().unwrap_or(graph);
-    let judged = (data, &judges);
-    let mut found = simulated(reference, &options.model, targets, &[(graph, plan)], judged, threads, progress)?;
-    Ok(found.pop())
 }
 
 fn write(

@@ -54,7 +54,8 @@ pub enum WeightRounding {
 pub struct Correction {
     /// How codes of weights are chosen.
     pub rounding: WeightRounding,
-    /// Whether weight scales take back what amplitude is lost; only with [`BiasCorrection::Sequential`].
+    /// Whether weight scales take back what amplitude is lost; not with
+    /// [`BiasCorrection::Analytic`].
     pub gain: bool,
     /// What becomes of means.
     pub bias: BiasCorrection,
@@ -65,7 +66,7 @@ pub struct Correction {
 impl Correction {
     /// Whether nothing is changed.
     pub fn is_none(&self) -> bool {
-        self.rounding == WeightRounding::Nearest && self.bias == BiasCorrection::None
+        self.rounding == WeightRounding::Nearest && !self.gain && self.bias == BiasCorrection::None
     }
 }
 
@@ -76,6 +77,17 @@ pub struct AccuracyTarget {
     pub sqnr_db: Option<f64>,
     /// Percent of samples with the fp32 model's class.
     pub agreement: Option<f64>,
+    /// Points of percent of top-1 accuracy that labelled samples may lose; only with such samples.
+    pub max_drop: Option<f64>,
+}
+
+/// Labelled samples, for a bound on the loss of accuracy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelledOptions {
+    /// Where they come from, and how they become model inputs.
+    pub data: DataOptions,
+    /// File of labels, one line for each sample.
+    pub labels: PathBuf,
 }
 
 /// Which parameters are chosen, and how.
@@ -278,6 +290,8 @@ pub struct QuantizeOptions {
     pub target: TargetOptions,
     /// Calibration data; may be absent if nothing is quantized.
     pub data: Option<DataOptions>,
+    /// Labelled samples that judge the bound on the loss of accuracy, and serve nothing else.
+    pub labelled: Option<LabelledOptions>,
     /// Which parameters are chosen, and how.
     pub recipe: RecipeOptions,
     /// Where to write the plan, if anywhere.

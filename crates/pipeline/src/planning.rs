@@ -130,9 +130,9 @@ impl Planner<'_> {
         let Some(speaker) = entries.keys().next().copied().filter(|_| entries.len() > 1) else { return Ok(entries) };
         let ranges = entries.values().filter_map(|e| e.params.range());
         let Some(range) = ranges.reduce(Range::union) else { return Ok(entries) };
-        let grids = self.recipe.grids();
+        let (qtype, symmetric) = self.recipe.activation_grid(self.graph, speaker);
         let place = || format!("activation `{}`", self.name(speaker));
-        let params = params_from_range(range, grids.activation, grids.symmetric)
+        let params = params_from_range(range, qtype, symmetric)
             .map_err(|source| Error::tensor(self.model, place(), None, source))?
             .params;
         let shared = |(value, mut entry): (ValueId, ActivationPlan)| {
@@ -151,7 +151,7 @@ impl Planner<'_> {
         statistics: &Statistics,
         bounds: &BTreeMap<ValueId, Range>,
     ) -> Result<ActivationPlan, Error> {
-        let Grids { activation: qtype, symmetric, .. } = self.recipe.grids();
+        let (qtype, symmetric) = self.recipe.activation_grid(self.graph, value);
         let place = || format!("activation `{}`", self.name(value));
         let failed = |source| Error::tensor(self.model, place(), None, source);
         let empty = TensorStats::new();

@@ -3,11 +3,12 @@
 //! What is given up is the rounding of a value, and with it the integer arithmetic of all that write or read it: the
 //! weights of a lone layer between rounded values cost little once they are corrected. Values are ranked by what the
 //! quantized model gains without their rounding, for what that costs; then the shortest head of the ranking that meets
-//! the target is found, each time with a whole plan of its own.
+//! the target is found, from the length on that would do if noises added up, each time with a whole plan of its own.
 
-use crate::accuracy::{Accuracy, Judges, simulated};
+use crate::accuracy::{Accuracy, Judges, Trial};
 use crate::data::Data;
 use crate::error::Error;
+use crate::labelled::{AccuracyDrop, Labelled};
 use crate::options::AccuracyTarget;
 use crate::settle::{Job, Prepared, Settled, planned, prepared_without};
 use crate::unknown::before_softmax;
@@ -34,6 +35,8 @@ pub struct TargetOutcome {
     pub target: AccuracyTarget,
     /// Whether the written model reaches it on the samples that judge.
     pub met: bool,
+    /// What it loses on labelled samples, if there is a bound on that.
+    pub drop: Option<AccuracyDrop>,
     /// Nodes that went back to fp32 for it.
     pub fallback: Vec<String>,
     /// Share of the multiply-accumulates of quantized layers that stayed on integers, 0 to 1.
@@ -57,28 +60,47 @@ struct Candidate {
 pub(crate) fn meet(job: &Job<'_>, settled: Settled, progress: &dyn Progress) -> Result<Settled, Error> {
     let Some(target) = job.options.target else { return Ok(settled) };
     let mut settled = settled;
+    if let (Some(_), None) = (target.max_drop, job.labelled) {
+        return Err(Error::Conflict {
+            first: "a bound on the loss of accuracy".into(),
+            second: "no labelled samples".into(),
+            why: "the loss is measured on these alone".into(),
+        });
+    }
     if settled.data.is_none() {
         settled.warnings.push("the target is not looked at: that needs images, which `--calib` gives".into());
         return Ok(settled);
     }
-    let mut search = Search { job, target, progress, work: BTreeMap::new(), ranking: Vec::new() };
+    let labelled = job.labelled.filter(|_| target.max_drop.is_some());
+    let labelled = labelled.map(|options| {
+        let (model, graph) = (job.model.path(), settled.reference.as_ref().unwrap_or(&settled.graph));
+        Labelled::open(options, model, graph, &settled.targets, job.threads, progress)
+    });
+    let labelled = labelled.transpose()?;
+    let mut search = Search { job, target, labelled, progress, work: BTreeMap::new(), ranking: Vec::new(), noise: 0.0 };
     search.judged(&mut settled)?;
-    if !target.is_met(&settled) {
+    if !is_met(&settled) {
         search.work = search.shares_of_work(&settled)?;
-        search.ranking = search.ranked(&settled)?;
+        (search.ranking, search.noise) = search.ranked(&settled)?;
         settled = search.shortest(settled)?;
     }
     Ok(settled)
 }
 
 impl AccuracyTarget {
-    fn is_met(&self, settled: &Settled) -> bool {
+    fn is_met(&self, settled: &Settled, drop: Option<AccuracyDrop>) -> bool {
         let Some(accuracy) = &settled.accuracy else { return false };
         let agreement =
             accuracy.outputs.first().and_then(|o| o.agreeing).map(|n| n as f64 / accuracy.samples.max(1) as f64);
         let agrees = self.agreement.is_none_or(|wanted| agreement.is_some_and(|found| 100.0 * found >= wanted));
-        agrees && self.sqnr_db.is_none_or(|wanted| score(settled) >= wanted)
+        let keeps = self.max_drop.is_none_or(|most| drop.is_some_and(|drop| drop.is_within(most)));
+        agrees && keeps && self.sqnr_db.is_none_or(|wanted| score(settled) >= wanted)
     }
+}
+
+/// Whether what came of the target is that it is met.
+fn is_met(settled: &Settled) -> bool {
+    settled.outcome.as_ref().is_some_and(|outcome| outcome.met)
 }
 
 /// Signal to noise of the scores, in dB.
@@ -90,11 +112,15 @@ fn score(settled: &Settled) -> f64 {
 struct Search<'a> {
     job: &'a Job<'a>,
     target: AccuracyTarget,
+    /// Samples that judge the loss of accuracy, if that is bounded.
+    labelled: Option<Labelled<'a>>,
     progress: &'a dyn Progress,
     /// Share of the multiply-accumulates of each quantized layer.
     work: BTreeMap<NodeId, f64>,
     /// What to give up, first what gains most.
     ranking: Vec<Candidate>,
+    /// Noise to signal of the model that nothing is given up of.
+    noise: f64,
 }
 
 impl Search<'_> {
@@ -104,27 +130,32 @@ impl Search<'_> {
             let judges = settled.judges.clone().unwrap_or_else(|| Judges::first_of(data));
             let reference = settled.reference.as_ref().unwrap_or(&settled.graph);
             let plan = [(&settled.graph, &settled.plan)];
-            let found = self.simulated(reference, &settled.targets, &plan, (data, &judges))?;
+            let found = self.accuracy(reference, &settled.targets, &plan, (data, &judges))?;
             settled.accuracy = found.into_iter().next();
         }
-        let met = self.target.is_met(settled);
-        settled.outcome = Some(TargetOutcome { target: self.target, met, fallback: Vec::new(), integers: 1.0 });
+        let Settled { graph, plan, targets, .. } = &*settled;
+        let drop = self.labelled.as_ref().map(|labelled| labelled.drop(graph, plan, targets, self.progress));
+        let drop = drop.transpose()?;
+        let met = self.target.is_met(settled, drop);
+        settled.outcome = Some(TargetOutcome { target: self.target, met, drop, fallback: Vec::new(), integers: 1.0 });
         Ok(())
     }
 
-    fn simulated(
+    fn accuracy(
         &self,
         reference: &Graph,
         targets: &[ValueId],
         plans: &[(&Graph, &QuantPlan)],
-        judged: (&Data, &Judges),
+        (data, judges): (&Data, &Judges),
     ) -> Result<Vec<Accuracy>, Error> {
-        simulated(reference, self.job.model.path(), targets, plans, judged, self.job.threads, self.progress)
+        let (model, threads, progress) = (self.job.model.path(), self.job.threads, self.progress);
+        self.job.runtime.accuracy(&Trial { reference, model, targets, data, judges, threads, progress }, plans)
     }
 
-    /// Values by what the model gains without the rounding of each, for what that costs.
-    fn ranked(&self, settled: &Settled) -> Result<Vec<Candidate>, Error> {
-        let Some(data) = &settled.data else { return Ok(Vec::new()) };
+    /// Values by what the model gains without the rounding of each, for what that costs; and the noise to signal of the
+    /// model with all of them rounded.
+    fn ranked(&self, settled: &Settled) -> Result<(Vec<Candidate>, f64), Error> {
+        let Some(data) = &settled.data else { return Ok((Vec::new(), 0.0)) };
         let reference = settled.reference.as_ref().unwrap_or(&settled.graph);
         let targets = before_softmax(reference, &settled.targets);
         let all = settled.judges.clone().unwrap_or_else(|| Judges::first_of(data));
@@ -132,13 +163,13 @@ impl Search<'_> {
         let judges = Judges { runs, held_back: all.held_back };
         let noise =
             |accuracy: &Accuracy| accuracy.outputs.first().map_or(0.0, |output| 10f64.powf(-output.sqnr_db / 10.0));
-        let whole = self.simulated(reference, &targets, &[(&settled.graph, &settled.plan)], (data, &judges))?;
+        let whole = self.accuracy(reference, &targets, &[(&settled.graph, &settled.plan)], (data, &judges))?;
         let with_all = whole.first().map_or(0.0, noise);
         let mut ranking = candidates(settled);
         for chunk in ranking.chunks_mut(SIDE_BY_SIDE) {
             let without: Vec<(Graph, QuantPlan)> = chunk.iter().map(|c| lacking(settled, c)).collect();
             let plans: Vec<(&Graph, &QuantPlan)> = without.iter().map(|(graph, plan)| (graph, plan)).collect();
-            let found = self.simulated(reference, &targets, &plans, (data, &judges))?;
+            let found = self.accuracy(reference, &targets, &plans, (data, &judges))?;
             chunk.iter_mut().zip(&found).for_each(|(c, accuracy)| c.gain = with_all - noise(accuracy));
         }
         // Real values cost the work around them, and conversions.
@@ -146,7 +177,7 @@ impl Search<'_> {
         let worth = |c: &Candidate| c.gain / (each + self.work_of(&c.nodes));
         ranking.retain(|c| c.gain > 0.0);
         ranking.sort_by(|a, b| worth(b).total_cmp(&worth(a)).then_with(|| a.values.cmp(&b.values)));
-        Ok(ranking)
+        Ok((ranking, with_all))
     }
 
     /// Share of the multiply-accumulates of quantized layers that `nodes` have.
@@ -192,32 +223,32 @@ impl Search<'_> {
     fn shortest(&self, whole: Settled) -> Result<Settled, Error> {
         let mut best = whole;
         let longest = self.longest();
-        let (mut missed, mut met, mut length) = (0, None, 1);
-        while met.is_none() && missed < longest {
-            length = length.min(longest);
+        let (mut missed, mut met) = (0, None);
+        let (mut length, mut step) = (self.guess().clamp(1, longest.max(1)), 1);
+        while met.unwrap_or(longest + 1) - missed > 1 {
             let candidate = self.with_fallback(&mut best, length)?;
-            if self.target.is_met(&candidate) {
+            let reached = is_met(&candidate);
+            let better = reached || (met.is_none() && score(&candidate) > score(&best));
+            best = kept(best, candidate, better);
+            if reached {
                 met = Some(length);
             } else {
                 missed = length;
             }
-            let better = met.is_some() || score(&candidate) > score(&best);
-            best = kept(best, candidate, better);
-            length *= 2;
-        }
-        let Some(mut enough) = met else { return Ok(best) };
-        while enough - missed > 1 {
-            let middle = missed + (enough - missed) / 2;
-            let candidate = self.with_fallback(&mut best, middle)?;
-            let met = self.target.is_met(&candidate);
-            if met {
-                enough = middle;
-            } else {
-                missed = middle;
-            }
-            best = kept(best, candidate, met);
+            length = match met {
+                None => (missed + step).min(longest),
+                Some(enough) if missed == 0 => enough.saturating_sub(step).max(1),
+                Some(enough) => missed + (enough - missed) / 2,
+            };
+            step *= 2;
         }
         Ok(best)
+    }
+
+    /// The length of the ranking that reaches the ratio asked for if noises add up.
+    fn guess(&self) -> usize {
+        let Some(wanted) = self.target.sqnr_db else { return 1 };
+        shortest_sum(self.noise - 10f64.powf(-wanted / 10.0), self.ranking.iter().map(|c| c.gain))
     }
 
     /// Entries of the ranking that may be given up at most; something stays on integers.
@@ -251,8 +282,7 @@ impl Search<'_> {
             }
         }
         let integers = 1.0 - self.work_of(&nodes);
-        let met = self.target.is_met(&settled);
-        settled.outcome = Some(TargetOutcome { target: self.target, met, fallback: labels, integers });
+        settled.outcome = settled.outcome.map(|outcome| TargetOutcome { fallback: labels, integers, ..outcome });
         Ok(settled)
     }
 }
@@ -265,6 +295,17 @@ fn kept(old: Settled, new: Settled, newer: bool) -> Settled {
     }
     (old.data, old.evidence) = (new.data.take(), new.evidence.take());
     old
+}
+
+/// How many of `gains`, from the first on, have at least this sum; all of them if they have not.
+fn shortest_sum(wanted: f64, gains: impl Iterator<Item = f64>) -> usize {
+    let mut left = wanted;
+    let is_needed = |gain: &f64| {
+        let needed = left > 0.0;
+        left -= gain;
+        needed
+    };
+    gains.take_while(is_needed).count()
 }
 
 /// Each set of values with common parameters, with the quantized nodes that write or read them.
@@ -303,4 +344,16 @@ fn lacking(settled: &Settled, candidate: &Candidate) -> (Graph, QuantPlan) {
         }
     }
     (graph, plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortest_sum;
+
+    #[test]
+    fn gains_add_up_to_what_is_wanted() {
+        let gains = [4.0, 2.0, 1.0];
+        let lengths = [-1.0, 0.0, 1.0, 4.0, 4.5, 6.5, 9.0].map(|wanted| shortest_sum(wanted, gains.into_iter()));
+        assert_eq!(lengths, [0, 0, 1, 1, 2, 3, 3]);
+    }
 }

@@ -1,13 +1,13 @@
 //! The steps every format shares, from an imported model to a plan: fold, select, calibrate, plan.
 
-use crate::accuracy::{Accuracy, Judges};
+use crate::accuracy::{Accuracy, Judges, Runtime, Simulated, Trial};
 use crate::channels::{ScaledChannels, contested, drafted};
 use crate::data::Data;
 use crate::error::Error;
 use crate::evidence::Evidence;
 use crate::improve::{Improvement, Split, Workshop};
 use crate::model::{ConstantEvaluator, Model};
-use crate::options::{DataOptions, InputRange, RecipeOptions, WeightRounding};
+use crate::options::{DataOptions, InputRange, LabelledOptions, RecipeOptions, WeightRounding};
 use crate::plan_file::Prescription;
 use crate::planning::{Parameters, Planned, make_plan};
 use crate::search::{self, TargetOutcome};
@@ -26,8 +26,12 @@ use std::path::Path;
 pub(crate) struct Job<'a> {
     pub(crate) model: &'a Model,
     pub(crate) recipe: &'a dyn Recipe,
+    /// What judges plans.
+    pub(crate) runtime: &'a dyn Runtime,
     pub(crate) options: &'a RecipeOptions,
     pub(crate) data: Option<&'a DataOptions>,
+    /// Labelled samples, for a bound on the loss of accuracy.
+    pub(crate) labelled: Option<&'a LabelledOptions>,
     pub(crate) threads: usize,
 }
 
@@ -97,6 +101,28 @@ impl Settled {
         !self.plan.activations.is_empty()
     }
 
+    /// The plan, simulated, against fp32 on a few samples, held back ones if there are any; `None` without samples.
+    ///
+    /// # Errors
+    /// If the network cannot be run.
+    pub(crate) fn judged(
+        &self,
+        model: &Path,
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<Option<Accuracy>, Error> {
+        let Some(data) = &self.data else { return Ok(None) };
+        if let Some(accuracy) = &self.accuracy {
+            return Ok(Some(accuracy.clone()));
+        }
+        let judges = self.judges.clone().unwrap_or_else(|| Judges::first_of(data));
+        let Self { reference, graph, targets, plan, .. } = self;
+        let reference = reference.as_ref().unwrap_or(graph);
+        let trial = Trial { reference, model, targets, data, judges: &judges, threads, progress };
+        let mut found = Simulated.accuracy(&trial, &[(graph, plan)])?;
+        Ok(found.pop())
+    }
+
     /// Runs the network to make the plan better.
     fn improve(&mut self, job: &Job<'_>, split: &Split, progress: &dyn Progress) -> Result<(), Error> {
         let Some(data) = &self.data else { return Ok(()) };
@@ -105,7 +131,8 @@ impl Settled {
             data,
             split,
             targets: &self.targets,
-            coded_bias: job.recipe.grids().coded_bias,
+            recipe: job.recipe,
+            runtime: job.runtime,
             threads: job.threads,
         };
         let improved = workshop.improve(&self.graph, &self.plan, &job.options.correction, progress)?;
@@ -233,10 +260,10 @@ pub(crate) fn prepared_without(
         let nodes = skip.iter().map(|id| (*id, skipped.clone())).collect();
         return Ok(Prepared::Untouched(Box::new(Settled::untouched(imported.clone(), nodes))));
     }
-    let (folded, Preparation { graph, selection, log }) = chosen(job.model, job.recipe, &skip)?;
+    let Preparation { graph, selection, log } = chosen(job.model, job.recipe, &skip)?;
     if !selection.decisions.values().any(Decision::codes_constants) {
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
-        let untouched = Settled::untouched(folded, nodes);
+        let untouched = Settled::untouched(graph, nodes);
         return if skip.is_empty() {
             Err(nothing_quantized(job.model, &untouched.graph, &untouched.plan))
         } else {
@@ -254,19 +281,12 @@ pub(crate) fn prepared_without(
     Ok(Prepared::Ready(Box::new(Ready { channels: channels.clone(), ..scaled })))
 }
 
-/// The model's graph with constants folded, and the same prepared with what `recipe` quantizes of it but for `skip`.
-/// No data is needed.
+/// The model's graph with constants folded, prepared with what `recipe` quantizes of it but for `skip`. No data is needed.
 ///
 /// # Errors
 /// If a pass fails.
-pub(crate) fn chosen(
-    model: &Model,
-    recipe: &dyn Recipe,
-    skip: &BTreeSet<NodeId>,
-) -> Result<(Graph, Preparation), Error> {
-    let folded = constants_folded(model)?;
-    let prepared = prepare(&folded, recipe, skip).map_err(|source| Error::pass(model.path(), source))?;
-    Ok((folded, prepared))
+fn chosen(model: &Model, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Result<Preparation, Error> {
+    prepare(constants_folded(model)?, recipe, skip).map_err(|source| Error::pass(model.path(), source))
 }
 
 /// The model's graph with everything that is constant computed.
@@ -361,17 +381,16 @@ pub(crate) fn prescribed(job: &Job<'_>, prescription: &Prescription) -> Result<S
     let path = job.model.path();
     let mut kept = prescription.kept(job.model.graph())?;
     kept.extend(matching(job.model.graph(), &job.options.skip)?);
-    let (folded, Preparation { graph, selection, mut log }) = chosen(job.model, job.recipe, &kept)?;
+    let Preparation { mut graph, mut selection, mut log } = chosen(job.model, job.recipe, &kept)?;
     if !selection.decisions.values().any(Decision::codes_constants) {
         let nodes = selection.decisions.into_iter().map(|(id, decision)| (id, NodePlan { decision })).collect();
-        return Ok(Settled::untouched(folded, nodes));
+        return Ok(Settled::untouched(graph, nodes));
     }
     let channels = ScaledChannels { scaled: prescription.scaled(&graph)?, ..ScaledChannels::default() };
-    let (mut graph, mut selection) = (graph, selection);
     if !channels.scaled.is_empty() {
         selection = with_scaled(job, &mut graph, &kept, &channels.scaled, &mut log)?;
     }
-    let given = prescription.given(&graph, &selection, job.recipe.grids())?;
+    let given = prescription.given(&graph, &selection, job.recipe)?;
     let reference = (!given.biases.is_empty()).then(|| graph.clone());
     prescription.set_biases(&mut graph, &given)?;
     let parameters = Parameters::Given(&given);

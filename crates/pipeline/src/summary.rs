@@ -51,12 +51,16 @@ pub struct Summary {
     pub target: Option<TargetOutcome>,
     /// What running the network made better.
     pub improvement: Option<Improvement>,
+    /// Where reals and codes meet; `None` where that is not the model's to say.
+    pub conversions: Option<Conversions>,
     /// What scaling input channels of products is worth; `None` if there was nothing to scale.
     pub smoothing: Option<ScalingWorth>,
     /// What scaling channels between layers is worth; `None` if there was nothing to scale.
     pub equalization: Option<ScalingWorth>,
     /// The simulated int8 model against fp32; `None` if nothing was quantized.
     pub accuracy: Option<Accuracy>,
+    /// What would make the model better.
+    pub hints: Vec<String>,
     /// What the caller should know.
     pub warnings: Vec<String>,
     /// What passes did, for a verbose log.
@@ -74,6 +78,15 @@ pub struct WeightStorage {
     pub weights: u64,
     /// Bits that a weight takes on average, with its share of scales, zero points and what fills up a short group.
     pub bits_per_weight: f64,
+}
+
+/// Operators of a model that turn reals into codes and back, each of which takes time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conversions {
+    /// From reals to codes.
+    pub to_codes: usize,
+    /// From codes to reals.
+    pub to_reals: usize,
 }
 
 /// Nodes of one operator kept for one reason.
@@ -130,9 +143,11 @@ pub(crate) fn of(
         worst: worst(graph, plan),
         target: settled.outcome.clone(),
         improvement: settled.improvement.clone(),
+        conversions: None,
         smoothing: settled.channels.smoothing.clone(),
         equalization: settled.channels.equalization.clone(),
         accuracy,
+        hints: Vec::new(),
         warnings: model.problems().iter().chain(&settled.warnings).cloned().collect(),
         log: settled.log.clone(),
     }

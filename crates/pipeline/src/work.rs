@@ -112,7 +112,8 @@ mod tests {
 
     fn transposed(filter: FilterLayout) -> Op {
         let (output_padding, output_shape, layout) = (vec![], vec![], Layout::ChannelsFirst);
-        Op::ConvTranspose(ConvTranspose { window: window(), group: 1, output_padding, output_shape, layout, filter })
+        let window = window();
+        Op::ConvTranspose(ConvTranspose { window, group: 1, output_padding, output_shape, layout, filter }.into())
     }
 
     /// Operator, shapes of its operands and its result, multiply-accumulates.

@@ -143,6 +143,21 @@ impl GraphDef {
         out.write_all(&self.tail)
     }
 
+    /// Size of the `GraphDef`, in bytes.
+    pub fn encoded_len(&self) -> usize {
+        let node = |node: &NodeDef| match node.original() {
+            Some(original) => original.field.len(),
+            None => {
+                let length = node.encode().len();
+                length_prefix(NODE, length).len() + length
+            }
+        };
+        match self.original.as_ref().filter(|_| self.is_unchanged()) {
+            Some((original, _)) => original.len(),
+            None => self.head.len() + self.nodes.iter().map(node).sum::<usize>() + self.tail.len(),
+        }
+    }
+
     /// The `GraphDef` in memory.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut out = Vec::new();

@@ -6,9 +6,13 @@
 //! | `checkpoint` | the values of variables |
 //! | `graph`, `node`, `attr`, `tensor` | the graph, its nodes, their attributes and tensors |
 //! | `shape`, `dtype` | partly known shapes, element types |
+//! | `backend` | a plan carried out on a graph |
 //! | `summary` | what a graph is |
 //! | `freeze` | variables become constants |
 //! | `eightbit` | reals become codes of 8 bits with ranges that are found as the graph runs |
+//! | `simulate` | what nodes on codes compute |
+//! | `frontend` | from the graph to the framework-neutral one |
+//! | `recipe` | what TensorFlow computes on integers |
 //! | `transform` | transforms and the language that requests them |
 //! | `order` | orders of execution |
 //! | `names` | names of nodes as users write them |
@@ -19,12 +23,14 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod attr;
+pub mod backend;
 pub mod checkpoint;
 pub mod document;
 pub mod dtype;
 pub mod eightbit;
 pub mod error;
 pub mod freeze;
+pub mod frontend;
 pub mod graph;
 pub mod names;
 pub mod node;
@@ -32,8 +38,10 @@ mod number;
 pub mod order;
 mod outputs;
 mod reach;
+pub mod recipe;
 mod schema;
 pub mod shape;
+pub mod simulate;
 pub mod summary;
 pub mod tensor;
 #[cfg(test)]
@@ -43,17 +51,21 @@ pub mod transform;
 mod wire;
 
 pub use attr::{Attr, AttrList, AttrValue};
+pub use backend::{Encoded, Revision, encode};
 pub use checkpoint::{Checkpoint, Variable};
 pub use document::{Container, Encoding, ReadOptions, Signature, TensorName, TensorflowDocument, render};
 pub use dtype::DataType;
 pub use eightbit::{Covered, Eightbit, EightbitOptions, eightbit};
 pub use error::TensorflowError;
 pub use freeze::{FreezeOptions, Frozen, freeze};
+pub use frontend::{Request, import, likely_outputs};
 pub use graph::{GraphDef, GraphIndex};
 pub use names::{node_name, node_names};
 pub use node::{Input, NodeDef, Port};
 pub use order::execution_order;
+pub use recipe::TensorflowRecipe;
 pub use shape::PartialShape;
+pub use simulate::{ranged_plan, ranged_work};
 pub use summary::{Fed, GraphSummary, structure};
 pub use tensor::TensorProto;
 pub use transform::language::{Call, parse as parse_transforms};

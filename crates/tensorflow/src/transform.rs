@@ -7,16 +7,23 @@
 //! | `fold_constants` | what depends on constants only |
 //! | `batch_norm`, `old_batch_norm` | batch normalization into the weights before it |
 //! | `logging`, `frozen_ranges` | ranges of running graphs: printing them, and making them constants |
+//! | `frozen_extremes` | the same for single extremes |
+//! | `fuse_requantize`, `rerange_concat` | operators on codes that write codes of a fixed range |
+//! | `fused` | what is known of these operators |
 //! | `attributes` | names, attributes, operators and devices |
 //! | `rewire` | what several of them do to inputs |
 
 mod attributes;
 pub(crate) mod batch_norm;
 mod fold_constants;
+mod frozen_extremes;
 mod frozen_ranges;
+mod fuse_requantize;
+mod fused;
 pub mod language;
 mod logging;
 mod old_batch_norm;
+mod rerange_concat;
 pub(crate) mod rewire;
 mod structure;
 
@@ -78,11 +85,14 @@ const TRANSFORMS: &[Transform] = &[
     Transform { name: "fold_batch_norms", parameters: &[], apply: batch_norm::fold },
     Transform { name: "fold_constants", parameters: &["clear_output_shapes"], apply: fold_constants::fold },
     Transform { name: "fold_old_batch_norms", parameters: &[], apply: old_batch_norm::fold },
+    Transform { name: "freeze_max", parameters: &["min_max_log_file"], apply: frozen_extremes::freeze_max },
+    Transform { name: "freeze_min", parameters: &["min_max_log_file"], apply: frozen_extremes::freeze_min },
     Transform {
         name: "freeze_requantization_ranges",
         parameters: &["min_max_log_file", "min_percentile", "max_percentile"],
         apply: frozen_ranges::freeze,
     },
+    Transform { name: "fuse_quantized_conv_and_requantize", parameters: &["rules"], apply: fuse_requantize::fuse },
     Transform {
         name: "insert_logging",
         parameters: &["op", "prefix", "message", "show_name", "show_op", "first_n", "summarize"],
@@ -99,6 +109,7 @@ const TRANSFORMS: &[Transform] = &[
     },
     Transform { name: "rename_node", parameters: &["old_node_name", "new_node_name"], apply: attributes::rename_node },
     Transform { name: "rename_op", parameters: &["old_op_name", "new_op_name"], apply: attributes::rename_op },
+    Transform { name: "rerange_quantized_concat", parameters: &[], apply: rerange_concat::rerange },
     Transform { name: "set_device", parameters: &["device", "if_default"], apply: attributes::set_device },
     Transform { name: "sort_by_execution_order", parameters: &[], apply: structure::sort },
     Transform {

@@ -109,7 +109,7 @@ pub(super) fn quantization_files() -> Result<Vec<Seed>> {
 fn recipe(document: &Arc<CaffeDocument>) -> XfdnnRecipe {
     let entries = EntryKinds { inner_product: true, scale: true, eltwise: true, average_pool: true };
     let (document, bits) = (Arc::clone(document), BitWidth::Eight);
-    XfdnnRecipe { document, bits, entries, keeps_lone_scale: false, float_lrn: false }
+    XfdnnRecipe { document, bits, entries, keeps_lone_scale: false, corrections: false, float_lrn: false }
 }
 
 /// A file with a threshold of 1 everywhere but for weights.
@@ -138,7 +138,7 @@ pub(super) fn read_quantization(seed: &Seed, bytes: Vec<u8>) -> std::result::Res
     let target = recipe(&document);
     let recipe = FileRecipe { target: &target, file: &file };
     let stay = recipe.unfolded(&graph);
-    let folded = quantize_passes::prepare(&graph, &recipe, &stay).map_err(|error| error.to_string())?.graph;
+    let folded = quantize_passes::prepare(graph, &recipe, &stay).map_err(|error| error.to_string())?.graph;
     let plan = integer_plan(&document, &folded, &file, file.flavor(), PathBuf::from("damaged.json"));
     plan.map(|_| ()).map_err(|error| error.to_string())
 }

@@ -86,7 +86,7 @@ pub(super) fn prepare(_: &Seed, bytes: Vec<u8>) -> std::result::Result<(), Strin
     let mut folding = Folding(FoldBudget::of_file(bytes.len() as u64));
     let mut graph = graph(bytes)?;
     fold_constants(&mut graph, &mut folding).map_err(|error| error.to_string())?;
-    let prepared = quantize_passes::prepare(&graph, &OnnxRecipe::default(), &BTreeSet::new());
+    let prepared = quantize_passes::prepare(graph, &OnnxRecipe::default(), &BTreeSet::new());
     prepared.map(|_| ()).map_err(|error| error.to_string())
 }
 

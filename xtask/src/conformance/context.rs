@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Format;
+use super::Suite;
 use super::report::{Report, Verdict};
 use super::venv::Venv;
 use crate::error::{Result, at};
@@ -23,15 +23,15 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Builds `quantize`, prepares the environment with a format's runtime and an empty work folder of this name.
+    /// Builds `quantize`, prepares the environment with a suite's runtime and an empty work folder of this name.
     ///
     /// # Errors
     ///
     /// If the build, the virtual environment or the folder fails.
-    pub(crate) fn prepare(name: &str, format: Format) -> Result<Self> {
+    pub(crate) fn prepare(name: &str, suite: Suite) -> Result<Self> {
         let target = workspace::metadata()?.target_directory;
         let outputs = target.join("conformance");
-        let venv = Venv::prepare(&outputs.join(format!("venv-{}", format.name())), format.requirements())?;
+        let venv = Venv::prepare(&outputs.join(format!("venv-{}", suite.environment())), suite.requirements())?;
         workspace::output(workspace::cargo().args(["build", "--release", "--locked", "--package", "quantize-cli"]))?;
         let quantize = target.join("release/quantize");
         let work = outputs.join(name);

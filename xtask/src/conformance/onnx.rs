@@ -1,7 +1,6 @@
 //! The checks of ONNX, against onnxruntime.
 
 mod accuracy;
-mod corrected;
 mod demo;
 mod determinism;
 mod encoder;
@@ -10,7 +9,7 @@ mod fp32;
 mod identity;
 pub(crate) mod lite0;
 mod memory;
-mod models;
+pub(crate) mod models;
 mod networks;
 mod simulation;
 mod wheel;
@@ -27,7 +26,6 @@ pub(super) const CHECKS: &[Check] = &[
     ("four-bit", four_bit::check),
     ("demo", demo::check),
     ("lite0", accuracy::check),
-    ("corrected", corrected::check),
     ("simulation", simulation::check),
     ("determinism", determinism::check),
     ("memory", memory::check),

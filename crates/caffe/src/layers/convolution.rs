@@ -169,7 +169,7 @@ fn deconvolution(layer: &mut LayerBuilder<'_>) -> Result<(), Fault> {
         layout: Layout::ChannelsFirst,
         filter: FilterLayout::OutputFirst,
     };
-    let y = layer.main(Op::ConvTranspose(op), &inputs, result);
+    let y = layer.main(Op::ConvTranspose(op.into()), &inputs, result);
     layer.set_results(vec![y]);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! From a plan to the quantization file: which layers have an entry, and the thresholds of each.
 
+use super::carried::planned;
 use super::file::{Entry, FileFormat, LayerKind, LayerThresholds, QuantizationFile};
 use super::recipe::{XfdnnRecipe, is_eltwise};
 use crate::error::CaffeError;
@@ -8,8 +9,16 @@ use quantize_ir::shape::resolve_axis;
 use quantize_ir::{Graph, GraphError, Node, NodeId, Op, OperandRole, QuantPlan, Tensor, ValueId};
 use quantize_numerics::ChannelLayout;
 
-/// The file that carries out `plan`, made for `graph`. Weight thresholds are the largest magnitudes: the hardware's
-/// compiler rounds the weights itself and clips none.
+/// Where the thresholds of weights come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightThresholds {
+    /// The largest magnitude of each channel: the hardware's compiler rounds the weights itself and clips none.
+    Largest,
+    /// The plan's scales, in layers that take corrections: the network that is written along has the plan's codes.
+    Planned,
+}
+
+/// The file that carries out `plan`, made for `graph`.
 ///
 /// # Errors
 /// If a weight cannot be read.
@@ -17,12 +26,18 @@ pub fn quantization_file(
     recipe: &XfdnnRecipe,
     graph: &Graph,
     plan: &QuantPlan,
+    weights: WeightThresholds,
     format: FileFormat,
     power_of_two: bool,
 ) -> Result<QuantizationFile, CaffeError> {
     let mut network = Vec::new();
     for (id, node) in in_layer_order(graph).filter(|(id, _)| plan.quantizes(*id)) {
-        let Some(kind) = layer_kind(recipe, graph, id, true)? else { continue };
+        let Some(mut kind) = layer_kind(recipe, graph, id, true)? else { continue };
+        if let (LayerKind::Product { weights }, WeightThresholds::Planned) = (&mut kind, weights)
+            && let Some((_, thresholds)) = planned(recipe, graph, plan, id)
+        {
+            *weights = thresholds;
+        }
         let (Some(x), Some(y)) = (node.input(0), node.output(0)) else { continue };
         let thresholds = (threshold(plan, x), threshold(plan, plan.materialized(graph, y)));
         let (Some(input), Some(output)) = thresholds else { continue };

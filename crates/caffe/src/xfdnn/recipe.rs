@@ -39,6 +39,9 @@ pub struct XfdnnRecipe {
     /// Whether a `Scale` folds only together with the `BatchNorm` before it, and has an entry otherwise, as the original
     /// has it.
     pub keeps_lone_scale: bool,
+    /// Whether corrected weights and biases reach the runtime: the network is written along, and the file's steps are
+    /// those of the plan.
+    pub corrections: bool,
     /// Whether local response normalization runs in float on its own ranges rather than passing its input's threshold
     /// on.
     pub float_lrn: bool,
@@ -117,6 +120,11 @@ impl Recipe for XfdnnRecipe {
             BitWidth::Sixteen => QuantType::I16Narrow,
         };
         Grids { activation: qtype, symmetric: true, weight: qtype, coded_bias: false }
+    }
+
+    fn takes_corrections(&self, graph: &Graph, id: NodeId) -> bool {
+        let layer = graph.node(id).and_then(|node| self.document.layer(node.origin.source()?));
+        self.corrections && layer.is_some_and(|layer| !self.document.shares_blobs(layer))
     }
 }
 

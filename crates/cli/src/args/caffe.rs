@@ -3,7 +3,7 @@
 //! Options of the original quantizer keep their names, with underscores or hyphens; the toolkit's shared names are
 //! aliases of the same fields.
 
-use super::{OutputFormat, PreprocessArgs, RunArgs, sampling};
+use super::{CorrectionArgs, OutputFormat, PreprocessArgs, RunArgs, sampling};
 use crate::list::List;
 use clap::{Args, Subcommand, ValueEnum};
 use quantize_pipeline::{
@@ -156,7 +156,7 @@ pub(crate) struct CalibrationArgs {
 #[command(next_help_heading = "Recipe")]
 pub(crate) struct CaffeRecipeArgs {
     /// Set of choices below.
-    #[arg(long, default_value = "fast")]
+    #[arg(long, default_value = "balanced")]
     preset: CaffePreset,
     /// Release that `--preset compat` reproduces [default: 1.3].
     #[arg(long = "compat-release", aliases = ["compat_release", "compat"], value_name = "RELEASE")]
@@ -168,6 +168,8 @@ pub(crate) struct CaffeRecipeArgs {
     /// The original's pass: thresholds of a network that is rounded on the way, not shared.
     #[arg(long)]
     sequential: bool,
+    #[command(flatten)]
+    correction: CorrectionArgs,
     /// Threshold of the network's input [default: what pixels can give; by the range method for arrays and in the
     /// original's pass].
     #[arg(long = "input-threshold", alias = "input_threshold", value_name = "HOW")]
@@ -233,8 +235,12 @@ pub(crate) struct EmulateArgs {
 /// Sets of recipe choices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CaffePreset {
-    /// Shared thresholds by percentiles, found on the fp32 network
+    /// Shared thresholds by percentiles, found on the fp32 network; with `--emit-merged`, corrected on 8 images
     Fast,
+    /// Likewise, weights rounded to keep each layer's result, corrected on 64 images
+    Balanced,
+    /// As balanced, corrected on 128 images
+    Best,
     /// What the original does, with its own defaults
     Compat,
 }
@@ -300,6 +306,16 @@ pub(crate) enum Emit {
     OnnxFp32,
 }
 
+impl Emit {
+    /// Extension of the written model.
+    pub(super) fn extension(self) -> &'static str {
+        match self {
+            Self::Onnx => "int8.onnx",
+            Self::OnnxFp32 => "onnx",
+        }
+    }
+}
+
 /// What the arguments of `quantize caffe` ask for.
 #[derive(Debug)]
 pub(crate) enum CaffeJob {
@@ -358,6 +374,9 @@ impl QuantizeArgs {
     pub(crate) fn job(&self) -> Result<CaffeJob, String> {
         let model = self.network.files()?;
         let compat = self.is_compat();
+        if (compat || self.recipe.sequential) && self.recipe.correction.is_given() {
+            return Err("--bias-correction, --rounding and --correction-images: not in the original's pass".to_owned());
+        }
         let data = self.data_options(compat)?;
         match self.emit {
             Some(emit) => self.onnx(model, data, emit),
@@ -384,18 +403,19 @@ impl QuantizeArgs {
         if !given.is_empty() {
             return Err(format!("{}: only for the quantization file, not with --emit", given.join(", ")));
         }
-        let (extension, skip) = match emit {
-            Emit::Onnx => ("int8.onnx", self.recipe.skip.clone()),
-            Emit::OnnxFp32 => ("onnx", vec!["*".to_owned()]),
+        let skip = match emit {
+            Emit::Onnx => self.recipe.skip.clone(),
+            Emit::OnnxFp32 => vec!["*".to_owned()],
         };
-        let preset = RecipeOptions::of(Preset::Balanced);
+        let preset = self.recipe.preset();
         let options = QuantizeOptions {
             model: model.deploy.clone(),
-            output: self.output(&model.deploy, extension),
+            output: self.output(&model.deploy, emit.extension()),
             data,
             recipe: RecipeOptions {
                 range: self.recipe.range.unwrap_or(preset.range),
                 input: self.recipe.input(),
+                correction: self.recipe.correction.of(preset.correction),
                 skip,
                 ..preset
             },
@@ -481,6 +501,15 @@ impl CaffeRecipeArgs {
         }
     }
 
+    /// The choices of the preset where the original's pass is not meant.
+    fn preset(&self) -> RecipeOptions {
+        RecipeOptions::of(match self.preset {
+            CaffePreset::Fast => Preset::Fast,
+            CaffePreset::Best => Preset::Best,
+            CaffePreset::Balanced | CaffePreset::Compat => Preset::Balanced,
+        })
+    }
+
     fn options(&self, compat: bool, bits: BitWidth) -> RecipeOptions {
         let default = if compat { RangeMethod::CdfKl } else { default_range(bits) };
         let range = self.range.unwrap_or(default);
@@ -489,7 +518,10 @@ impl CaffeRecipeArgs {
             input: self.input(),
             result_headroom: self.results == Results::Headroom,
             weights: Granularity::PerChannel,
-            correction: Correction::default(),
+            correction: match compat || self.sequential {
+                true => Correction::default(),
+                false => self.correction.of(self.preset().correction),
+            },
             smooth: false,
             equalize: false,
             target: None,

@@ -1,19 +1,29 @@
 //! The command lines of `quantize tf`: the flags of the original programs, in their spelling.
 
-use super::OutputFormat;
 use super::eightbit::EightbitArgs;
+use super::tensorflow_quantize::GraphQuantizeArgs;
+use super::tools::CompareHow;
+use super::{OutputFormat, PreprocessArgs, RunArgs};
 use clap::{Args, Subcommand};
-use quantize_pipeline::{FreezeJob, FreezeOptions, TransformJob, node_names};
-use std::path::PathBuf;
+use quantize_pipeline::{
+    CompareOptions, DataOptions, EvaluateOptions, FreezeJob, FreezeOptions, ModelFiles, Other, PreparationOptions,
+    Request, TensorflowFiles, TransformJob, node_names,
+};
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct TensorflowArgs {
     #[command(subcommand)]
-    pub(crate) command: TensorflowCommand,
+    pub(crate) command: Option<TensorflowCommand>,
+    #[command(flatten)]
+    pub(crate) quantize: GraphQuantizeArgs,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TensorflowCommand {
+    /// Quantize a graph at once: freeze, fold, calibrate, and write fused operators on integers.
+    Run(Box<GraphQuantizeArgs>),
     /// Say what a graph is: likely inputs and outputs, sizes, operators; as summarize_graph does.
     Summarize(SummarizeArgs),
     /// Put the values of a checkpoint in place of variables; as freeze_graph.py does.
@@ -22,6 +32,91 @@ pub(crate) enum TensorflowCommand {
     Transform(TransformArgs),
     /// Make operators compute on 8-bit codes; as quantize_graph.py does.
     Eightbit(Box<EightbitArgs>),
+    /// Measure top-1 and top-5 accuracy of a graph on labelled images.
+    Eval(Box<GraphEvalArgs>),
+    /// Compare two graphs on the same images: outputs, and layer by layer.
+    Compare(Box<GraphCompareArgs>),
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Graph")]
+pub(crate) struct GraphArgs {
+    /// The checkpoint of the graph's variables: its prefix, one of its files, or its folder; none for a frozen graph.
+    #[arg(long, value_name = "PREFIX")]
+    checkpoint: Option<PathBuf>,
+    /// Names of the nodes that are fed, separated by commas [default: placeholders].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    inputs: Vec<String>,
+    /// Names of the nodes that are wanted, separated by commas [default: those of a SavedModel, or what nobody reads].
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    outputs: Vec<String>,
+}
+
+impl GraphArgs {
+    pub(super) fn files(&self, graph: &Path) -> TensorflowFiles {
+        TensorflowFiles {
+            graph: graph.to_owned(),
+            checkpoint: self.checkpoint.clone(),
+            request: Request { inputs: self.inputs.clone(), outputs: self.outputs.clone() },
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphEvalArgs {
+    /// The graph: GraphDef or MetaGraph, binary or text, or the folder of a SavedModel.
+    model: PathBuf,
+    #[command(flatten)]
+    graph: GraphArgs,
+    /// Folder of images or arrays, or one file of them; `NAME=PATH` for each input of a graph with several.
+    #[arg(long, value_name = "[NAME=]PATH", help_heading = "Data", required = true)]
+    data: Vec<PathBuf>,
+    /// Labels: a line `sample,class` for each sample; classes count from 0.
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    labels: PathBuf,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+impl GraphEvalArgs {
+    /// The evaluation these arguments describe.
+    pub(crate) fn options(&self) -> EvaluateOptions {
+        EvaluateOptions {
+            model: ModelFiles::Tensorflow(self.graph.files(&self.model)),
+            data: DataOptions {
+                paths: self.data.clone(),
+                sampling: Default::default(),
+                preparation: PreparationOptions::Pillow(self.preprocess.options()),
+            },
+            labels: self.labels.clone(),
+            threads: self.run.threads,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphCompareArgs {
+    /// The graph that is right by definition, usually fp32.
+    reference: PathBuf,
+    /// The graph to compare with it.
+    other: PathBuf,
+    #[command(flatten)]
+    graph: GraphArgs,
+    #[command(flatten)]
+    pub(crate) how: CompareHow,
+}
+
+impl GraphCompareArgs {
+    /// The comparison these arguments describe.
+    ///
+    /// # Errors
+    /// If there are no images.
+    pub(crate) fn options(&self) -> Result<CompareOptions, String> {
+        let files = |graph| ModelFiles::Tensorflow(self.graph.files(graph));
+        self.how.options(files(&self.reference), Other::Model(files(&self.other)))
+    }
 }
 
 #[derive(Debug, Args)]

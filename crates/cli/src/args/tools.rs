@@ -6,7 +6,9 @@ use crate::topics::TOPICS;
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap_complete::Shell;
-use quantize_pipeline::{CaffeFiles, CompareOptions, InspectOptions, ModelFiles, PreparationOptions, ReadOptions};
+use quantize_pipeline::{
+    CaffeFiles, CompareOptions, InspectOptions, ModelFiles, Other, PreparationOptions, ReadOptions, TargetOptions,
+};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -67,7 +69,20 @@ pub(crate) struct CompareArgs {
     /// The model that is right by definition, usually fp32; ONNX.
     reference: PathBuf,
     /// The model to compare with it, such as its int8 form.
-    other: PathBuf,
+    #[arg(required_unless_present = "plan")]
+    other: Option<PathBuf>,
+    /// Compare with what this plan makes of the model, in simulation, instead of with another model.
+    #[arg(long, value_name = "FILE", conflicts_with = "other")]
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) how: CompareHow,
+}
+
+/// How two models of any format are compared.
+#[derive(Debug, Args)]
+pub(crate) struct CompareHow {
     /// List the N layers with the lowest ratio of signal to noise, worst first, instead of all in order.
     #[arg(long, value_name = "N")]
     pub(crate) worst: Option<NonZeroUsize>,
@@ -90,11 +105,32 @@ impl CompareArgs {
     /// The job these arguments describe.
     ///
     /// # Errors
-    /// If there are no images.
+    /// If there are no samples, or nothing to compare with.
     pub(crate) fn options(&self) -> Result<CompareOptions, String> {
+        let onnx = |path: &PathBuf| ModelFiles::Onnx(path.clone());
+        let target = self.target.options();
+        let other = match (&self.other, &self.plan) {
+            (_, Some(plan)) => Other::Plan { plan: plan.clone(), target },
+            (Some(_), None) if target != TargetOptions::default() => {
+                return Err(
+                    "`--format`, `--activations` and the like say what a plan is for; give it with --plan".into()
+                );
+            }
+            (Some(other), None) => Other::Model(onnx(other)),
+            (None, None) => return Err("give a second model, or a plan with --plan FILE".into()),
+        };
+        self.how.options(onnx(&self.reference), other)
+    }
+}
+
+impl CompareHow {
+    /// The comparison of a model with another or a plan.
+    ///
+    /// # Errors
+    /// If there are no samples.
+    pub(crate) fn options(&self, reference: ModelFiles, other: Other) -> Result<CompareOptions, String> {
         let data = self.data.options(PreparationOptions::Pillow(self.preprocess.options()));
-        let data = data.ok_or("two models are compared on images; give them with --calib DIR")?;
-        let (reference, other) = (self.reference.clone(), self.other.clone());
+        let data = data.ok_or("two models are compared on samples; give them with --calib DIR")?;
         Ok(CompareOptions { reference, other, data, threads: self.threads })
     }
 }

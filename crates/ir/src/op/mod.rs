@@ -39,8 +39,8 @@ pub use window::{
 pub enum Op {
     /// Convolution. Operands: x, weight, bias?.
     Conv(Conv),
-    /// Transposed convolution. Operands: x, weight, bias?.
-    ConvTranspose(ConvTranspose),
+    /// Transposed convolution. Operands: x, weight, bias?. The largest and among the rarest, so it stands elsewhere.
+    ConvTranspose(Box<ConvTranspose>),
     /// Maximum over windows. Operands: x. Results: y, indices?.
     MaxPool(MaxPool),
     /// Mean over windows. Operands: x.

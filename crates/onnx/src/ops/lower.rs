@@ -204,7 +204,7 @@ impl Site<'_> {
             filter: FilterLayout::OutputFirst,
             ..c.clone()
         };
-        self.laid_out(Op::ConvTranspose(first), c.layout)
+        self.laid_out(Op::ConvTranspose(first.into()), c.layout)
     }
 
     fn output_first(&mut self, filter: FilterLayout) -> Result<(), String> {

@@ -100,7 +100,7 @@ fn windowed() -> Vec<Form> {
         Form(Op::Conv(conv(window(Padding::SameUpper))), 3, 1, 13),
         Form(Op::Conv(conv(window(Padding::SameLower))), 3, 1, 13),
         Form(Op::Conv(conv(window(Padding::Valid))), 3, 1, 13),
-        Form(Op::ConvTranspose(conv_transpose(dilated())), 3, 1, 13),
+        Form(Op::ConvTranspose(conv_transpose(dilated()).into()), 3, 1, 13),
         Form(max_pool(padded(), false), 1, 1, 13),
         Form(max_pool(Window { rounding: Rounding::Ceil, ..dilated() }, true), 1, 2, 13),
         Form(average_pool(ceiled()), 1, 1, 13),
@@ -320,7 +320,10 @@ fn what_onnx_cannot_say_is_not_written() {
             "its weight has the output channels last",
         ),
         (Op::Conv(conv(ceiled())), "it keeps a last partial window, which ONNX convolutions cannot"),
-        (Op::ConvTranspose(conv_transpose(ceiled())), "it keeps a last partial window, which ONNX convolutions cannot"),
+        (
+            Op::ConvTranspose(conv_transpose(ceiled()).into()),
+            "it keeps a last partial window, which ONNX convolutions cannot",
+        ),
         (Op::BatchNorm(BatchNorm { epsilon: 0.5, axis: -1 }), "ONNX has no channels-last form of it"),
         (depth_to_space(DepthToSpaceMode::DepthColumnRow, last), "ONNX has no channels-last form of it"),
         (

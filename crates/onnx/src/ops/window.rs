@@ -90,7 +90,7 @@ fn conv_transpose(node: &NodeReader<'_>) -> Result<Read, ReadError> {
         layout: Layout::ChannelsFirst,
         filter: FilterLayout::OutputFirst,
     };
-    Ok(Op::ConvTranspose(op).into())
+    Ok(Op::ConvTranspose(op.into()).into())
 }
 
 fn max_pool(node: &NodeReader<'_>) -> Result<Read, ReadError> {

@@ -20,9 +20,9 @@ use crate::live::Image;
 use crate::moments::Moments;
 use crate::route::{Stage, stages};
 use quantize_exec::{Program, Session};
-use quantize_ir::{ActivationPlan, Graph, QuantPlan, Tensor, ValueId};
+use quantize_ir::{ActivationPlan, Graph, NodeId, QuantPlan, Tensor, ValueId};
 use quantize_parallel::{Progress, Silent, for_each};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 /// Samples for a walk, each fed on its own.
@@ -65,9 +65,11 @@ pub enum LayerInputs {
 
 /// How a walk is done.
 #[derive(Clone, Copy, Debug)]
-pub struct WalkOptions {
+pub struct WalkOptions<'a> {
     /// What it does.
     pub steps: Steps,
+    /// Layers that stay as the plan has them.
+    pub fixed: &'a BTreeSet<NodeId>,
     /// What a layer's result is measured on.
     pub inputs: LayerInputs,
     /// Whether biases are 32-bit codes in the plan.
@@ -106,8 +108,8 @@ pub struct Walked {
     pub changes: Vec<LayerChange>,
 }
 
-/// Walks through the layers of `graph` that `plan` quantizes and that `targets` depend on, and answers what rounding
-/// does there. The same for any number of threads.
+/// Walks through the layers of `graph` that `plan` quantizes and that `targets` depend on, but for fixed ones, and answers
+/// what rounding does there. The same for any number of threads.
 ///
 /// # Errors
 /// If the network cannot be run, or a sample cannot be read.
@@ -116,11 +118,11 @@ pub fn walk<S: Samples>(
     plan: &QuantPlan,
     targets: &[ValueId],
     samples: &S,
-    options: &WalkOptions,
+    options: &WalkOptions<'_>,
     progress: &dyn Progress,
 ) -> Result<Walked, S::Error> {
     let fail = |e: OptimizeError| samples.failed(e);
-    let stages = stages(graph, plan, targets).map_err(fail)?;
+    let stages = stages(graph, plan, targets, options.fixed).map_err(fail)?;
     let walked = Walked { graph: graph.clone(), plan: plan.clone(), changes: Vec::new() };
     if stages.is_empty() || samples.count() == 0 {
         return Ok(walked);
@@ -141,7 +143,7 @@ struct Walker<'a, S> {
     /// The graph that the fp32 branch runs.
     reference: &'a Graph,
     samples: &'a S,
-    options: &'a WalkOptions,
+    options: &'a WalkOptions<'a>,
     walked: Walked,
     images: Vec<Mutex<Image>>,
     /// Samples that fit at each stage.

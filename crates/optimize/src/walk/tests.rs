@@ -6,7 +6,6 @@ use crate::testing::Net;
 use quantize_ir::op::Gemm;
 use quantize_ir::{Blocks, Decision, NodePlan, Op, QuantParams, QuantType, ScaleIndex, Spread, WeightPlan};
 use quantize_numerics::groups::least_error_params;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 struct Given(Vec<(ValueId, Tensor)>);
@@ -47,8 +46,10 @@ fn network() -> (Net, ValueId, Given) {
     (net, c, Given((0..12).map(image).collect()))
 }
 
-fn options(steps: Steps, threads: usize) -> WalkOptions {
-    WalkOptions { steps, inputs: LayerInputs::Rounded, coded_bias: true, threads }
+static NONE: BTreeSet<NodeId> = BTreeSet::new();
+
+fn options(steps: Steps, threads: usize) -> WalkOptions<'static> {
+    WalkOptions { steps, fixed: &NONE, inputs: LayerInputs::Rounded, coded_bias: true, threads }
 }
 
 /// Mean square difference of the simulated result and the fp32 one.
@@ -102,7 +103,7 @@ fn what_is_left_of_a_mean_is_chance() {
         images: Vec::new(),
         room: vec![samples.count(); 4],
     };
-    for (index, stage) in stages(&net.graph, &plan, &[result]).unwrap().iter().enumerate() {
+    for (index, stage) in stages(&net.graph, &plan, &[result], &NONE).unwrap().iter().enumerate() {
         walker.admit(index, stage).unwrap();
         let computed: Vec<ValueId> = stage.after.iter().copied().filter(|v| !stage.before.contains(v)).collect();
         let images = walker.advance_reals(stage, &computed, stage.layer.as_ref()).unwrap();
@@ -235,4 +236,18 @@ fn grouped(weight: &Tensor, blocks: Blocks) -> WeightPlan {
     let codes = params.quantizers(weight.shape()).unwrap().quantize(values);
     let codes = Tensor::new(weight.shape(), codes.iter().map(|q| *q as u8).collect::<Vec<_>>()).unwrap();
     WeightPlan { params, codes: Arc::new(codes), sqnr_db: 0.0 }
+}
+
+#[test]
+fn a_fixed_layer_stays_and_is_answered_behind() {
+    let (net, result, samples) = network();
+    let plan = net.plan_within(8.0, 4.0);
+    let first = net.id("first");
+    let fixed = BTreeSet::from([first]);
+    let options = WalkOptions { fixed: &fixed, ..options(ALL, 1) };
+    let walked = walk(&net.graph, &plan, &[result], &samples, &options, &Silent).unwrap();
+    assert!(walked.changes.iter().all(|change| change.node != "first") && walked.changes.len() == 2);
+    assert_eq!(walked.plan.weights[&(first, WEIGHT)], plan.weights[&(first, WEIGHT)]);
+    let before = noise(&net, result, &net.graph, &plan, &samples);
+    assert!(noise(&net, result, &walked.graph, &walked.plan, &samples) < before);
 }

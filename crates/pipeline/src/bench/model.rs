@@ -1,6 +1,7 @@
 //! A model ready to be timed: prepared as for quantization, with an input and, if wanted, a plan.
 
 use super::workload::{Work, Workload};
+use crate::accuracy::Simulated;
 use crate::calibrate::{Collector, observing};
 use crate::error::Error;
 use crate::model::Model;
@@ -90,7 +91,15 @@ impl BenchModel {
     ) -> Result<Self, Error> {
         let recipe = RecipeOptions::default();
         let threads = thread_count(options.threads);
-        let job = Job { model, recipe: &OnnxRecipe::default(), options: &recipe, data: Some(data), threads };
+        let job = Job {
+            model,
+            recipe: &OnnxRecipe::default(),
+            runtime: &Simulated,
+            options: &recipe,
+            data: Some(data),
+            labelled: None,
+            threads,
+        };
         let ready = match prepared(&job)? {
             Prepared::Ready(ready) => ready,
             Prepared::Untouched(untouched) => return Err(nothing_quantized(model, &untouched.graph, &untouched.plan)),
@@ -108,7 +117,7 @@ impl BenchModel {
         let broken = |source| Error::pass(path, source);
         let folded = constants_folded(model)?;
         let Preparation { graph, selection, .. } =
-            prepare(&folded, &OnnxRecipe::default(), &BTreeSet::new()).map_err(broken)?;
+            prepare(folded, &OnnxRecipe::default(), &BTreeSet::new()).map_err(broken)?;
         let shapes = shapes(&graph, path, options.size)?;
         let plan = options.int8.then(|| synthetic_plan(model, &graph, &selection, &shapes)).transpose()?;
         let (observed, fed) = (selection.observed().collect(), synthetic_inputs(&graph, &shapes, path, 0)?);

@@ -225,10 +225,17 @@ impl Network {
 fn folded(caffe: &CaffeModel, file: &QuantizationFile) -> Result<Graph, Error> {
     let entries = EntryKinds { inner_product: true, eltwise: true, average_pool: true, scale: true };
     let document = Arc::clone(&caffe.document);
-    let target = XfdnnRecipe { document, bits: BitWidth::Eight, entries, keeps_lone_scale: false, float_lrn: false };
+    let target = XfdnnRecipe {
+        document,
+        bits: BitWidth::Eight,
+        entries,
+        keeps_lone_scale: false,
+        corrections: false,
+        float_lrn: false,
+    };
     let recipe = FileRecipe { target: &target, file };
     let stay = recipe.unfolded(caffe.model.graph());
-    let prepared = prepare(caffe.model.graph(), &recipe, &stay);
+    let prepared = prepare(caffe.model.graph().clone(), &recipe, &stay);
     Ok(prepared.map_err(|source| Error::pass(caffe.model.path(), source))?.graph)
 }
 

@@ -1,5 +1,6 @@
 //! Caffe from file to file: open, find thresholds, emulate, write.
 
+mod carried;
 mod emulation;
 mod options;
 mod sequential;
@@ -7,19 +8,21 @@ mod sequential;
 pub use emulation::{EmulatedLayer, EmulatedOutput, EmulationReport, emulate_caffe};
 pub use options::{CaffeFiles, EmulateOptions, FileOptions, QuantizeCaffeOptions, Release, Thresholds, default_range};
 
-use crate::accuracy::{Accuracy, Judges, compare};
+use crate::accuracy::{Accuracy, Judges, Trial};
 use crate::error::Error;
+use crate::improve::Improvement;
 use crate::model::Model;
 use crate::onnx;
-use crate::options::{QuantizeOptions, thread_count};
+use crate::options::{Correction, QuantizeOptions, thread_count};
 use crate::settle::{Job, Settled, settle};
 use crate::summary::Summary;
 use crate::unknown::before_softmax;
 use crate::{plan_file, summary};
-use quantize_caffe::xfdnn::{QuantizationFile, XfdnnRecipe, integer_plan, quantization_file};
+use carried::{Carried, Emulated};
+use quantize_caffe::xfdnn::{QuantizationFile, WeightThresholds, XfdnnRecipe};
 use quantize_caffe::{CaffeDocument, import};
 use quantize_document::{Limits, OutputSet, SourceFile};
-use quantize_exec::{Emulation, Emulator, Program};
+use quantize_ir::Decision;
 use quantize_parallel::Progress;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,36 +62,68 @@ impl Model {
 pub fn quantize_caffe(options: &QuantizeCaffeOptions, progress: &dyn Progress) -> Result<Summary, Error> {
     refuse_conflicts(options)?;
     let caffe = CaffeModel::open(&options.model)?;
-    let recipe = recipe(&caffe, &options.file);
+    let corrections = options.emit_merged.is_some() && !options.file.power_of_two;
+    let recipe = XfdnnRecipe { corrections, ..recipe(&caffe, &options.file) };
+    let runtime = Emulated { caffe: &caffe, recipe: &recipe, file: &options.file, path: &options.output };
+    let mut choices = options.recipe.clone();
+    if !recipe.corrections {
+        choices.correction = Correction::default();
+    }
     let job = Job {
         model: &caffe.model,
         recipe: &recipe,
-        options: &options.recipe,
+        runtime: &runtime,
+        options: &choices,
         data: options.data.as_ref(),
+        labelled: None,
         threads: thread_count(options.threads),
     };
-    let (mut settled, file) = match options.file.thresholds {
+    let (mut settled, carried) = match options.file.thresholds {
         Thresholds::Groups => {
             let settled = settle(&job, progress)?;
-            let (format, power_of_two) = (options.file.format(), options.file.power_of_two);
-            let file = quantization_file(&recipe, &settled.graph, &settled.plan, format, power_of_two)?;
-            (settled, file)
+            let changed = settled.improvement.as_ref().is_some_and(Improvement::changes_something);
+            let weights = if changed { WeightThresholds::Planned } else { WeightThresholds::Largest };
+            let carried = runtime.carried(&settled.graph, &settled.plan, weights)?;
+            (settled, carried)
         }
-        Thresholds::Sequential => sequential::run(&job, &recipe, &options.file, progress)?,
+        Thresholds::Sequential => {
+            let (settled, file) = sequential::run(&job, &recipe, &options.file, progress)?;
+            let graph = settled.graph.clone();
+            (settled, Carried { graph, file })
+        }
     };
-    settled.warnings.extend(dead_layers(&file));
-    let accuracy = check(&caffe, &settled, &file, options, progress)?;
-    let written = write(options, &caffe, &settled, &file)?;
-    Ok(summary::of(&caffe.model, &settled, &options.recipe, accuracy, written, None))
+    settled.warnings.extend(dead_layers(&carried.file));
+    let accuracy = check(&runtime, &settled, &carried, job.threads, progress)?;
+    let written = write(options, &caffe, &settled, &carried)?;
+    let mut summary = summary::of(&caffe.model, &settled, &choices, accuracy, written, None);
+    summary.hints.extend(without_corrections(options, &settled));
+    Ok(summary)
 }
 
-/// The rules of the hardware for a network and the form of its file.
+/// What would make the model better, where corrections were wanted and have nowhere to go.
+fn without_corrections(options: &QuantizeCaffeOptions, settled: &Settled) -> Option<String> {
+    let wanted = options.file.thresholds == Thresholds::Groups && !options.recipe.correction.is_none();
+    let quantizes = settled.plan.nodes.values().any(|node| node.decision == Decision::Quantize);
+    if !wanted || !quantizes || settled.improvement.is_some() {
+        return None;
+    }
+    Some(if options.file.power_of_two {
+        "weights and biases are not corrected: their steps are not those of the plan with `--power-of-two`".into()
+    } else {
+        "try: `--emit-merged PREFIX` writes a network with corrected weights and biases along; the file alone holds \
+         thresholds only"
+            .into()
+    })
+}
+
+/// The rules of the hardware for a network and the form of its file, which is written alone.
 pub(crate) fn recipe(caffe: &CaffeModel, file: &FileOptions) -> XfdnnRecipe {
     XfdnnRecipe {
         document: Arc::clone(&caffe.document),
         bits: file.bits,
         entries: file.entries(),
         keeps_lone_scale: file.release.is_some() && file.entries().scale,
+        corrections: false,
         float_lrn: file.float_lrn,
     }
 }
@@ -121,39 +156,33 @@ fn dead_layers(file: &QuantizationFile) -> Option<String> {
     (!dead.is_empty()).then(|| format!("the calibration samples leave {} at zero; multipliers are 0", dead.join(", ")))
 }
 
-/// The emulated runtime against fp32 on a few calibration samples.
+/// The emulated runtime against fp32 on a few samples, held back ones if there are any.
 fn check(
-    caffe: &CaffeModel,
+    runtime: &Emulated<'_>,
     settled: &Settled,
-    file: &QuantizationFile,
-    options: &QuantizeCaffeOptions,
+    carried: &Carried,
+    threads: usize,
     progress: &dyn Progress,
 ) -> Result<Option<Accuracy>, Error> {
-    let Some(data) = settled.data.as_ref().filter(|_| !file.network.is_empty()) else { return Ok(None) };
-    let path = caffe.model.path();
-    let failed = |source| Error::exec(path, source);
-    let flavor = options.file.flavor;
-    let integers = integer_plan(&caffe.document, &settled.graph, file, flavor, options.output.clone())?;
-    let targets = before_softmax(&settled.graph, &settled.targets);
-    let reference = Program::compile(&settled.graph, &targets).map_err(failed)?;
-    let emulation = Emulation::compile(&settled.graph, &targets, &integers).map_err(failed)?;
-    let threads = thread_count(options.threads);
-    let quantized = || vec![Emulator::new(&emulation)];
-    let judged = (data, &Judges::first_of(data));
-    let mut found = compare(&settled.graph, path, &targets, &reference, quantized, judged, threads, progress)?;
-    Ok(found.pop())
+    let Some(data) = settled.data.as_ref().filter(|_| !carried.file.network.is_empty()) else { return Ok(None) };
+    let judges = settled.judges.clone().unwrap_or_else(|| Judges::first_of(data));
+    let reference = settled.reference.as_ref().unwrap_or(&settled.graph);
+    let targets = before_softmax(reference, &settled.targets);
+    let model = runtime.caffe.model.path();
+    let trial = Trial { reference, model, targets: &targets, data, judges: &judges, threads, progress };
+    Ok(runtime.emulated(&trial, std::slice::from_ref(carried))?.pop())
 }
 
 fn write(
     options: &QuantizeCaffeOptions,
     caffe: &CaffeModel,
     settled: &Settled,
-    file: &QuantizationFile,
+    carried: &Carried,
 ) -> Result<Vec<PathBuf>, Error> {
-    let text = file.to_text(options.file.style);
+    let text = carried.file.to_text(options.file.style);
     let text = text.map_err(|e| Error::Verification { path: options.output.clone(), cause: e.to_string() })?;
-    verify(&text, file, &options.output)?;
-    let merged = options.emit_merged.as_ref().map(|_| quantize_caffe::merged(&caffe.document, &settled.graph));
+    verify(&text, &carried.file, &options.output)?;
+    let merged = options.emit_merged.as_ref().map(|_| quantize_caffe::merged(&caffe.document, &carried.graph));
     let merged = merged.transpose()?;
     let mut outputs = OutputSet::new();
     outputs.add_bytes(&options.output, text.into_bytes());

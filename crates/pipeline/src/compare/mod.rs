@@ -1,4 +1,5 @@
-//! Two models on the same images: how far their outputs and the values between their layers are apart.
+//! Two models on the same samples, or one and a plan for it: how far their outputs and the values between their layers
+//! are apart.
 //!
 //! What lives here: running both, measuring, and putting the images' measures together in the images' order, so that
 //! the result does not depend on the number of threads. [`pairing`] says which values correspond, `measures` what is
@@ -9,15 +10,19 @@ mod pairing;
 
 pub use measures::Difference;
 
-use crate::accuracy::Votes;
+use crate::accuracy::{Simulated, Votes};
 use crate::data::Data;
 use crate::error::Error;
-use crate::model::Model;
-use crate::options::{DataOptions, thread_count};
+use crate::memory::{constants_of, threads_for};
+use crate::model::{Model, ModelFiles};
+use crate::onnx::recipe;
+use crate::options::{DataOptions, RecipeOptions, TargetOptions, thread_count};
+use crate::plan_file::Prescription;
+use crate::settle::{Job, Settled, prescribed};
 use measures::{Measured, Totals};
 use pairing::{Pair, Pairing};
 use quantize_exec::{Observer, OpError, Program, Session, View};
-use quantize_ir::{Graph, Tensor, ValueId};
+use quantize_ir::{Graph, QuantPlan, Tensor, ValueId};
 use quantize_parallel::{Progress, for_each};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,21 +32,35 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Clone, Debug, PartialEq)]
 pub struct CompareOptions {
     /// The model that is right by definition.
-    pub reference: PathBuf,
-    /// The model that is compared with it.
-    pub other: PathBuf,
-    /// Images and their preprocessing, for both.
+    pub reference: ModelFiles,
+    /// What is compared with it.
+    pub other: Other,
+    /// Samples and their preprocessing, for both.
     pub data: DataOptions,
     /// Threads; 0 for one for each core.
     pub threads: usize,
 }
 
+/// What is compared with a model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Other {
+    /// Another model.
+    Model(ModelFiles),
+    /// The simulation of a plan for the model.
+    Plan {
+        /// The plan file.
+        plan: PathBuf,
+        /// The kind of model that it was made for.
+        target: TargetOptions,
+    },
+}
+
 /// How far two models are apart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// Number of images.
-    pub images: usize,
-    /// How images were preprocessed, in words.
+    /// Number of samples.
+    pub samples: usize,
+    /// How they were prepared, in words.
     pub preprocessing: String,
     /// The outputs of `float32`, in the reference's order.
     pub outputs: Vec<OutputDifference>,
@@ -58,7 +77,7 @@ pub struct OutputDifference {
     pub name: String,
     /// The measures.
     pub difference: Difference,
-    /// Images on which the largest score is the same, if the output is a vector of scores.
+    /// Samples on which the largest score is the same, if the output is a vector of scores.
     pub agreeing: Option<usize>,
 }
 
@@ -85,28 +104,70 @@ impl Comparison {
     }
 }
 
-/// Runs two ONNX models on the same images and measures how far they are apart.
+/// Runs a model and what is compared with it on the same samples and measures how far they are apart.
 ///
 /// # Errors
-/// If a model or the images cannot be read or used, or the models have different inputs or no output in common.
+/// If a model, the plan or the samples cannot be read or used, or the models have different inputs or no output in
+/// common.
 pub fn compare(options: &CompareOptions, progress: &dyn Progress) -> Result<Comparison, Error> {
-    let (reference, other) = (Model::open_onnx(&options.reference)?, Model::open_onnx(&options.other)?);
-    let data = Data::open(&options.data, reference.graph(), &options.reference)?;
-    let pairing = Pairing::of(&reference, &other)?;
-    let sides = (Side::of(&reference, &pairing, |pair| pair.a)?, Side::of(&other, &pairing, |pair| pair.b)?);
+    let reference = options.reference.open()?;
+    let data = Data::open(&options.data, reference.graph(), reference.path())?;
+    match &options.other {
+        Other::Model(files) => {
+            let other = files.open()?;
+            let pairing = Pairing::of(&reference, &other)?;
+            let nothing = QuantPlan::default();
+            let second = Subject { graph: other.graph(), plan: &nothing, path: other.path() };
+            compared(&reference, second, &pairing, &data, options.threads, progress)
+        }
+        Other::Plan { plan, target } => {
+            let Settled { graph, plan: simulated, warnings, .. } = carried_out(&reference, plan, target)?;
+            let pairing = Pairing::of_folded(&reference, &graph, &simulated)?;
+            let second = Subject { graph: &graph, plan: &simulated, path: reference.path() };
+            let mut comparison = compared(&reference, second, &pairing, &data, options.threads, progress)?;
+            comparison.warnings.extend(warnings);
+            Ok(comparison)
+        }
+    }
+}
+
+/// What a plan file makes of a model.
+fn carried_out(model: &Model, plan: &Path, target: &TargetOptions) -> Result<Settled, Error> {
+    let (recipe, options) = (recipe(target)?, RecipeOptions::default());
+    let job =
+        Job { model, recipe: &recipe, runtime: &Simulated, options: &options, data: None, labelled: None, threads: 1 };
+    prescribed(&job, &Prescription::read(plan)?)
+}
+
+/// What runs: a graph, in fp32 or as a plan says, and the file that messages name.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    graph: &'a Graph,
+    plan: &'a QuantPlan,
+    path: &'a Path,
+}
+
+fn compared(
+    reference: &Model,
+    other: Subject<'_>,
+    pairing: &Pairing,
+    data: &Data,
+    threads: usize,
+    progress: &dyn Progress,
+) -> Result<Comparison, Error> {
+    let (graph, path, nothing) = (reference.graph(), reference.path(), QuantPlan::default());
+    let first = Side::of(Subject { graph, plan: &nothing, path }, pairing, |pair| pair.a)?;
+    let second = Side::of(other, pairing, |pair| pair.b)?;
     let totals = Mutex::new(Totals::of(pairing.pairs.len()));
+    let threads = threads_for(&[&first.program, &second.program], thread_count(threads));
     progress.begin("comparing", data.runs());
-    let init = || (Session::new(&sides.0.program), Session::new(&sides.1.program));
-    for_each(data.runs(), thread_count(options.threads), progress, init, |(first, second), run| {
+    let init = || (Session::new(&first.program), Session::new(&second.program));
+    for_each(data.runs(), threads, progress, init, |sessions, run| {
         let fed = data.feed(run)?;
-        let votes = Votes::of(&data, run);
-        let mut seen = Seen { side: &sides.0, values: vec![None; pairing.pairs.len()], error: None };
-        let done = first.run(&fed, &mut seen);
-        let expected = seen.result(done.map(|_| ()), &options.reference)?;
+        let votes = Votes::of(data, run);
+        let expected = first.values(&mut sessions.0, &fed)?;
         let fed: Vec<_> = fed.into_iter().map(|(value, tensor)| (pairing.input(value), tensor)).collect();
-        let mut seen = Seen { side: &sides.1, values: vec![None; pairing.pairs.len()], error: None };
-        let done = second.run(&fed, &mut seen);
-        let found = seen.result(done.map(|_| ()), &options.other)?;
+        let found = second.values(&mut sessions.1, &fed)?;
         let measured =
             expected.iter().zip(&found).map(|(e, f)| Measured::of(e.as_ref()?, f.as_ref()?, votes)).collect();
         totals.lock().unwrap_or_else(PoisonError::into_inner).add(run, measured);
@@ -114,16 +175,17 @@ pub fn compare(options: &CompareOptions, progress: &dyn Progress) -> Result<Comp
     })?;
     progress.end();
     let totals = totals.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let (images, preprocessing) = (data.samples(), data.preparation());
+    let (samples, preprocessing) = (data.samples(), data.preparation());
     let comparison = Comparison {
-        images,
+        samples,
         preprocessing,
-        outputs: outputs(reference.graph(), &pairing, &totals),
-        layers: layers(reference.graph(), &pairing, &totals),
+        outputs: outputs(graph, pairing, &totals),
+        layers: layers(graph, pairing, &totals),
         warnings: data.assumed().chain(pairing.remark()).collect(),
     };
     if comparison.outputs.is_empty() {
-        return Err(pairing::unlike(&reference, &other, "no output of float32 has the same shape in both".to_owned()));
+        let cause = "no output of float32 has the same shape in both".to_owned();
+        return Err(pairing::unlike(path, other.path, cause));
     }
     Ok(comparison)
 }
@@ -154,27 +216,44 @@ fn layers(graph: &Graph, pairing: &Pairing, totals: &Totals) -> Vec<LayerDiffere
     pairing.pairs.iter().enumerate().filter_map(layer).collect()
 }
 
-/// One of the models: its program, and the pairs that each value belongs to.
-struct Side {
+/// One of the two: its program, and the pairs that each value belongs to.
+struct Side<'a> {
     program: Program,
     places: BTreeMap<ValueId, Vec<usize>>,
+    pairs: usize,
+    path: &'a Path,
 }
 
-impl Side {
-    fn of(model: &Model, pairing: &Pairing, value: impl Fn(&Pair) -> ValueId) -> Result<Self, Error> {
+impl<'a> Side<'a> {
+    fn of(subject: Subject<'a>, pairing: &Pairing, value: impl Fn(&Pair) -> ValueId) -> Result<Self, Error> {
+        let Subject { graph, plan, path } = subject;
         let mut places: BTreeMap<ValueId, Vec<usize>> = BTreeMap::new();
         for (index, pair) in pairing.pairs.iter().enumerate() {
             places.entry(value(pair)).or_default().push(index);
         }
         let values: Vec<ValueId> = places.keys().copied().collect();
-        let program = Program::observe(model.graph(), &values).map_err(|source| Error::exec(model.path(), source))?;
-        Ok(Self { program, places })
+        let program = Program::observe_with(graph, &values, plan, constants_of(graph));
+        let program = program.map_err(|source| Error::exec(path, source))?;
+        Ok(Self { program, places, pairs: pairing.pairs.len(), path })
+    }
+
+    /// The values that are compared, by pair, as a session of its program computes them.
+    fn values(&self, session: &mut Session<'_>, fed: &[(ValueId, Tensor)]) -> Result<Vec<Option<Tensor>>, Error> {
+        let mut seen = Seen { side: self, values: vec![None; self.pairs], error: None };
+        session.run(fed, &mut seen).map_err(|source| Error::exec(self.path, source))?;
+        match seen.error {
+            None => Ok(seen.values),
+            Some(cause) => {
+                let (node, op) = ("observed value".to_owned(), "copy".to_owned());
+                Err(Error::exec(self.path, quantize_exec::ExecError::Node { node, op, cause }))
+            }
+        }
     }
 }
 
 /// Keeps the values of a run that are compared; keeps the first error, since observing cannot fail.
 struct Seen<'a> {
-    side: &'a Side,
+    side: &'a Side<'a>,
     /// By pair.
     values: Vec<Option<Tensor>>,
     error: Option<OpError>,
@@ -186,20 +265,6 @@ impl Observer for Seen<'_> {
         match view.tensor() {
             Ok(tensor) => places.iter().for_each(|place| self.values[*place] = Some(tensor.clone().into_owned())),
             Err(error) => self.error = self.error.take().or(Some(error)),
-        }
-    }
-}
-
-impl Seen<'_> {
-    /// The values, if the run and all observations went well.
-    fn result(self, run: Result<(), quantize_exec::ExecError>, model: &Path) -> Result<Vec<Option<Tensor>>, Error> {
-        run.map_err(|source| Error::exec(model, source))?;
-        match self.error {
-            None => Ok(self.values),
-            Some(cause) => {
-                let (node, op) = ("observed value".to_owned(), "copy".to_owned());
-                Err(Error::exec(model, quantize_exec::ExecError::Node { node, op, cause }))
-            }
         }
     }
 }

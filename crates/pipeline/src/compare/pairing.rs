@@ -7,8 +7,9 @@
 use crate::error::Error;
 use crate::model::Model;
 use crate::unknown::Unknown;
-use quantize_ir::{DType, Graph, Node, Op, ValueId};
+use quantize_ir::{DType, Graph, Node, Op, QuantPlan, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// What quantizers append to the name of a value to call it dequantized.
 const DEQUANTIZED: &str = "_DequantizeLinear_Output";
@@ -45,7 +46,8 @@ impl Pairing {
     /// # Errors
     /// If the models' inputs have different names, they have no output in common, or a graph has a cycle.
     pub(super) fn of(reference: &Model, other: &Model) -> Result<Self, Error> {
-        let (first, second) = (Named::of(reference)?, Named::of(other)?);
+        let first = Named::of(reference.graph(), reference.path())?;
+        let second = Named::of(other.graph(), other.path())?;
         let inputs = inputs(reference, other, &second)?;
         let mut pairs = Vec::new();
         let mut left_out = Vec::new();
@@ -64,10 +66,32 @@ impl Pairing {
             }
             let names = |model: &Model| model.output_names().join("`, `");
             let cause = format!("their outputs are `{}` and `{}`", names(reference), names(other));
-            return Err(unlike(reference, other, cause));
+            return Err(unlike(reference.path(), other.path(), cause));
         }
         pairs.extend(layers(reference, &first, &second)?);
         Ok(Self { pairs, inputs, left_out })
+    }
+
+    /// Pairs the values of a model with what they are in the same graph after folding, where they keep their handles.
+    /// What vanishes into a saturation by the plan is no value any more.
+    ///
+    /// # Errors
+    /// If a graph has a cycle, or operators that cannot be executed stand before all real outputs.
+    pub(super) fn of_folded(reference: &Model, folded: &Graph, plan: &QuantPlan) -> Result<Self, Error> {
+        let (graph, path) = (reference.graph(), reference.path());
+        let (first, second) = (Named::of(graph, path)?, Named::of(folded, path)?);
+        let is_there = |value: ValueId| folded.producer(value).is_some() || folded.inputs().contains(&value);
+        let is_left = |value: ValueId| is_there(value) && plan.materialized(folded, value) == value;
+        let is_common = |value: &ValueId| first.is_real(*value) && second.is_real(*value) && is_left(*value);
+        let pair = |is_output: bool| move |value: ValueId| Pair { name: value, a: value, b: value, is_output };
+        let (outputs, left_out): (Vec<ValueId>, Vec<ValueId>) = graph.outputs().iter().partition(|v| is_common(v));
+        if outputs.is_empty() {
+            reference.compile(graph.outputs())?;
+        }
+        let mut pairs: Vec<Pair> = outputs.into_iter().map(pair(true)).collect();
+        pairs.extend(in_order(reference)?.filter(is_common).map(pair(false)));
+        let left_out = left_out.iter().map(|value| graph.value(*value).name.clone()).collect();
+        Ok(Self { pairs, inputs: BTreeMap::new(), left_out })
     }
 
     /// The other model's input that corresponds to `input` of the reference.
@@ -84,8 +108,8 @@ impl Pairing {
 }
 
 /// The error that two models cannot be compared.
-pub(super) fn unlike(reference: &Model, other: &Model, cause: String) -> Error {
-    Error::Unlike { first: reference.path().to_owned(), second: other.path().to_owned(), cause }
+pub(super) fn unlike(reference: &Path, other: &Path, cause: String) -> Error {
+    Error::Unlike { first: reference.to_owned(), second: other.to_owned(), cause }
 }
 
 /// Inputs by name.
@@ -100,17 +124,18 @@ fn inputs(reference: &Model, other: &Model, second: &Named<'_>) -> Result<BTreeM
         return Ok(found);
     }
     let names = |model: &Model| model.input_names().join("`, `");
-    Err(unlike(reference, other, format!("their inputs are `{}` and `{}`", names(reference), names(other))))
+    Err(unlike(
+        reference.path(),
+        other.path(),
+        format!("their inputs are `{}` and `{}`", names(reference), names(other)),
+    ))
 }
 
 fn layers(reference: &Model, first: &Named<'_>, second: &Named<'_>) -> Result<Vec<Pair>, Error> {
     let graph = reference.graph();
-    let order = graph.topological_order().map_err(|source| Error::graph(reference.path(), source))?;
-    let computed =
-        order.iter().filter_map(|id| graph.node(*id)).flat_map(|node| node.outputs.iter().flatten().copied());
     let (mut seen_a, mut seen_b) = (BTreeSet::new(), BTreeSet::new());
     let mut pairs = Vec::new();
-    for name in graph.inputs().iter().copied().chain(computed) {
+    for name in in_order(reference)? {
         let text = graph.value(name).name.as_str();
         let (Some(a), Some(b)) = (first.read_as(text), second.read_as(text)) else { continue };
         if first.is_real(a) && second.is_real(b) && seen_a.insert(a) && seen_b.insert(b) {
@@ -118,6 +143,14 @@ fn layers(reference: &Model, first: &Named<'_>, second: &Named<'_>) -> Result<Ve
         }
     }
     Ok(pairs)
+}
+
+/// Inputs of a model, then what its nodes compute, in the order they do.
+fn in_order(model: &Model) -> Result<impl Iterator<Item = ValueId> + '_, Error> {
+    let graph = model.graph();
+    let order = graph.topological_order().map_err(|source| Error::graph(model.path(), source))?;
+    let computed = order.into_iter().filter_map(|id| graph.node(id)).flat_map(|node| node.outputs.iter().flatten());
+    Ok(graph.inputs().iter().chain(computed).copied())
 }
 
 /// A graph whose values can be found by name.
@@ -128,10 +161,9 @@ struct Named<'g> {
 }
 
 impl<'g> Named<'g> {
-    fn of(model: &'g Model) -> Result<Self, Error> {
-        let graph = model.graph();
+    fn of(graph: &'g Graph, model: &Path) -> Result<Self, Error> {
         let by_name = graph.values().map(|(id, value)| (value.name.as_str(), id)).collect();
-        let unknown = Unknown::of(graph).map_err(|source| Error::graph(model.path(), source))?;
+        let unknown = Unknown::of(graph).map_err(|source| Error::graph(model, source))?;
         Ok(Self { graph, by_name, unknown })
     }
 

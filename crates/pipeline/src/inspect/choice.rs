@@ -4,10 +4,9 @@ use super::open::Opened;
 use super::pairs::{Pairs, converts};
 use crate::error::Error;
 use crate::selection::matching;
-use crate::settle::chosen;
 use crate::unknown::Unknown;
 use quantize_ir::{Decision, Graph, KeepReason, Node, NodeId};
-use quantize_passes::Preparation;
+use quantize_passes::{Preparation, prepare};
 use std::collections::BTreeMap;
 
 /// What happens to a node, or has happened.
@@ -64,7 +63,8 @@ pub(super) fn fates(
 ) -> Result<(BTreeMap<NodeId, Fate>, Integers), Error> {
     let path = opened.model.path();
     let skip = matching(opened.model.graph(), skip)?;
-    let (_, Preparation { graph: prepared, selection, .. }) = chosen(&opened.model, opened.rules.recipe(), &skip)?;
+    let preparation = prepare(graph.clone(), opened.rules.recipe(), &skip);
+    let Preparation { graph: prepared, selection, .. } = preparation.map_err(|source| Error::pass(path, source))?;
     let pairs = Pairs::of(graph, &opened.rules);
     if let Some(pairs) = pairs.filter(|_| graph.nodes().any(|(_, node)| converts(node))) {
         let fates = graph.nodes().map(|(id, node)| (id, pairs.fate(id, node))).collect();

@@ -15,7 +15,7 @@ mod units;
 
 pub use choice::{Fate, Integers};
 pub use memory::{Activation, Memory, Peak};
-pub use open::{InspectOptions, ModelFiles};
+pub use open::InspectOptions;
 pub use parameters::ParameterType;
 
 use crate::error::Error;

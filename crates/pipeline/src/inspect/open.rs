@@ -1,24 +1,15 @@
 //! Opening a model of any format for inspection, with the rules of its target.
 
-use crate::caffe::{CaffeFiles, CaffeModel, FileOptions, recipe as caffe_recipe};
+use crate::caffe::{CaffeModel, FileOptions, recipe as caffe_recipe};
 use crate::error::Error;
-use crate::model::Model;
+use crate::model::{Model, ModelFiles};
 use crate::onnx::{OnnxModel, recipe as onnx_recipe};
 use crate::options::TargetOptions;
 use quantize_caffe::xfdnn::XfdnnRecipe;
 use quantize_ir::{Node, Recipe};
 use quantize_onnx::{Header, OnnxDocument, OnnxRecipe};
-use std::path::PathBuf;
+use quantize_tensorflow::TensorflowRecipe;
 use std::sync::Arc;
-
-/// The files of a model.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ModelFiles {
-    /// An ONNX model.
-    Onnx(PathBuf),
-    /// A Caffe network.
-    Caffe(CaffeFiles),
-}
 
 /// An inspection.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +37,7 @@ pub(super) struct Opened {
 pub(super) enum Rules {
     Onnx(OnnxRecipe, Arc<OnnxDocument>),
     Caffe(Box<XfdnnRecipe>),
+    Tensorflow(TensorflowRecipe),
 }
 
 impl Rules {
@@ -53,6 +45,7 @@ impl Rules {
         match self {
             Self::Onnx(recipe, _) => recipe,
             Self::Caffe(recipe) => recipe.as_ref(),
+            Self::Tensorflow(recipe) => recipe,
         }
     }
 
@@ -60,7 +53,7 @@ impl Rules {
     pub(super) fn has_kernels(&self) -> bool {
         match self {
             Self::Onnx(recipe, _) => recipe.runs_on_integers(),
-            Self::Caffe(_) => true,
+            Self::Caffe(_) | Self::Tensorflow(_) => true,
         }
     }
 
@@ -78,6 +71,7 @@ impl Opened {
         match &options.model {
             ModelFiles::Onnx(path) => Self::onnx(OnnxModel::open(path)?, &options.target),
             ModelFiles::Caffe(files) => Ok(Self::caffe(CaffeModel::open(files)?)),
+            ModelFiles::Tensorflow(files) => Ok(Self::tensorflow(Model::open_tensorflow(files)?)),
         }
     }
 
@@ -92,6 +86,11 @@ impl Opened {
             producer,
             rules: Rules::Onnx(recipe, onnx.document),
         })
+    }
+
+    fn tensorflow(model: Model) -> Self {
+        let (opsets, producer) = (Vec::new(), String::new());
+        Self { model, format: "TensorFlow".to_owned(), opsets, producer, rules: Rules::Tensorflow(TensorflowRecipe) }
     }
 
     fn caffe(caffe: CaffeModel) -> Self {

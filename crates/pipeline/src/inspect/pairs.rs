@@ -21,7 +21,7 @@ impl<'a> Pairs<'a> {
     pub(super) fn of(graph: &'a Graph, rules: &'a Rules) -> Option<Self> {
         match rules {
             Rules::Onnx(rules, _) => Some(Self { graph, rules }),
-            Rules::Caffe(_) => None,
+            Rules::Caffe(_) | Rules::Tensorflow(_) => None,
         }
     }
 

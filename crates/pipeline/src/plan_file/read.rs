@@ -8,7 +8,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use quantize_document::{Limits, SourceFile};
 use quantize_ir::quant::storage;
 use quantize_ir::{
-    ActivationPlan, Blocks, DType, Decision, Graph, Grids, NodeId, QuantParams, QuantType, Tensor, ValueId,
+    ActivationPlan, Blocks, DType, Decision, Graph, NodeId, QuantParams, QuantType, Recipe, Tensor, ValueId,
 };
 use quantize_numerics::Range;
 use quantize_optimize::set_bias;
@@ -136,13 +136,13 @@ impl Prescription {
         Ok(Scaled { value, factors: entry.factors.clone(), readers, into })
     }
 
-    /// The parameters for `graph`, of which `selection` is quantized on these grids.
+    /// The parameters for `graph`, of which `selection` is quantized by `recipe`.
     ///
     /// # Errors
     /// If the plan quantizes what cannot be quantized, lacks an entry, or has one that does not fit.
-    pub(crate) fn given(&self, graph: &Graph, selection: &Selection, grids: Grids) -> Result<Given, Error> {
+    pub(crate) fn given(&self, graph: &Graph, selection: &Selection, recipe: &dyn Recipe) -> Result<Given, Error> {
         self.check_nodes(graph, selection)?;
-        let mut given = Given { activations: self.activations(graph, selection, grids)?, ..Given::default() };
+        let mut given = Given { activations: self.activations(graph, selection, recipe)?, ..Given::default() };
         for (key, entry) in self.constants(graph, selection) {
             given.constants.insert(key, self.constant(entry)?);
             if let Some(codes) = &entry.codes {
@@ -233,7 +233,7 @@ impl Prescription {
         &self,
         graph: &Graph,
         selection: &Selection,
-        grids: Grids,
+        recipe: &dyn Recipe,
     ) -> Result<BTreeMap<ValueId, ActivationPlan>, Error> {
         let entries: BTreeMap<&str, &ActivationEntry> =
             self.file.activations.iter().map(|entry| (entry.tensor.as_str(), entry)).collect();
@@ -246,7 +246,7 @@ impl Prescription {
                     let cure = "calibrate with --calib and `--emit-plan` to get an entry for it, or keep its nodes";
                     return Err(self.refuse(format!("activation `{name}`"), "the plan has no entry for it", cure));
                 };
-                let params = self.activation(entry, grids)?;
+                let params = self.activation(entry, recipe.activation_grid(graph, *value))?;
                 let same =
                     |other: &QuantParams| (other.scale(), other.zero_point()) == (params.scale(), params.zero_point());
                 if first.as_ref().is_some_and(|first| !same(first)) {
@@ -264,17 +264,17 @@ impl Prescription {
         Ok(given)
     }
 
-    fn activation(&self, entry: &ActivationEntry, grids: Grids) -> Result<QuantParams, Error> {
+    fn activation(&self, entry: &ActivationEntry, (qtype, symmetric): (QuantType, bool)) -> Result<QuantParams, Error> {
         let place = || format!("activation `{}`", entry.tensor);
-        if entry.qtype != grids.activation.name() {
-            let cause = format!("its type is {}, but activations are {} here", entry.qtype, grids.activation);
+        if entry.qtype != qtype.name() {
+            let cause = format!("its type is {}, but activations are {qtype} here", entry.qtype);
             return Err(self.refuse(place(), cause, "give the `--activations` that the plan was made with"));
         }
         let cure = "scales are positive, zero points lie within the codes of the type";
-        let params = QuantParams::per_tensor(grids.activation, entry.scale, entry.zero_point);
+        let params = QuantParams::per_tensor(qtype, entry.scale, entry.zero_point);
         let params = params.map_err(|e| self.refuse(place(), e.to_string(), cure))?;
-        let centre = if grids.activation.is_signed() { 0 } else { grids.activation.qmax() / 2 + 1 };
-        if grids.symmetric && entry.zero_point != centre {
+        let centre = if qtype.is_signed() { 0 } else { qtype.qmax() / 2 + 1 };
+        if symmetric && entry.zero_point != centre {
             let cause = format!("its zero point is {}, in the middle of the codes lies {centre}", entry.zero_point);
             return Err(self.refuse(place(), cause, "leave out `--symmetric-activations`, or change the zero point"));
         }

@@ -1,6 +1,6 @@
 //! A graph of single precision becomes one on 8-bit codes.
 
-use super::{WrittenGraph, write};
+use super::steps::{WrittenGraph, write};
 use crate::error::Error;
 use quantize_document::Limits;
 use quantize_tensorflow::eightbit::{Covered, EightbitOptions, eightbit};

@@ -83,7 +83,7 @@ fn check_names(graph: &GraphDef, log: &Log, path: &Path) -> Result<(), Tensorflo
 }
 
 /// The value at a part of a list in ascending order, rounded half away from zero.
-fn at(values: &[f32], part: f64) -> f32 {
+pub(super) fn at(values: &[f32], part: f64) -> f32 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f32::total_cmp);
     let position = (sorted.len() as f64 * part).round().max(0.0) as usize;

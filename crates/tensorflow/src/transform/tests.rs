@@ -270,3 +270,146 @@ fn single_nodes_are_changed() {
     assert_eq!((devices[0].device(), devices[1].device()), ("/cpu:0", "/gpu:0"));
     assert_eq!(done("remove_control_dependencies")[1].inputs(), ["x"]);
 }
+
+/// A convolution on codes without its last inputs, narrowed to a constant range.
+fn narrowed(op: &str, summand: Option<&str>) -> Vec<NodeDef> {
+    let has_bias = op.contains("WithBias");
+    let operands = if has_bias { vec!["q", "w", "b"] } else { vec!["q", "w"] };
+    let inputs = [operands, vec!["q:1", "q:2", "low", "high"], summand.into_iter().collect(), vec!["^q"]].concat();
+    let conv = NodeDef::new("conv", op).with_inputs(inputs).with_attr("Tinput", DataType::QUINT8);
+    let conv = conv.with_attr("padding", "SAME").with_attr("out_type", DataType::QINT32);
+    vec![
+        node("x", "Relu", &[]),
+        NodeDef::new("q", "QuantizeV2").with_inputs(["x", "zero", "high"]).with_attr("T", DataType::QUINT8),
+        node("w", "Const", &[]),
+        floats("zero", &[], &[0.0]),
+        floats("low", &[], &[-2.0]),
+        floats("high", &[], &[1.0]),
+        floats("b", &[2], &[1.0, -0.3]),
+        conv,
+        NodeDef::new("r", "Requantize").with_inputs(["conv", "conv:1", "conv:2", "low:0", "high:0"]),
+        NodeDef::new("end", "Dequantize").with_inputs(["r", "r:1", "r:2"]).with_attr("T", DataType::QUINT8),
+    ]
+}
+
+fn fused(nodes: Vec<NodeDef>, rules: &str) -> Transformed {
+    run(nodes, &format!("fuse_quantized_conv_and_requantize({rules})"), &setting(&[], &["end"])).unwrap()
+}
+
+#[test]
+fn narrowing_goes_into_convolutions() {
+    let done = fused(narrowed("QuantizedConv2D", None), "");
+    let index = done.graph.index().unwrap();
+    let conv = index.find("r").unwrap();
+    assert_eq!(conv.op(), "QuantizedConv2DAndRequantize");
+    assert_eq!(conv.inputs(), ["q", "w", "q:1", "q:2", "low", "high", "low", "high", "^q"]);
+    assert_eq!((conv.dtype("out_type").unwrap(), conv.attr("Tbias")), (Some(DataType::QINT8), None));
+    let end = index.find("end").unwrap();
+    assert_eq!(
+        (end.dtype("T").unwrap(), end.text("mode").unwrap().unwrap().as_str()),
+        (Some(DataType::QINT8), "SCALED")
+    );
+    assert!(index.node("conv").is_none());
+    // The range of signed codes made symmetric.
+    let done = fused(narrowed("QuantizedConv2D", None), "rules=sound");
+    assert_eq!((values(&done.graph, "r/fused_min"), values(&done.graph, "r/fused_max")), (vec![-2.0], vec![2.0]));
+    assert!(run(vec![], "fuse_quantized_conv_and_requantize(rules=other)", &setting(&[], &[])).is_err());
+}
+
+#[test]
+fn what_cannot_be_fused_says_why() {
+    let mut read = narrowed("QuantizedConv2D", None);
+    read.push(node("other", "Foo", &["conv"]));
+    assert_eq!(fused(read, "").problems[0].to_string(), "node `r`: not fused: `conv` is read elsewhere");
+    let mut open = narrowed("QuantizedConv2D", None);
+    open[5] = node("high", "Max", &["x"]);
+    assert!(fused(open, "").problems[0].to_string().ends_with("its range is not constant"));
+}
+
+#[test]
+fn summands_are_added_as_codes() {
+    let done = fused(narrowed("QuantizedConv2DWithBiasSumAndRelu", Some("x")), "");
+    let index = done.graph.index().unwrap();
+    let conv = index.find("r").unwrap();
+    assert_eq!(conv.op(), "QuantizedConv2DWithBiasSumAndReluAndRequantize");
+    assert_eq!(conv.inputs()[7..], ["low", "high", "x/quantize", "x/quantize:1", "x/quantize:2", "^q"]);
+    assert_eq!(conv.dtype("Tsummand").unwrap(), Some(DataType::QUINT8));
+    assert_eq!(index.find("x/max").unwrap().inputs(), ["x/reshape", "x/reduction_dims"]);
+    // A summand with a sign: the operator for it, and a wider range where TensorFlow needs it.
+    let mut signed = narrowed("QuantizedConv2DWithBiasSumAndRelu", Some("x"));
+    signed[0] = node("x", "Tanh", &[]);
+    let done = fused(signed.clone(), "");
+    assert!(done.problems[0].message.contains("half of its range"), "{:?}", done.problems);
+    let done = fused(signed, "rules=sound");
+    assert_eq!(values(&done.graph, "r/fused_max"), [255.0 / 127.0]);
+}
+
+#[test]
+fn biases_behind_fused_convolutions_are_codes() {
+    let mut nodes = narrowed("QuantizedConv2DWithBiasAndRelu", None);
+    let second = NodeDef::new("conv2", "QuantizedConv2DWithBiasAndRelu")
+        .with_inputs(["r", "w", "b2", "r:1", "r:2", "low", "high"])
+        .with_attr("Tinput", DataType::QUINT8);
+    let narrow = NodeDef::new("r2", "Requantize").with_inputs(["conv2", "conv2:1", "conv2:2", "zero", "high"]);
+    nodes.extend([floats("b2", &[1], &[0.01]), second, narrow]);
+    let done = fused(nodes, "");
+    let index = done.graph.index().unwrap();
+    let types = ["r", "r2"].map(|name| index.find(name).unwrap().dtype("Tbias").unwrap().unwrap());
+    assert_eq!(types, [DataType::FLOAT, DataType::QINT32]);
+    let bias = index.find("b2").unwrap().constant_value().unwrap().unwrap();
+    assert_eq!(bias, Tensor::vector(vec![(0.01f32 * (255.0 * 127.0 / 4.0)) as i32]));
+}
+
+#[test]
+fn codes_that_are_put_together_get_one_range() {
+    let conv = |name: &str, max: &str| {
+        NodeDef::new(name, "QuantizedConv2DAndRequantize")
+            .with_inputs(["q", "w", "q:1", "q:2", "lo", "hi", "zero", max])
+    };
+    let join = |name: &str, a: &str, b: &str| {
+        let inputs = [
+            a.to_owned(),
+            b.to_owned(),
+            "axis".into(),
+            format!("{a}:1"),
+            format!("{b}:1"),
+            format!("{a}:2"),
+            format!("{b}:2"),
+        ];
+        NodeDef::new(name, "QuantizedConcatV2").with_inputs(inputs)
+    };
+    let mut nodes: Vec<NodeDef> = ["q", "w", "lo", "hi", "axis"].map(|name| node(name, "Foo", &[])).to_vec();
+    nodes.push(floats("zero", &[], &[0.0]));
+    for (name, high) in [("a", 1.0), ("b", 3.0), ("c", 2.0)] {
+        nodes.extend([floats(&format!("{name}/max"), &[], &[high]), conv(name, &format!("{name}/max"))]);
+    }
+    let pool = NodeDef::new("p", "QuantizedMaxPool").with_inputs(["b", "b:1", "b:2"]);
+    nodes.extend([pool, join("one", "a", "p"), join("two", "b", "c"), join("none", "a", "q")]);
+    let done = run(nodes, "rerange_quantized_concat", &setting(&[], &[])).unwrap();
+    for name in ["a/max", "b/max", "c/max"] {
+        assert_eq!(values(&done.graph, name), [3.0], "{name}");
+    }
+    assert_eq!(values(&done.graph, "zero"), [0.0]);
+    assert_eq!(done.problems.len(), 1);
+}
+
+#[test]
+fn extremes_are_frozen() {
+    let nodes = || {
+        vec![
+            node("m", "Max", &["x", "dims"]),
+            node("x", "Foo", &[]),
+            node("dims", "Foo", &[]),
+            node("q", "Foo", &["m"]),
+        ]
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log.txt");
+    std::fs::write(&log, ";m__print__;__max:[2]\nm__print__;__max:[1];m__print__;__max:[nan]\n").unwrap();
+    let freeze = |op: &str| run(nodes(), &format!("{op}(min_max_log_file=\"{}\")", log.display()), &setting(&[], &[]));
+    let done = freeze("freeze_max").unwrap();
+    assert_eq!(names(&done.graph), ["m/frozen_max_only", "x", "dims", "q"]);
+    assert_eq!(done.graph.nodes()[3].inputs(), ["m/frozen_max_only"]);
+    assert_eq!(done.problems.len(), 1);
+    assert!(freeze("freeze_min").unwrap_err().to_string().contains("No min logs"));
+}

@@ -59,6 +59,8 @@ pub(crate) struct Judgement {
     pub(crate) agreement: f64,
     /// Percent of images with the right class.
     pub(crate) top1: f64,
+    /// Mean over images of the Kullback-Leibler divergence of the classes' probabilities, in nats.
+    pub(crate) kl: f64,
 }
 
 impl Lite0 {

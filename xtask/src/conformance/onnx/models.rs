@@ -11,11 +11,11 @@ use crate::workspace;
 
 /// What `wheel_models.py` prints.
 #[derive(Deserialize)]
-pub(super) struct WheelModels {
+pub(crate) struct WheelModels {
     /// Every model in the onnx wheel.
-    pub(super) models: Vec<PathBuf>,
+    pub(crate) models: Vec<PathBuf>,
     /// The whole networks among them.
-    pub(super) light: Vec<PathBuf>,
+    pub(crate) light: Vec<PathBuf>,
 }
 
 impl WheelModels {
@@ -24,7 +24,7 @@ impl WheelModels {
     /// # Errors
     ///
     /// If the script fails or a list is empty.
-    pub(super) fn find(context: &Context) -> Result<Self> {
+    pub(crate) fn find(context: &Context) -> Result<Self> {
         let found: Self = workspace::json(&mut context.script("onnx/wheel_models.py"))?;
         if found.models.is_empty() || found.light.is_empty() {
             return Err(Error::NothingToCheck { what: "the models in the test data of the onnx package" });

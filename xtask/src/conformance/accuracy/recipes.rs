@@ -1,9 +1,9 @@
-//! Lite0 in onnxruntime with the corrections of each preset, beside what onnxruntime's own tool makes of the same photos.
+//! Lite0 by each recipe, beside what onnxruntime's own tool makes of the same photos.
 
 use std::path::{Path, PathBuf};
 
-use super::lite0::{Lite0, quantize_by};
 use crate::conformance::context::Context;
+use crate::conformance::onnx::lite0::{Lite0, quantize_by};
 use crate::conformance::report::{Report, Verdict};
 use crate::conformance::structure::Structure;
 use crate::error::Result;
@@ -40,7 +40,7 @@ const PEERS: &[&str] = &["MinMax", "Percentile"];
 
 /// One row of figures for each recipe and each calibrator.
 pub(super) fn check(context: &Context, report: &mut Report) -> Result<()> {
-    let Some(shared) = context.shared("corrected", report) else {
+    let Some(shared) = context.shared("recipes", report) else {
         return Ok(());
     };
     let lite0 = Lite0::prepare(context, shared)?;
@@ -53,13 +53,13 @@ pub(super) fn check(context: &Context, report: &mut Report) -> Result<()> {
     }
     for row in ROWS {
         let verdict = ours(context, &lite0, row).unwrap_or_else(|e| Verdict::Failed(e.to_string()));
-        report.record(format!("corrected {}", row.name), verdict);
+        report.record(format!("recipe {}", row.name), verdict);
     }
     Ok(())
 }
 
 fn output(context: &Context, name: &str) -> Result<PathBuf> {
-    Ok(context.folder("corrected")?.join(format!("{}.onnx", name.replace([' ', ','], "-"))))
+    Ok(context.folder("recipes")?.join(format!("{}.onnx", name.replace([' ', ','], "-"))))
 }
 
 fn theirs(context: &Context, lite0: &Lite0, method: &str) -> Result<String> {
@@ -84,7 +84,7 @@ fn ours(context: &Context, lite0: &Lite0, row: &Row) -> Result<Verdict> {
 }
 
 /// Figures of a model in onnxruntime, in words and as ratio, agreement and share.
-fn measured(context: &Context, lite0: &Lite0, model: &Path) -> Result<(String, [f64; 3])> {
+pub(super) fn measured(context: &Context, lite0: &Lite0, model: &Path) -> Result<(String, [f64; 3])> {
     let judged = lite0.judge(context, model, &model.with_extension("npy"))?;
     let share = Structure::of(context, model)?.integer_share;
     let figures = format!(

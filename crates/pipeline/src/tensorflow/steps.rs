@@ -1,8 +1,4 @@
-//! TensorFlow's steps from file to file: summarize, freeze, transform; `eightbit` quantizes.
-
-mod eightbit;
-
-pub use eightbit::{EightbitGraph, EightbitJob, eightbit_tensorflow};
+//! The steps of the original tools from file to file: summarize, freeze, transform.
 
 use crate::error::Error;
 use quantize_document::{Limits, Location, OutputSet};
@@ -154,7 +150,7 @@ pub fn transform_tensorflow(job: &TransformJob) -> Result<WrittenGraph, Error> {
     })
 }
 
-fn write(path: &Path, bytes: Vec<u8>) -> Result<PathBuf, Error> {
+pub(super) fn write(path: &Path, bytes: Vec<u8>) -> Result<PathBuf, Error> {
     let mut outputs = OutputSet::new();
     outputs.add_bytes(path, bytes);
     outputs.commit()?;

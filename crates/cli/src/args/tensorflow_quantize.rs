@@ -1,0 +1,96 @@
+//! The arguments of `quantize tf` without a step, and of `quantize tf run`: from graph to int8 graph at once.
+
+use super::caffe::Emit;
+use super::tensorflow::GraphArgs;
+use super::{DataArgs, PreprocessArgs, RecipeArgs, RunArgs};
+use clap::Args;
+use quantize_pipeline::{
+    PreparationOptions, QuantizeOptions, QuantizeTensorflowOptions, TargetOptions, TensorflowFiles,
+};
+use std::path::PathBuf;
+
+/// What the arguments ask for.
+#[derive(Debug)]
+pub(crate) enum GraphJob {
+    /// A graph on integers.
+    Graph(Box<QuantizeTensorflowOptions>),
+    /// An ONNX model.
+    Onnx(TensorflowFiles, Box<QuantizeOptions>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GraphQuantizeArgs {
+    /// The fp32 graph: GraphDef or MetaGraph, binary or text, or the folder of a SavedModel.
+    #[arg(value_name = "GRAPH", required = true)]
+    model: Option<PathBuf>,
+    /// Where to write the int8 graph: text if the name ends in .pbtxt [default: GRAPH with the extension .int8.pb].
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write ONNX instead: the int8 model for onnxruntime, or the fp32 network.
+    #[arg(long, value_name = "FORM")]
+    emit: Option<Emit>,
+    #[command(flatten)]
+    graph: GraphArgs,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    preprocess: PreprocessArgs,
+    /// Write the plan (every decision and scale) as JSON.
+    #[arg(long, value_name = "FILE", help_heading = "Artefacts")]
+    emit_plan: Option<PathBuf>,
+    /// Carry out this plan, as `--emit-plan` wrote it or edited by hand; nothing is calibrated.
+    #[arg(long, value_name = "FILE", help_heading = "Artefacts", conflicts_with_all = ["range", "weights"])]
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// Exit with code 3 if there was a warning.
+    #[arg(long, help_heading = "Run")]
+    pub(crate) strict: bool,
+}
+
+impl GraphQuantizeArgs {
+    /// The job these arguments describe.
+    ///
+    /// # Errors
+    /// If no graph is given.
+    pub(crate) fn job(&self) -> Result<GraphJob, String> {
+        let graph = self.model.as_ref().ok_or("no graph is given")?;
+        let files = self.graph.files(graph);
+        let preparation = PreparationOptions::Pillow(self.preprocess.options());
+        let labelled = self.recipe.labelled(&preparation);
+        let data = self.data.options(preparation);
+        let output = |extension: &str| self.output.clone().unwrap_or_else(|| graph.with_extension(extension));
+        let Some(emit) = self.emit else {
+            return Ok(GraphJob::Graph(Box::new(QuantizeTensorflowOptions {
+                model: files,
+                output: output("int8.pb"),
+                data,
+                labelled,
+                recipe: self.recipe.options(),
+                emit_plan: self.emit_plan.clone(),
+                plan: self.plan.clone(),
+                threads: self.run.threads,
+            })));
+        };
+        let mut recipe = self.recipe.options();
+        if emit == Emit::OnnxFp32 {
+            recipe.skip = vec!["*".to_owned()];
+        }
+        let options = QuantizeOptions {
+            model: graph.clone(),
+            output: output(emit.extension()),
+            target: TargetOptions::default(),
+            data,
+            labelled,
+            recipe,
+            emit_plan: self.emit_plan.clone(),
+            plan: self.plan.clone(),
+            statistics: None,
+            save_statistics: None,
+            threads: self.run.threads,
+        };
+        Ok(GraphJob::Onnx(files, Box::new(options)))
+    }
+}
