@@ -242,7 +242,8 @@ mod tests {
         let shape = Shape::new(18, 1, 16, 4).unwrap();
         let codes: Vec<u8> = (0..18).map(|k| (k % 16) as u8).collect();
         let packed = shape.pack(&codes, &params(shape), |k, _| k, |block, _| block).unwrap();
-        let expected = [0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe, 0x10, 0x77, 0x77, 0x77, 0x77, 0x77, 0x77, 0x77];
+        let expected =
+            [0x10u8, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe, 0x10, 0x77, 0x77, 0x77, 0x77, 0x77, 0x77, 0x77];
         assert_eq!(packed.codes, Tensor::new([1, 2, 8], expected.to_vec()).unwrap());
         assert_eq!(packed.zero_points, Tensor::new([1, 1], vec![0x70u8]).unwrap());
         assert_eq!(packed.scales, Tensor::new([1, 2], vec![0.5f32, 1.5]).unwrap());
