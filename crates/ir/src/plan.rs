@@ -139,7 +139,9 @@ impl QuantPlan {
             let decision = self.nodes.get(&id).map(|n| &n.decision);
             matches!(decision, Some(Decision::Absorbed { .. }))
         };
-        let follower = graph.sole_consumer(value).map(|(id, _)| id).filter(|id| absorbed(*id));
+        // Its limits are operands too, and vanish with it.
+        let reader = graph.sole_consumer(value).filter(|(_, slot)| *slot == 0);
+        let follower = reader.map(|(id, _)| id).filter(|id| absorbed(*id));
         follower.and_then(|id| graph.node(id)?.output(0)).unwrap_or(value)
     }
 

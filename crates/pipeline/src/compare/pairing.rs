@@ -167,10 +167,11 @@ impl<'g> Named<'g> {
         Ok(Self { graph, by_name, unknown })
     }
 
-    /// Whether a value is computed and `float32`.
+    /// Whether a value is computed, and real numbers of 32 bits at most.
     fn is_real(&self, value: ValueId) -> bool {
+        let real = |dtype: DType| dtype == DType::F32 || dtype.is_half();
         let known = self.graph.value(value);
-        known.constant.is_none() && known.dtype.is_none_or(|d| d == DType::F32) && self.unknown.computes(value)
+        known.constant.is_none() && known.dtype.is_none_or(real) && self.unknown.computes(value)
     }
 
     /// What readers of the value `name` read.
