@@ -109,7 +109,7 @@ fn json_holds_the_summary() {
     let summary = net().quantize(&format!("{FILES} -q --output-format json -o out.json")).succeeded();
     let summary: Json = serde_json::from_str(&summary.stdout).unwrap();
     let keys = "accuracy bytes_after bytes_before conversions equalization folded hints images improvement kept \
-         preprocessing quantized range smoothing target warnings weight_only worst written";
+         preprocessing quantized range smoothing target warnings weight_only weight_storage worst written";
     assert_eq!(keys_of(&summary), keys);
     assert_eq!(summary["written"], serde_json::json!(["out.json"]));
     assert_eq!(summary["images"], 12);

@@ -179,7 +179,7 @@ fn json_holds_the_summary() {
     assert_eq!(outcome.stderr, "");
     let summary: Value = serde_json::from_str(&outcome.stdout).unwrap();
     let keys = "accuracy bytes_after bytes_before conversions equalization folded hints images improvement kept \
-         preprocessing quantized range smoothing target warnings weight_only worst written";
+         preprocessing quantized range smoothing target warnings weight_only weight_storage worst written";
     assert_eq!(keys_of(&summary), keys);
     assert_eq!(summary["written"], serde_json::json!(["out.onnx"]));
     assert_eq!(summary["images"], 12);

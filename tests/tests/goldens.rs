@@ -27,9 +27,6 @@ const NOT_COMPUTED: &[(&str, &str, &str)] = &[
     ("rare_operators", "reduce_logsumexp", "(ReduceLogSumExp)"),
     ("rare_operators", "arg_min", "(ArgMin)"),
     ("rare_operators", "xor", "(Xor)"),
-    // Half precision is not computed.
-    ("rare_operators", "cast_to_half", "(Cast)"),
-    ("rare_operators", "cast_from_half", "(Cast)"),
     ("tiny_detector", "selected", "(NonMaxSuppression)"),
 ];
 

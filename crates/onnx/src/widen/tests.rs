@@ -1,3 +1,5 @@
+//! Tests of models in half precision.
+
 use super::*;
 use crate::import;
 use crate::tests::{int, model, node, parse, subgraph, tensor};
