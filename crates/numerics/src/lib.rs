@@ -1,9 +1,8 @@
 //! The arithmetic of quantization as pure functions on slices.
 //!
 //! Here live the affine quantizer, mergeable tensor statistics, activation range estimation, weight scales and
-//! bias codes, integer requantization, the division of spread between activations and weights, error measures, codes that travel with their ranges
-//! ([`ranged`]), and the arithmetic of the xfDNN flow ([`xfdnn`]). Nothing here
-//! knows graphs, files, images or threads.
+//! bias codes, integer requantization, the division of spread between activations and weights and between layers, error
+//! measures, and the arithmetic of the xfDNN flow ([`xfdnn`]). Nothing here knows graphs, files, images or threads.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +15,6 @@ pub mod groups;
 pub mod histogram;
 pub mod measure;
 pub mod range;
-pub mod ranged;
 pub mod requantize;
 pub mod smooth;
 pub mod stats;

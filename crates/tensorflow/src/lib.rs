@@ -10,7 +10,6 @@
 //! | `summary` | what a graph is |
 //! | `freeze` | variables become constants |
 //! | `eightbit` | reals become codes of 8 bits with ranges that are found as the graph runs |
-//! | `simulate` | what nodes on codes compute |
 //! | `frontend` | from the graph to the framework-neutral one |
 //! | `recipe` | what TensorFlow computes on integers |
 //! | `transform` | transforms and the language that requests them |
@@ -41,7 +40,6 @@ mod reach;
 pub mod recipe;
 mod schema;
 pub mod shape;
-pub mod simulate;
 pub mod summary;
 pub mod tensor;
 #[cfg(test)]
@@ -65,7 +63,6 @@ pub use node::{Input, NodeDef, Port};
 pub use order::execution_order;
 pub use recipe::TensorflowRecipe;
 pub use shape::PartialShape;
-pub use simulate::{ranged_plan, ranged_work};
 pub use summary::{Fed, GraphSummary, structure};
 pub use tensor::TensorProto;
 pub use transform::language::{Call, parse as parse_transforms};
