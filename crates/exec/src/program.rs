@@ -197,8 +197,18 @@ impl Program {
             Form::NodeByNode => Chains::default(),
         };
         let packer = Packer { graph, plan };
-        let fed_inside = fed.unwrap_or_default();
-        let mut builder = Builder::new(packer, &needed, fed_inside, targets, form, constants);
+        let mut builder = Builder {
+            packer,
+            needed: &needed,
+            fed: fed.unwrap_or_default(),
+            targets,
+            form,
+            constants,
+            slots: Vec::new(),
+            by_value: BTreeMap::new(),
+            rounded: BTreeMap::new(),
+            roundings: Vec::new(),
+        };
         let mut steps = Vec::new();
         for id in order.into_iter().filter(|id| !chains.is_inner(*id)) {
             let step = match chains.ending(id) {
@@ -291,18 +301,6 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(
-        packer: Packer<'a>,
-        needed: &'a Needed,
-        fed: &'a [ValueId],
-        targets: &'a [ValueId],
-        form: Form,
-        constants: Constants,
-    ) -> Self {
-        let (slots, by_value, rounded, roundings) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Self { packer, needed, fed, targets, form, constants, slots, by_value, rounded, roundings }
-    }
-
     fn graph(&self) -> &'a Graph {
         self.packer.graph
     }

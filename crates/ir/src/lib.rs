@@ -29,6 +29,6 @@ pub use patch::{Operand, Patch, PatchEdit, Reversal};
 pub use plan::{ActivationPlan, Decision, KeepReason, NodePlan, QuantPlan, WeightPlan};
 pub use quant::{Blocks, QuantError, QuantParams, Quantizers, ScaleIndex, Spread};
 pub use quantize_numerics::{QuantType, Range};
-pub use recipe::{Grids, OperandRole, Recipe, Support, Ties};
+pub use recipe::{Grids, OperandRole, Recipe, Support, Ties, out_of_reach};
 pub use shape::{Dim, Shape, ShapeError};
 pub use tensor::{Element, Tensor, TensorData, TensorError};

@@ -1,6 +1,8 @@
 //! What a target can do with each operator: the contract between a format crate and the passes that choose.
 
-use crate::graph::{Graph, NodeId, ValueId};
+use crate::dtype::DType;
+use crate::graph::{Graph, Node, NodeId, ValueId};
+use crate::op::Op;
 use crate::op::behaviour::keeps_range;
 use crate::plan::KeepReason;
 use crate::quant::Blocks;
@@ -66,6 +68,22 @@ pub struct Grids {
     /// Whether biases are 32-bit codes of scale `s_x * s_w` in the plan. Where they are not, the runtime rounds them
     /// itself, and weight scales need not leave room for them.
     pub coded_bias: bool,
+}
+
+/// What keeps `node` as it is whatever the target: its results are known, nobody knows what it computes, or it computes
+/// on something else than `float32`; an unknown type counts as that.
+pub fn out_of_reach(graph: &Graph, node: &Node) -> Option<KeepReason> {
+    if node.outputs.iter().flatten().all(|v| graph.value(*v).constant.is_some()) {
+        return Some(KeepReason::Folded);
+    }
+    if let Op::Opaque(_) = node.op {
+        return Some(KeepReason::Unknown);
+    }
+    let is_real = |(slot, value): (usize, &Option<ValueId>)| {
+        let config = matches!(node.op.operand_role(slot), OperandRole::Config);
+        config || value.and_then(|v| graph.value(v).dtype).is_none_or(|dtype| dtype == DType::F32)
+    };
+    (!node.inputs.iter().enumerate().all(is_real)).then_some(KeepReason::NotReal)
 }
 
 /// A target's rules, one implementation for each output style of a format.

@@ -9,8 +9,8 @@ use quantize_ir::op::behaviour::{clip_limits, keeps_range};
 use quantize_ir::op::{Binary, GlobalPool, ResizeMode, Unary};
 use quantize_ir::shape::resolve_axis;
 use quantize_ir::{
-    Blocks, DType, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, Origin, QuantType, Recipe, Support, Ties,
-    ValueId,
+    Blocks, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, Origin, QuantType, Recipe, Support, Ties, ValueId,
+    out_of_reach,
 };
 
 /// How a model says that a node computes on integers.
@@ -235,14 +235,8 @@ impl OnnxRecipe {
     /// What the runtime could do with `node` if its operands were codes, whether or not they are already.
     pub fn kernel(&self, graph: &Graph, node: NodeId) -> Support {
         let Some(node) = graph.node(node) else { return Support::Keep(KeepReason::Unknown) };
-        if node.outputs.iter().flatten().all(|v| graph.value(*v).constant.is_some()) {
-            return Support::Keep(KeepReason::Folded);
-        }
-        if let Op::Opaque(_) = node.op {
-            return Support::Keep(KeepReason::Unknown);
-        }
-        if !computes_on_reals(graph, node) {
-            return Support::Keep(KeepReason::NotReal);
+        if let Some(reason) = out_of_reach(graph, node) {
+            return Support::Keep(reason);
         }
         if self.stores_weights_only() { support_of_weights(graph, node) } else { self.support_of_real(graph, node) }
     }
@@ -319,16 +313,6 @@ fn is_quantized(graph: &Graph, node: &Node) -> bool {
     matches!(node.op, Op::Quantize(_) | Op::Dequantize(_))
         || matches!(node.origin, Origin::Synthesized { pass: FRONTEND, .. })
         || node.inputs.iter().flatten().any(|value| from_codes(*value))
-}
-
-/// Whether the operands the operator computes with are `float32`; an unknown type counts as real, for the runtime
-/// would have refused the model otherwise.
-fn computes_on_reals(graph: &Graph, node: &Node) -> bool {
-    node.inputs.iter().enumerate().all(|(slot, value)| {
-        let data = !matches!(node.op.operand_role(slot), OperandRole::Config);
-        let dtype = value.and_then(|v| graph.value(v).dtype);
-        !data || dtype.is_none_or(|d| d == DType::F32)
-    })
 }
 
 fn unsupported(why: &str) -> Support {

@@ -18,6 +18,10 @@ const LIBRARY: u32 = 2;
 const FUNCTION: u32 = 1;
 const FUNCTION_NODE: u32 = 3;
 
+/// What to do about a name that resembles none.
+const NAMES: &str =
+    "`quantize tf summarize --in_graph=GRAPH` lists inputs and outputs, with `--print_structure` all nodes";
+
 /// Inputs and attributes of all nodes together may be so many times the limit of nodes.
 const PARTS_PER_NODE: usize = 16;
 
@@ -170,7 +174,7 @@ impl GraphDef {
     ///
     /// # Errors
     /// If the library does not decode.
-    pub fn library_nodes(&self, limits: &Limits) -> Result<Vec<NodeDef>, TensorflowError> {
+    pub fn function_nodes(&self, limits: &Limits) -> Result<Vec<NodeDef>, TensorflowError> {
         let rest: Bytes = [&*self.head, &*self.tail].concat().into();
         let read = || -> Result<Vec<NodeDef>, NodeFault> {
             let graph = index_message(&rest, 0..rest.len(), limits)?;
@@ -251,10 +255,8 @@ impl<'g> GraphIndex<'g> {
         self.node(name).ok_or_else(|| {
             let error =
                 TensorflowError::invalid(Location::default(), format!("there is no node `{name}` in the graph"));
-            match nearest(name, self.graph.nodes.iter().map(NodeDef::name)) {
-                Some(suggestion) => error.with_hint(suggestion),
-                None => error,
-            }
+            let suggestion = nearest(name, self.graph.nodes.iter().map(NodeDef::name));
+            error.with_hint(suggestion.unwrap_or_else(|| NAMES.to_owned()))
         })
     }
 

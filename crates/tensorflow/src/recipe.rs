@@ -10,7 +10,7 @@ use quantize_ir::op::behaviour::{clip_limits, keeps_range};
 use quantize_ir::op::{AveragePool, Conv, GlobalPool, Layout, MaxPool, Padding, Unary, Window};
 use quantize_ir::shape::resolve_axis;
 use quantize_ir::{
-    DType, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, QuantType, Recipe, Support, Ties, ValueId,
+    Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, QuantType, Recipe, Support, Ties, ValueId, out_of_reach,
 };
 use std::collections::BTreeSet;
 
@@ -18,20 +18,17 @@ use std::collections::BTreeSet;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TensorflowRecipe;
 
+/// Why everything else stays.
+const ONLY: &str = "only convolutions, pools and concatenations become operators on integers";
+
 /// Axes of an image: batch, rows, columns, channels.
 const IMAGE_RANK: i64 = 4;
 
 impl Recipe for TensorflowRecipe {
     fn support(&self, graph: &Graph, id: NodeId) -> Support {
         let Some(node) = graph.node(id) else { return Support::Keep(KeepReason::Unknown) };
-        if node.outputs.iter().flatten().all(|v| graph.value(*v).constant.is_some()) {
-            return Support::Keep(KeepReason::Folded);
-        }
-        if let Op::Opaque(_) = node.op {
-            return Support::Keep(KeepReason::Unknown);
-        }
-        if !computes_on_reals(graph, node) {
-            return Support::Keep(KeepReason::NotReal);
+        if let Some(reason) = out_of_reach(graph, node) {
+            return Support::Keep(reason);
         }
         match &node.op {
             Op::Conv(conv) => or_kept(convolution(graph, node, conv), Support::Anchor),
@@ -40,7 +37,7 @@ impl Recipe for TensorflowRecipe {
             Op::MaxPool(pool) => or_kept(max_pool(node, pool), Support::Carries),
             Op::AveragePool(pool) => or_kept(average_pool(pool), Support::Carries),
             Op::Concat(concat) => or_kept(join(graph, node, concat.axis), Support::Joins),
-            _ => Support::Keep(KeepReason::NoIntegerKernel),
+            _ => or_kept(unsupported(ONLY), Support::Anchor),
         }
     }
 
@@ -82,15 +79,6 @@ fn or_kept(obstacle: Option<KeepReason>, support: Support) -> Support {
 
 fn unsupported(why: &str) -> Option<KeepReason> {
     Some(KeepReason::Unsupported(why.to_owned()))
-}
-
-/// Whether the operands the operator computes with are `float32`; an unknown type counts as that.
-fn computes_on_reals(graph: &Graph, node: &Node) -> bool {
-    node.inputs.iter().enumerate().all(|(slot, value)| {
-        let data = !matches!(node.op.operand_role(slot), OperandRole::Config);
-        let dtype = value.and_then(|v| graph.value(v).dtype);
-        !data || dtype.is_none_or(|d| d == DType::F32)
-    })
 }
 
 /// Whether a `Clip` is what codes without sign do by themselves.

@@ -76,7 +76,7 @@ impl GraphSummary {
             variable_elements: elements(nodes, &VARIABLES)?,
             control_edges: edges.count(),
             devices,
-            operators: operators(nodes.iter().chain(&graph.library_nodes(limits)?)),
+            operators: operators(nodes.iter().chain(&graph.function_nodes(limits)?)),
         })
     }
 

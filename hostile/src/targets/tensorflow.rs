@@ -60,7 +60,7 @@ pub(super) fn read_graph(_: &Seed, bytes: Vec<u8>) -> std::result::Result<(), St
         }
     }
     let _ = graph.index().and_then(|index| index.check_inputs());
-    let _ = graph.library_nodes(&Limits::default());
+    let _ = graph.function_nodes(&Limits::default());
     let _ = render(graph, Encoding::Text);
     document.render(graph, Encoding::Binary).map(|_| ()).map_err(|error| error.to_string())
 }

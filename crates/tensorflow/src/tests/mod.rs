@@ -149,6 +149,6 @@ fn nodes_of_functions_are_found() {
     let node = bytes_field(3, &[bytes_field(1, b"n"), bytes_field(2, b"Relu")].concat());
     let library = bytes_field(1, &node);
     let document = parse(&[bytes_field(1, &bytes_field(2, b"NoOp")), bytes_field(2, &library)].concat()).unwrap();
-    let nodes = document.graph().library_nodes(&Limits::default()).unwrap();
+    let nodes = document.graph().function_nodes(&Limits::default()).unwrap();
     assert_eq!(nodes.iter().map(NodeDef::op).collect::<Vec<_>>(), ["Relu"]);
 }
