@@ -37,7 +37,7 @@ impl Recipe for TensorflowRecipe {
             Op::MaxPool(pool) => or_kept(max_pool(node, pool), Support::Carries),
             Op::AveragePool(pool) => or_kept(average_pool(pool), Support::Carries),
             Op::Concat(concat) => or_kept(join(graph, node, concat.axis), Support::Joins),
-            _ => or_kept(unsupported(ONLY), Support::Anchor),
+            _ => Support::Keep(KeepReason::Unsupported(ONLY.to_owned())),
         }
     }
 
