@@ -3,7 +3,7 @@
 //! Every quantized node becomes one operator whose ranges are constants, between them tensors stay codes. What computes
 //! on reals stays as it was: it reads the names it read, which now belong to operators that turn codes back; and what
 //! codes are read from real tensors goes through `QuantizeV2` with a constant range. Nodes that no output needs any more
-//! are left out. [`operators`] makes the nodes, [`ranges`] says codes in the format's ranges; this module decides where
+//! are left out. `operators` makes the nodes, `ranges` says codes in the format's ranges; this module decides where
 //! codes and reals meet, and lays everything over the graph.
 
 mod names;

@@ -5,8 +5,8 @@
 //! are outputs. Control inputs order nodes and carry no value; they are left out. A `Switch` whose predicate is a
 //! constant leaves one side dead, and the `Merge` behind it is the side that lives.
 //!
-//! What lives here: which nodes are imported, and the wiring between them. [`ops`] says what each operator means,
-//! [`builder`] what that needs.
+//! What lives here: which nodes are imported, and the wiring between them. `ops` says what each operator means,
+//! `builder` what that needs.
 
 mod builder;
 mod constants;
