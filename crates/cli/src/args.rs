@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod caffe;
 pub(crate) mod eightbit;
 pub(crate) mod tensorflow;
+pub(crate) mod tensorflow_calibrate;
 pub(crate) mod tensorflow_quantize;
 pub(crate) mod tools;
 

@@ -3,13 +3,14 @@
 use crate::args::OutputFormat;
 use crate::args::eightbit::EightbitArgs;
 use crate::args::tensorflow::{SummarizeArgs, TensorflowArgs, TensorflowCommand};
+use crate::args::tensorflow_calibrate::GraphCalibrateArgs;
 use crate::args::tensorflow_quantize::{GraphJob, GraphQuantizeArgs};
 use crate::commands::{self, tell_accuracy};
 use crate::comparison;
 use crate::terminal::{Bar, Failure, note, result};
 use quantize_pipeline::{
-    Covered, Fed, GraphSummary, TensorflowSummary, WrittenGraph, eightbit_tensorflow, freeze_tensorflow,
-    quantize_tensorflow, summarize_tensorflow, tensorflow_to_onnx, transform_tensorflow,
+    Covered, Fed, GraphSummary, TensorflowSummary, WrittenGraph, calibrate_tensorflow, eightbit_tensorflow,
+    freeze_tensorflow, quantize_tensorflow, summarize_tensorflow, tensorflow_to_onnx, transform_tensorflow,
 };
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ pub(crate) fn run(args: &TensorflowArgs) -> Result<ExitCode, Failure> {
         TensorflowCommand::Freeze(args) => tell(&freeze_tensorflow(&args.job().map_err(Failure::Usage)?)?),
         TensorflowCommand::Transform(args) => tell(&transform_tensorflow(&args.job())?),
         TensorflowCommand::Eightbit(args) => eightbit(args),
+        TensorflowCommand::Calibrate(args) => calibrate(args),
         TensorflowCommand::Eval(args) => tell_accuracy(&args.options(), &args.run),
         TensorflowCommand::Compare(args) => comparison::tell(&args.options().map_err(Failure::Usage)?, &args.how),
     }
@@ -119,6 +121,30 @@ fn eightbit(args: &EightbitArgs) -> Result<ExitCode, Failure> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn calibrate(args: &GraphCalibrateArgs) -> Result<ExitCode, Failure> {
+    let log = calibrate_tensorflow(&args.job().map_err(Failure::Usage)?, &Bar::new(args.run.quiet))?;
+    if !args.run.quiet {
+        log.warnings.iter().for_each(|warning| note(&format!("warning: {warning}")));
+        let from = if log.is_printed { "printed by" } else { "of what becomes codes at" };
+        note(&format!("{} lines {from} {} nodes, on {} samples", log.lines, log.nodes, log.samples));
+    }
+    match args.run.output_format {
+        OutputFormat::Text => result(&log.path.display().to_string())?,
+        OutputFormat::Json => {
+            let report = json!({
+                "output": log.path,
+                "printed": log.is_printed,
+                "nodes": log.nodes,
+                "lines": log.lines,
+                "samples": log.samples,
+                "warnings": log.warnings,
+            });
+            result(&report.to_string())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Says of each operator how many nodes compute on codes, and of those that do not why.

@@ -65,9 +65,9 @@ pub use options::{
 pub use search::TargetOutcome;
 pub use summary::{Conversions, Kept, Summary, WeightStorage, WorstTensor};
 pub use tensorflow::{
-    EightbitGraph, EightbitJob, FreezeJob, QuantizeTensorflowOptions, TensorflowFiles, TensorflowSummary, TransformJob,
-    WrittenGraph, eightbit_tensorflow, freeze_tensorflow, quantize_tensorflow, summarize_tensorflow,
-    tensorflow_to_onnx, transform_tensorflow,
+    CalibrateTensorflowJob, EightbitGraph, EightbitJob, FreezeJob, QuantizeTensorflowOptions, RangeLog,
+    TensorflowFiles, TensorflowSummary, TransformJob, WrittenGraph, calibrate_tensorflow, eightbit_tensorflow,
+    freeze_tensorflow, quantize_tensorflow, summarize_tensorflow, tensorflow_to_onnx, transform_tensorflow,
 };
 
 pub use quantize_caffe::ReadOptions;

@@ -11,6 +11,7 @@
 //! | `freeze` | variables become constants |
 //! | `eightbit` | reals become codes of 8 bits with ranges that are found as the graph runs |
 //! | `frontend` | from the graph to the framework-neutral one |
+//! | `log` | what a running graph prints of its ranges |
 //! | `recipe` | what TensorFlow computes on integers |
 //! | `transform` | transforms and the language that requests them |
 //! | `order` | orders of execution |
@@ -31,6 +32,7 @@ pub mod error;
 pub mod freeze;
 pub mod frontend;
 pub mod graph;
+pub mod log;
 pub mod names;
 pub mod node;
 mod number;
@@ -58,6 +60,7 @@ pub use error::TensorflowError;
 pub use freeze::{FreezeOptions, Frozen, freeze};
 pub use frontend::{Request, import, likely_outputs};
 pub use graph::{GraphDef, GraphIndex};
+pub use log::{FutureRange, Print, future_ranges, prints};
 pub use names::{node_name, node_names};
 pub use node::{Input, NodeDef, Port};
 pub use order::execution_order;

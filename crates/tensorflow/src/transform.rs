@@ -27,6 +27,9 @@ mod rerange_concat;
 pub(crate) mod rewire;
 mod structure;
 
+pub(crate) use frozen_ranges::RANGE;
+pub(crate) use logging::PRINT;
+
 use crate::error::TensorflowError;
 use crate::graph::GraphDef;
 use crate::names::nearest;

@@ -26,11 +26,20 @@ enum Mode {
 
 /// Whose decisions are taken.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Rules {
+pub(super) enum Rules {
     /// The original's, node for node and code for code.
     Original,
     /// Ours: AddV2 and Pad are fused, weights are rounded in symmetric ranges.
     Sound,
+}
+
+impl Rules {
+    pub(super) fn options(self) -> EightbitRules {
+        match self {
+            Self::Original => EightbitRules::Original,
+            Self::Sound => EightbitRules::Sound,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -152,10 +161,7 @@ impl EightbitArgs {
             signed_input_convs: self.signed_input_convs,
             quantize_matmul: self.quantize_matmul,
             exclude_concat: self.exclude_concat,
-            rules: match self.rules {
-                Rules::Original => EightbitRules::Original,
-                Rules::Sound => EightbitRules::Sound,
-            },
+            rules: self.rules.options(),
         };
         if !options.set_model_name(&self.model_name) {
             return Err(format!("no rules are known for the model `{}`", self.model_name));

@@ -1,6 +1,7 @@
 //! The command lines of `quantize tf`: the flags of the original programs, in their spelling.
 
 use super::eightbit::EightbitArgs;
+use super::tensorflow_calibrate::GraphCalibrateArgs;
 use super::tensorflow_quantize::GraphQuantizeArgs;
 use super::tools::CompareHow;
 use super::{OutputFormat, PreprocessArgs, RunArgs};
@@ -32,6 +33,8 @@ pub(crate) enum TensorflowCommand {
     Transform(TransformArgs),
     /// Make operators compute on 8-bit codes; as quantize_graph.py does.
     Eightbit(Box<EightbitArgs>),
+    /// Write the ranges that a graph takes on samples, as a log that freeze_requantization_ranges reads.
+    Calibrate(Box<GraphCalibrateArgs>),
     /// Measure top-1 and top-5 accuracy of a graph on labelled images.
     Eval(Box<GraphEvalArgs>),
     /// Compare two graphs on the same images: outputs, and layer by layer.

@@ -1,10 +1,12 @@
 //! TensorFlow from file to file: single steps, and models for everything that runs one.
 
+mod calibrate;
 mod eightbit;
 mod model;
 mod quantize;
 mod steps;
 
+pub use calibrate::{CalibrateTensorflowJob, RangeLog, calibrate_tensorflow};
 pub use eightbit::{EightbitGraph, EightbitJob, eightbit_tensorflow};
 pub use model::TensorflowFiles;
 pub(crate) use model::TensorflowModel;

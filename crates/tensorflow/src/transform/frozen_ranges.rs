@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What stands before a range in a log.
-const RANGE: &str = "__requant_min_max:";
+pub(crate) const RANGE: &str = "__requant_min_max:";
 
 /// Minima and maxima of each node, in the order of the log.
 type Log = BTreeMap<String, (Vec<f32>, Vec<f32>)>;

@@ -11,7 +11,7 @@ use quantize_document::Problem;
 use std::collections::BTreeSet;
 
 /// What the name of a printing node ends in.
-pub(super) const PRINT: &str = "__print__";
+pub(crate) const PRINT: &str = "__print__";
 
 /// Puts a node `Print` behind every node of some operators, or with a name that begins in some way.
 pub(super) fn insert(
