@@ -4,6 +4,7 @@
 use crate::accuracy::{Accuracy, Judges, Runtime, Trial};
 use crate::data::Data;
 use crate::error::Error;
+use crate::memory::constants_of;
 use crate::options::{BiasCorrection, Correction, RecipeOptions, WeightRounding};
 use crate::unknown::before_softmax;
 use quantize_ir::{Graph, QuantPlan, Recipe, Tensor, ValueId};
@@ -145,6 +146,7 @@ impl Workshop<'_> {
             fixed: &fixed,
             inputs: inputs(correction, chosen.len()),
             coded_bias: self.recipe.grids().coded_bias,
+            constants: constants_of(graph),
             threads: self.threads,
         };
         let walked = walk(graph, plan, self.targets, &samples, &options, progress)?;

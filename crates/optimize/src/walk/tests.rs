@@ -50,7 +50,14 @@ fn network() -> (Net, ValueId, Given) {
 static NONE: BTreeSet<NodeId> = BTreeSet::new();
 
 fn options(steps: Steps, threads: usize) -> WalkOptions<'static> {
-    WalkOptions { steps, fixed: &NONE, inputs: LayerInputs::Rounded, coded_bias: true, threads }
+    WalkOptions {
+        steps,
+        fixed: &NONE,
+        inputs: LayerInputs::Rounded,
+        coded_bias: true,
+        constants: Constants::Resident,
+        threads,
+    }
 }
 
 /// Mean square difference of the simulated result and the fp32 one.
