@@ -1,16 +1,15 @@
-//! Taking single steps of a walk back, to see what each is worth.
+//! Taking single steps of a walk back, to see what each is worth. What a walk measured with a step is taken back with it;
+//! how layers would answer other codes only another walk can tell.
 
 use crate::assembled::bias_plan;
 use crate::error::OptimizeError;
-use crate::layer::{BIAS, WEIGHT};
+use crate::layer::{BIAS, WEIGHT, set_bias};
 use crate::walk::Walked;
 use quantize_ir::{Graph, NodeId, QuantPlan};
 
 /// One kind of change that a walk makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Codes that keep the layer's result.
-    Rounding,
     /// Gains on weight scales.
     Gain,
     /// Shifts of biases.
@@ -24,20 +23,29 @@ impl Walked {
     /// If a bias has no codes under the scales it comes back to.
     pub fn without(&self, step: Step, graph: &Graph, plan: &QuantPlan) -> Result<(Graph, QuantPlan), OptimizeError> {
         let mut taken_back = self.plan.clone();
-        let biases = if step == Step::Bias { graph } else { &self.graph };
+        let biases = match step {
+            Step::Bias => graph.clone(),
+            Step::Gain => self.with_ungained_biases()?,
+        };
         for (&(node, slot), entry) in taken_back.weights.iter_mut().filter(|((_, slot), _)| *slot == WEIGHT) {
             let Some(before) = plan.weights.get(&(node, slot)) else { continue };
-            match step {
-                Step::Rounding => entry.codes.clone_from(&before.codes),
-                Step::Gain => entry.params.clone_from(&before.params),
-                Step::Bias => {}
+            if step == Step::Gain {
+                entry.params.clone_from(&before.params);
             }
         }
         let coded: Vec<NodeId> = taken_back.weights.keys().filter(|(_, slot)| *slot == BIAS).map(|(n, _)| *n).collect();
         for node in coded {
-            recode(&mut taken_back, biases, node)?;
+            recode(&mut taken_back, &biases, node)?;
         }
-        Ok((biases.clone(), taken_back))
+        Ok((biases, taken_back))
+    }
+
+    fn with_ungained_biases(&self) -> Result<Graph, OptimizeError> {
+        let mut graph = self.graph.clone();
+        for (node, bias) in &self.ungained {
+            set_bias(&mut graph, *node, bias.clone())?;
+        }
+        Ok(graph)
     }
 }
 

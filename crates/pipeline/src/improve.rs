@@ -152,7 +152,14 @@ impl Workshop<'_> {
         let walked = walk(graph, plan, self.targets, &samples, &options, progress)?;
         let judges = self.split.judges().unwrap_or(Judges { runs: chosen.clone(), held_back: false });
         let steps = taken(options.steps);
-        let without = |(step, _): &(Step, _)| walked.without(*step, graph, plan).map_err(|e| samples.failed(e));
+        let without = |(step, _): &(Taken, _)| match step {
+            Taken::Rounding => {
+                let steps = Steps { rounding: false, ..options.steps };
+                let nearest = walk(graph, plan, self.targets, &samples, &WalkOptions { steps, ..options }, progress)?;
+                Ok((nearest.graph, nearest.plan))
+            }
+            Taken::Correction(step) => walked.without(*step, graph, plan).map_err(|e| samples.failed(e)),
+        };
         let lacking: Vec<(Graph, QuantPlan)> = steps.iter().map(without).collect::<Result<_, _>>()?;
         let (before, all) = ((graph, plan), (&walked.graph, &walked.plan));
         let candidates: Vec<(&Graph, &QuantPlan)> =
@@ -241,12 +248,21 @@ fn inputs(correction: &Correction, samples: usize) -> LayerInputs {
     }
 }
 
+/// A step, by what tells how the model would be without it.
+#[derive(Clone, Copy, Debug)]
+enum Taken {
+    /// Another walk: gains and biases answer the codes.
+    Rounding,
+    /// What the walk measured.
+    Correction(Step),
+}
+
 /// The steps that were taken, with their names.
-fn taken(steps: Steps) -> Vec<(Step, &'static str)> {
+fn taken(steps: Steps) -> Vec<(Taken, &'static str)> {
     let all = [
-        (steps.rounding, Step::Rounding, "weight rounding"),
-        (steps.gain, Step::Gain, "gain correction"),
-        (steps.bias, Step::Bias, "bias correction"),
+        (steps.rounding, Taken::Rounding, "weight rounding"),
+        (steps.gain, Taken::Correction(Step::Gain), "gain correction"),
+        (steps.bias, Taken::Correction(Step::Bias), "bias correction"),
     ];
     all.into_iter().filter(|(taken, ..)| *taken).map(|(_, step, words)| (step, words)).collect()
 }

@@ -108,6 +108,8 @@ pub struct Walked {
     pub plan: QuantPlan,
     /// What happened to each layer, in the order of the walk.
     pub changes: Vec<LayerChange>,
+    /// The bias of each layer with gains as it would be without them: a gain moves the mean.
+    pub(crate) ungained: BTreeMap<NodeId, Vec<f32>>,
 }
 
 /// Walks through the layers of `graph` that `plan` quantizes and that `targets` depend on, but for fixed ones, and answers
@@ -125,7 +127,7 @@ pub fn walk<S: Samples>(
 ) -> Result<Walked, S::Error> {
     let fail = |e: OptimizeError| samples.failed(e);
     let stages = stages(graph, plan, targets, options.fixed).map_err(fail)?;
-    let walked = Walked { graph: graph.clone(), plan: plan.clone(), changes: Vec::new() };
+    let walked = Walked { graph: graph.clone(), plan: plan.clone(), changes: Vec::new(), ungained: BTreeMap::new() };
     if stages.is_empty() || samples.count() == 0 {
         return Ok(walked);
     }

@@ -194,6 +194,28 @@ fn a_layer_without_a_bias_gets_one() {
 }
 
 #[test]
+fn a_gain_that_is_taken_back_takes_what_it_did_to_the_bias_along() {
+    let (net, result, samples) = network();
+    let plan = net.plan_within(8.0, 4.0);
+    let steps = Steps { rounding: false, ..ALL };
+    let walked = walk(&net.graph, &plan, &[result], &samples, &options(steps, 1), &Silent).unwrap();
+    let (graph, without) = walked.without(crate::Step::Gain, &net.graph, &plan).unwrap();
+    // None before it has a gain, so it reads the same values in a walk without gains.
+    let alone = Steps { gain: false, ..steps };
+    let alone = walk(&net.graph, &plan, &[result], &samples, &options(alone, 1), &Silent).unwrap();
+    let second = net.id("second");
+    let bias = |graph: &Graph| {
+        let value = graph.node(second).unwrap().input(BIAS).unwrap();
+        graph.constant(value).unwrap().unwrap().as_slice::<f32>().unwrap().to_vec()
+    };
+    assert_eq!(bias(&graph), bias(&alone.graph));
+    assert_ne!(bias(&graph), bias(&walked.graph));
+    for slot in [WEIGHT, BIAS] {
+        assert_eq!(without.weights[&(second, slot)], alone.plan.weights[&(second, slot)]);
+    }
+}
+
+#[test]
 fn a_fixed_layer_stays_and_is_answered_behind() {
     let (net, result, samples) = network();
     let plan = net.plan_within(8.0, 4.0);
