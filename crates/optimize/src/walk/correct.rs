@@ -2,7 +2,7 @@
 
 use super::{LayerChange, Samples, Walker};
 use crate::assembled::bias_plan;
-use crate::correction::{GainRule, gains, shifts as shifts_of};
+use crate::correction::{GainRule, gains, shifts};
 use crate::error::OptimizeError;
 use crate::layer::{BIAS, Bias, Layer, WEIGHT, set_bias};
 use crate::moments::Moments;
@@ -26,15 +26,9 @@ impl<S: Samples> Walker<'_, S> {
         let biases = self.biases(layer)?;
         let mut gains = gains(&total, rule, self.moves_bias(layer));
         let mut shifts =
-            if self.moves_bias(layer) { shifts_of(images, &total, &gains, &biases) } else { vec![0.0; layer.channels] };
+            if self.moves_bias(layer) { shifts(images, &total, &gains, &biases) } else { vec![0.0; layer.channels] };
         let scale = self.input_scale(layer);
         self.keep_representable(&params, scale, &biases, &mut gains, &mut shifts);
-        if self.moves_bias(layer) && gains.iter().any(|g| *g != 1.0) {
-            let mut ones = vec![1.0; layer.channels];
-            let mut alone = shifts_of(images, &total, &ones, &biases);
-            self.keep_representable(&params, scale, &biases, &mut ones, &mut alone);
-            self.walked.ungained.insert(layer.node, shifted(&biases, &alone));
-        }
         self.apply(layer, &params, scale, &biases, &gains, &shifts)?;
         let decibel = |noise: f64| 10.0 * (total.0.iter().map(|p| p.signal()).sum::<f64>() / noise).log10();
         let noise = |of: &dyn Fn(usize) -> (f64, f64)| {
@@ -117,7 +111,7 @@ impl<S: Samples> Walker<'_, S> {
         if let Some(entry) = self.walked.plan.weights.get_mut(&(layer.node, WEIGHT)) {
             entry.params = params.clone();
         }
-        let bias = shifted(biases, shifts);
+        let bias: Vec<f32> = biases.iter().zip(shifts).map(|(b, d)| (b + d) as f32).collect();
         let moved = shifts.iter().any(|d| *d != 0.0);
         if moved {
             set_bias(&mut self.walked.graph, layer.node, bias.clone())?;
@@ -129,10 +123,6 @@ impl<S: Samples> Walker<'_, S> {
         }
         Ok(())
     }
-}
-
-fn shifted(biases: &[f64], shifts: &[f64]) -> Vec<f32> {
-    biases.iter().zip(shifts).map(|(b, d)| (b + d) as f32).collect()
 }
 
 /// The output channel that scale number `scale` belongs to.

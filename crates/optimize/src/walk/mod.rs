@@ -15,7 +15,7 @@ mod correct;
 mod tests;
 
 use crate::error::OptimizeError;
-use crate::layer::Layer;
+use crate::layer::{Layer, WEIGHT};
 use crate::live::Image;
 use crate::moments::Moments;
 use crate::route::{Stage, stages};
@@ -108,8 +108,19 @@ pub struct Walked {
     pub plan: QuantPlan,
     /// What happened to each layer, in the order of the walk.
     pub changes: Vec<LayerChange>,
-    /// The bias of each layer with gains as it would be without them: a gain moves the mean.
-    pub(crate) ungained: BTreeMap<NodeId, Vec<f32>>,
+}
+
+impl Walked {
+    /// `plan`, from which the walk started, with the codes that weights have now.
+    pub fn codes_on(&self, plan: &QuantPlan) -> QuantPlan {
+        let mut plan = plan.clone();
+        for (key, entry) in plan.weights.iter_mut().filter(|((_, slot), _)| *slot == WEIGHT) {
+            if let Some(now) = self.plan.weights.get(key) {
+                entry.codes.clone_from(&now.codes);
+            }
+        }
+        plan
+    }
 }
 
 /// Walks through the layers of `graph` that `plan` quantizes and that `targets` depend on, but for fixed ones, and answers
@@ -127,7 +138,7 @@ pub fn walk<S: Samples>(
 ) -> Result<Walked, S::Error> {
     let fail = |e: OptimizeError| samples.failed(e);
     let stages = stages(graph, plan, targets, options.fixed).map_err(fail)?;
-    let walked = Walked { graph: graph.clone(), plan: plan.clone(), changes: Vec::new(), ungained: BTreeMap::new() };
+    let walked = Walked { graph: graph.clone(), plan: plan.clone(), changes: Vec::new() };
     if stages.is_empty() || samples.count() == 0 {
         return Ok(walked);
     }
