@@ -2,7 +2,7 @@
 
 use crate::error::OpError;
 use crate::operands::Operands;
-use crate::ops::{elementwise, layout, linear, meta, norm, quantize, reduce, resize, window};
+use crate::ops::{elementwise, layout, linear, meta, norm, quantize, ranged, reduce, resize, window};
 use crate::pool::Pool;
 use quantize_ir::{Op, Tensor};
 
@@ -69,6 +69,7 @@ fn dispatch(op: &Op, wanted: &[bool], operands: Operands<'_>, pool: &mut Pool) -
         Op::Range => meta::range(operands, pool),
         Op::Quantize(a) => quantize::quantize(a, operands, pool),
         Op::Dequantize(a) => quantize::dequantize(a, operands, pool),
+        Op::Ranged(work) => ranged::evaluate(work, operands),
         Op::Opaque(o) => Err(OpError::Unsupported(format!("operator `{}`", o.kind))),
     }
 }

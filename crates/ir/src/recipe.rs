@@ -79,6 +79,9 @@ pub fn out_of_reach(graph: &Graph, node: &Node) -> Option<KeepReason> {
     if let Op::Opaque(_) = node.op {
         return Some(KeepReason::Unknown);
     }
+    if let Op::Ranged(_) = node.op {
+        return Some(KeepReason::NotReal);
+    }
     let is_real = |(slot, value): (usize, &Option<ValueId>)| {
         let config = matches!(node.op.operand_role(slot), OperandRole::Config);
         config || value.and_then(|v| graph.value(v).dtype).is_none_or(|dtype| dtype == DType::F32)

@@ -2,7 +2,8 @@
 //!
 //! Here live the affine quantizer, mergeable tensor statistics, activation range estimation, weight scales and
 //! bias codes, integer requantization, the division of spread between activations and weights and between layers, error
-//! measures, and the arithmetic of the xfDNN flow ([`xfdnn`]). Nothing here knows graphs, files, images or threads.
+//! measures, the arithmetic of the xfDNN flow ([`xfdnn`]), and codes that travel with their ranges ([`ranged`]). Nothing
+//! here knows graphs, files, images or threads.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ pub mod groups;
 pub mod histogram;
 pub mod measure;
 pub mod range;
+pub mod ranged;
 pub mod requantize;
 pub mod smooth;
 pub mod stats;

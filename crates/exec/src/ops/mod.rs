@@ -11,6 +11,7 @@ pub(crate) mod linear;
 pub(crate) mod meta;
 pub(crate) mod norm;
 pub(crate) mod quantize;
+pub(crate) mod ranged;
 pub(crate) mod reduce;
 pub(crate) mod resize;
 pub(crate) mod strided;

@@ -34,7 +34,7 @@ impl Op {
             // Rows of a table have nothing in common: each has a scale of its own.
             (Self::Gather(g), 0) => OperandRole::Weight { channel_axis: Some(g.axis) },
             (Self::Conv(_) | Self::ConvTranspose(_) | Self::Gemm(_), 2) => OperandRole::Bias,
-            (Self::Where, 0) => OperandRole::Config,
+            (Self::Where, 0) | (Self::Ranged(_), _) => OperandRole::Config,
             (Self::MatMul | Self::Binary(_) | Self::Nary(_) | Self::Concat(_) | Self::PRelu | Self::Where, _) => {
                 OperandRole::Activation
             }
@@ -84,6 +84,7 @@ impl Op {
             Self::Quantize(q) => q.output.or_else(|| inputs.get(2).copied().flatten()).or(Some(DType::U8)),
             Self::Dequantize(_) => inputs.get(1).copied().flatten(),
             Self::Where => inputs.get(1).copied().flatten(),
+            Self::Ranged(work) => Some(work.result_type(slot)),
             Self::Opaque(_) => None,
             _ => first,
         }

@@ -7,7 +7,8 @@
 //! ones.
 //!
 //! Rooms: [`window`] (convolution, pooling), [`elementwise`], [`linear`], [`norm`], [`layout`] (moving elements),
-//! [`reduce`], [`meta`] (shapes and constants), [`quantize`]; [`behaviour`] says what each means to quantization.
+//! [`reduce`], [`meta`] (shapes and constants), [`quantize`], [`ranged`] (codes with their ranges); [`behaviour`] says what each
+//! means to quantization.
 
 pub mod behaviour;
 pub mod elementwise;
@@ -16,6 +17,7 @@ pub mod linear;
 pub mod meta;
 pub mod norm;
 pub mod quantize;
+pub mod ranged;
 pub mod reduce;
 pub mod window;
 
@@ -29,6 +31,7 @@ pub use linear::Gemm;
 pub use meta::{ConstantOfShape, ShapeOf};
 pub use norm::{BatchNorm, InstanceNorm, LayerNorm, Lrn, LrnRegion, Softmax};
 pub use quantize::LinearQuantization;
+pub use ranged::{RangedConvolution, RangedOutput, RangedPadding, RangedWindow, RangedWork};
 pub use reduce::{ArgMax, Reduce, ReduceKind};
 pub use window::{
     AveragePool, Conv, ConvTranspose, FilterLayout, GlobalPool, Layout, LpPool, MaxPool, Padding, Rounding, Window,
@@ -125,6 +128,8 @@ pub enum Op {
     Quantize(LinearQuantization),
     /// Integer codes to real. Operands: x, scale, zero point?.
     Dequantize(LinearQuantization),
+    /// Work on codes that travel with their ranges, each of which is two operands or results of its own: see there.
+    Ranged(RangedWork),
     /// Carried, copied and never quantized; executing it is an error that names it.
     Opaque(Opaque),
 }
@@ -186,6 +191,7 @@ impl Op {
             Self::Identity => "Identity",
             Self::Quantize(_) => "QuantizeLinear",
             Self::Dequantize(_) => "DequantizeLinear",
+            Self::Ranged(work) => work.name(),
             Self::Opaque(o) => &o.kind,
         }
     }

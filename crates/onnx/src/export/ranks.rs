@@ -63,7 +63,7 @@ impl Ranks {
             Op::ArgMax(m) if !m.keep_dims => first?.checked_sub(1),
             Op::Shape(_) | Op::Range => Some(1),
             Op::Size => Some(0),
-            Op::Opaque(_) => None,
+            Op::Ranged(_) | Op::Opaque(_) => None,
             _ => first,
         }
     }

@@ -241,6 +241,7 @@ fn spell(op: &Op) -> Result<(&str, Attributes), &'static str> {
         }
         Op::Quantize(q) => linear(q, &mut a),
         Op::Dequantize(q) => linear(q, &mut a),
+        Op::Ranged(_) => return Err("no operator of ONNX takes codes with their ranges"),
         Op::Opaque(_) => return Err("it is not an operator known here"),
         Op::GlobalPool(_)
         | Op::Binary(_)

@@ -1,10 +1,11 @@
 //! What the format's operators mean in the shared operator set.
 //!
 //! A row says the shared operator, or who reads the rest: [`window`] (convolution, pooling, resampling), [`layout`]
-//! (shapes and moving elements), [`linear`] (products, normalizations, reductions).
+//! (shapes and moving elements), [`linear`] (products, normalizations, reductions), [`ranged`] (operators on codes).
 
 mod layout;
 mod linear;
+mod ranged;
 mod window;
 
 use super::builder::{Fault, NodeBuilder, Results};
@@ -16,7 +17,13 @@ use quantize_ir::{Op, Tensor, ValueId};
 pub(super) fn passes_on(op: &str) -> bool {
     matches!(
         op,
-        "Identity" | "StopGradient" | "PreventGradient" | "Snapshot" | "CheckNumerics" | "PlaceholderWithDefault"
+        "Identity"
+            | "StopGradient"
+            | "PreventGradient"
+            | "Snapshot"
+            | "CheckNumerics"
+            | "PlaceholderWithDefault"
+            | "Print"
     )
 }
 
@@ -27,7 +34,7 @@ pub(super) fn result_count(node: &NodeDef) -> usize {
         "Split" | "SplitV" => count("num_split"),
         "Unpack" => count("num"),
         "Switch" | "Merge" | "TopKV2" => 2,
-        _ => 1,
+        _ => ranged::result_count(node).unwrap_or(1),
     }
 }
 
@@ -60,7 +67,9 @@ pub(super) fn read(b: &mut NodeBuilder<'_>) -> Option<Results> {
         "Softmax" | "LogSoftmax" => {
             same(b, Op::Softmax(Softmax { axis: -1, flatten: false, log: op == "LogSoftmax" }), 1)
         }
-        _ => return window::read(b).or_else(|| layout::read(b)).or_else(|| linear::read(b)),
+        _ => {
+            return window::read(b).or_else(|| layout::read(b)).or_else(|| linear::read(b)).or_else(|| ranged::read(b));
+        }
     })
 }
 
