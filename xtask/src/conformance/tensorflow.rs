@@ -3,9 +3,12 @@
 mod graph_run;
 mod mobilenet;
 mod photos;
-mod stages;
+mod resnet;
+mod small_net;
+mod steps;
 
 use super::Check;
 
 /// All checks, the quick ones first.
-pub(super) const CHECKS: &[Check] = &[("stages", stages::check), ("mobilenet", mobilenet::check)];
+pub(super) const CHECKS: &[Check] =
+    &[("small-net", small_net::check), ("mobilenet", mobilenet::check), ("resnet", resnet::check)];

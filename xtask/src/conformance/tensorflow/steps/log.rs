@@ -10,9 +10,6 @@ use crate::conformance::tensorflow::graph_run::Request;
 use crate::error::{Result, at};
 use crate::workspace;
 
-/// Images whose ranges are logged.
-pub(super) const IMAGES: usize = 32;
-
 /// What stands between the name of a node and its range.
 const MARK: &str = "__print__;__requant_min_max:";
 
@@ -22,18 +19,24 @@ const TOLERANCE: f64 = 1e-3;
 /// Least and greatest value of each node, an entry for each image.
 type Ranges = BTreeMap<String, Vec<(f64, f64)>>;
 
-/// Runs a graph that logs ranges, puts what it logs into a file beside it, and compares that with another log.
+/// Runs a graph that logs ranges of so many images, puts what it logs into a file beside it, and compares that with another log.
 ///
 /// # Errors
 ///
 /// If TensorFlow does not run the graph or a file cannot be read or written.
-pub(super) fn judge(context: &Context, graph: &Path, request: &Request<'_>, golden: Option<&Path>) -> Result<Verdict> {
+pub(super) fn judge(
+    context: &Context,
+    graph: &Path,
+    request: &Request<'_>,
+    images: usize,
+    golden: Option<&Path>,
+) -> Result<Verdict> {
     let run = workspace::output(&mut request.command(context, graph, &graph.with_extension("npy")))?;
     let log = graph.with_extension("log");
     fs::write(&log, &run.stderr).map_err(at(&log))?;
     let ours = ranges(&String::from_utf8_lossy(&run.stderr));
-    let figures = format!("ranges of {} nodes, {IMAGES} images", ours.len());
-    let complete = !ours.is_empty() && ours.values().all(|ranges| ranges.len() == IMAGES);
+    let figures = format!("ranges of {} nodes, {images} images", ours.len());
+    let complete = !ours.is_empty() && ours.values().all(|ranges| ranges.len() == images);
     let mut unmet: Vec<String> =
         (!complete).then(|| "not a range of each node for each image".into()).into_iter().collect();
     let Some(golden) = golden else { return Ok(Verdict::of(figures, &unmet)) };
