@@ -32,6 +32,17 @@ pub fn with_alpha(width: u32, height: u32) -> DynamicImage {
     RgbaImage::from_fn(width, height, pixel).into()
 }
 
+/// `sixteenths` of the way from one image to another of the same size.
+#[must_use]
+pub fn blend(a: &RgbImage, b: &RgbImage, sixteenths: u16) -> DynamicImage {
+    let part = |a: u8, b: u8| ((u16::from(a) * (16 - sixteenths) + u16::from(b) * sixteenths) / 16) as u8;
+    let pixel = |x, y| {
+        let (a, b) = (a.get_pixel(x, y).0, b.get_pixel(x, y).0);
+        Rgb([part(a[0], b[0]), part(a[1], b[1]), part(a[2], b[2])])
+    };
+    RgbImage::from_fn(a.width(), a.height(), pixel).into()
+}
+
 fn level(x: u32, y: u32) -> u8 {
     (x * 13 + y * 7) as u8
 }

@@ -12,6 +12,7 @@ mod npy;
 pub(crate) mod onnx;
 pub(crate) mod report;
 mod structure;
+mod tensorflow;
 pub(crate) mod usage;
 mod venv;
 
@@ -30,6 +31,8 @@ pub(crate) enum Suite {
     Onnx,
     /// The Caffe format, against OpenCV and, as ONNX, against onnxruntime.
     Caffe,
+    /// The TensorFlow format, against TensorFlow.
+    Tensorflow,
     /// What the recipes make of real networks, in onnxruntime, beside other tools.
     Accuracy,
 }
@@ -42,6 +45,7 @@ impl Suite {
         match self {
             Self::Onnx => "onnx",
             Self::Caffe => "caffe",
+            Self::Tensorflow => "tensorflow",
             Self::Accuracy => "accuracy",
         }
     }
@@ -51,6 +55,7 @@ impl Suite {
         match self {
             Self::Onnx | Self::Accuracy => "onnx",
             Self::Caffe => "caffe",
+            Self::Tensorflow => "tensorflow",
         }
     }
 
@@ -59,6 +64,7 @@ impl Suite {
         match self {
             Self::Onnx | Self::Accuracy => include_str!("../conformance/onnx/requirements.txt"),
             Self::Caffe => include_str!("../conformance/caffe/requirements.txt"),
+            Self::Tensorflow => include_str!("../conformance/tensorflow/requirements.txt"),
         }
     }
 
@@ -66,6 +72,7 @@ impl Suite {
         match self {
             Self::Onnx => onnx::CHECKS,
             Self::Caffe => caffe::CHECKS,
+            Self::Tensorflow => tensorflow::CHECKS,
             Self::Accuracy => accuracy::CHECKS,
         }
     }

@@ -11,6 +11,7 @@ mod error;
 mod hostile;
 mod networks;
 mod random;
+mod tensorflow;
 mod tidy;
 mod workspace;
 
@@ -70,6 +71,11 @@ enum Task {
         #[arg(long, default_value_t = 3)]
         gigabytes: usize,
     },
+    /// Write ResNet-50 as TensorFlow 1.15 would, as a frozen GraphDef of 103 MB with random weights.
+    TensorflowResnet {
+        /// The folder that the file goes to; it is made if it is not there.
+        out_dir: PathBuf,
+    },
     /// Make the example of `quantize demo` in Caffe's format from digits.onnx.
     DemoCaffe,
     /// Make the Caffe networks among the fixtures of the test suites.
@@ -86,6 +92,7 @@ fn main() -> ExitCode {
         Task::BenchWorker(args) => bench::run_worker(&args),
         Task::BenchModels { out_dir } => networks::write(&out_dir).map(list),
         Task::BigModel { out_dir, gigabytes } => networks::big::write(&out_dir, gigabytes).map(list),
+        Task::TensorflowResnet { out_dir } => tensorflow::write_resnet(&out_dir).map(|path| list(vec![path])),
         Task::DemoCaffe => caffe::write_digits().map(list),
         Task::CaffeFixtures => caffe::write_fixtures().map(list),
     };

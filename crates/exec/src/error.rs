@@ -34,6 +34,9 @@ pub enum OpError {
     /// A kernel refused its operands.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// A constant operand cannot be read.
+    #[error(transparent)]
+    Constant(#[from] GraphError),
     /// The node asks for a result the operator does not have.
     #[error("result {slot} is asked for, the operator has {results}")]
     Result {

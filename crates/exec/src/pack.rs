@@ -9,7 +9,7 @@ use crate::grid::CodeGrid;
 use crate::program::layout_of;
 use crate::ready::{ChannelAffine, CodesReady, Planned, Ready};
 use crate::simulate;
-use quantize_ir::{Graph, GraphError, Node, NodeId, Op, QuantPlan, Tensor, ValueId};
+use quantize_ir::{Constant, DType, Graph, GraphError, Node, NodeId, Op, QuantPlan, Tensor, ValueId};
 use quantize_kernels::Isa;
 use quantize_numerics::AffineParams;
 use std::sync::Arc;
@@ -46,9 +46,28 @@ impl Packer<'_> {
         if !Ready::packs(&node.op) || !others.all(|(slot, value)| constant(slot, value)) {
             return Ok(None);
         }
+        if let Some(matrix) = self.stored_matrix(id, node)? {
+            let bias = node.input(2).map(|value| self.constant(id, 2, value)).transpose()?.flatten();
+            let bias = bias.as_deref().filter(|bias| bias.dtype() == DType::F32);
+            if bias.is_some() == node.input(2).is_some() {
+                let ready = Ready::of_stored(&node.op, matrix, bias, Isa::active());
+                if let Some(ready) = ready.map_err(|cause| self.failed(id, node, cause))? {
+                    return Ok(Some(ready));
+                }
+            }
+        }
         let constants = self.constants(id, node)?;
         let operands: Vec<Option<&Tensor>> = constants.iter().map(Option::as_deref).collect();
         Ready::of(&node.op, &operands, norm, Isa::active()).map_err(|cause| self.failed(id, node, cause))
+    }
+
+    /// The second operand of a product, if it is to be used as it stands in its document.
+    fn stored_matrix(&self, id: NodeId, node: &Node) -> Result<Option<&Constant>, ExecError> {
+        let (Op::MatMul | Op::Gemm(_), Some(value)) = (&node.op, node.input(1)) else { return Ok(None) };
+        let is_planned = self.plan.weights.contains_key(&(id, 1)) || self.quantizer(value)?.is_some();
+        let known = self.graph.value(value);
+        let stored = known.constant.as_ref().filter(|constant| matches!(constant, Constant::Stored { .. }));
+        Ok(stored.filter(|_| !is_planned && known.dtype == Some(DType::F32)))
     }
 
     /// The integer arithmetic of a chain whose operand and weights are planned.

@@ -130,8 +130,14 @@ impl Program {
     ///
     /// # Errors
     /// As for [`Program::simulate`].
-    pub fn segment(graph: &Graph, fed: &[ValueId], targets: &[ValueId], plan: &QuantPlan) -> Result<Self, ExecError> {
-        Self::with_plan(graph, Some(fed), targets, plan, Form::Fast, Constants::Resident)
+    pub fn segment(
+        graph: &Graph,
+        fed: &[ValueId],
+        targets: &[ValueId],
+        plan: &QuantPlan,
+        constants: Constants,
+    ) -> Result<Self, ExecError> {
+        Self::with_plan(graph, Some(fed), targets, plan, Form::Fast, constants)
     }
 
     /// Like [`Program::compile`], but each node is a step of its own that reads all its operands.
@@ -494,7 +500,7 @@ mod tests {
         let a = net.node("a", opaque("Elsewhere"), &[x]);
         let b = net.node("b", RELU, &[a]);
         let c = net.node("c", ADD, &[b, x]);
-        let program = Program::segment(&net.graph, &[a, x], &[c], &QuantPlan::default()).unwrap();
+        let program = Program::segment(&net.graph, &[a, x], &[c], &QuantPlan::default(), Constants::Resident).unwrap();
         assert_eq!((labels(&program), program.inputs()), (vec!["b", "c"], vec![x, a]));
         let fed = [(a, Tensor::vector(vec![-1f32, 2.0])), (x, Tensor::vector(vec![1f32, 1.0]))];
         let found = crate::Session::new(&program).run(&fed, &mut ()).unwrap();

@@ -9,8 +9,8 @@ use crate::ops::norm::channel_affine;
 use crate::ops::window::output_first;
 use crate::pool::Pool;
 use quantize_ir::op::{BatchNorm, Conv, Gemm};
-use quantize_ir::{DType, Element, Op, Tensor, WeightPlan};
-use quantize_kernels::blocked::{Activation, Filter, PackedConv, PackedDepthwise};
+use quantize_ir::{Constant, DType, Element, Op, Tensor, TensorData, WeightPlan};
+use quantize_kernels::blocked::{Activation, Filter, MatrixOrder, MatrixPacker, PackedConv, PackedDepthwise};
 use quantize_kernels::codes::{Dequantize, PackedCodesConv, PackedCodesDepthwise, Requantize, Rounding};
 use quantize_kernels::{Buffer, Isa};
 use std::borrow::Cow;
@@ -99,12 +99,40 @@ impl Ready {
             (Op::Conv(conv), Some(weight)) => Self::conv(conv, weight, constant(2), norm, isa),
             (Op::Gemm(gemm), Some(b)) if !gemm.trans_a => Self::gemm(gemm, b, constant(2), isa),
             (Op::MatMul, Some(b)) => match *b.shape() {
-                [depth, columns] => Self::product([depth, columns], b.as_slice()?, false, None, isa),
+                [depth, columns] => {
+                    Self::product([depth, columns], Matrix::Here(b.as_slice()?), MatrixOrder::Rows, None, isa)
+                }
                 _ => Ok(None),
             },
             (Op::BatchNorm(norm), _) if norm.axis == 1 => Ok(ChannelAffine::of(norm, constants)?.map(Self::Affine)),
             _ => Ok(None),
         }
+    }
+
+    /// Packs what `op` does with a matrix of `float32` that is read piece by piece, and with a bias: `None` where that is
+    /// no plain product.
+    ///
+    /// # Errors
+    /// If the matrix cannot be read, or constants do not fit the operator.
+    pub(crate) fn of_stored(
+        op: &Op,
+        matrix: &Constant,
+        bias: Option<&Tensor>,
+        isa: Isa,
+    ) -> Result<Option<Self>, OpError> {
+        let &[rows, columns] = matrix.shape() else { return Ok(None) };
+        let (dims, order, bias) = match op {
+            Op::MatMul => ([rows, columns], MatrixOrder::Rows, None),
+            Op::Gemm(gemm) if !gemm.trans_a && gemm.alpha == 1.0 => {
+                let (dims, order) = gemm_matrix(gemm, [rows, columns]);
+                match bias.filter(|_| gemm.beta != 0.0).map(|c| gemm_bias(gemm, c, dims[1])).transpose()? {
+                    Some(None) => return Ok(None),
+                    bias => (dims, order, bias.flatten()),
+                }
+            }
+            _ => return Ok(None),
+        };
+        Self::product(dims, Matrix::Stored(matrix), order, bias.as_deref(), isa)
     }
 
     /// Whether the step reads its first operand only.
@@ -135,8 +163,8 @@ impl Ready {
 
     fn gemm(gemm: &Gemm, b: &Tensor, c: Option<&Tensor>, isa: Isa) -> Result<Option<Self>, OpError> {
         let &[rows, columns] = b.shape() else { return Ok(None) };
-        let (depth, columns) = if gemm.trans_b { (columns, rows) } else { (rows, columns) };
-        let product = |weight: &[f32], bias| Self::product([depth, columns], weight, gemm.trans_b, bias, isa);
+        let (dims, order) = gemm_matrix(gemm, [rows, columns]);
+        let product = |weight: &[f32], bias| Self::product(dims, Matrix::Here(weight), order, bias, isa);
         let mut weight = Cow::Borrowed(b.as_slice::<f32>()?);
         if gemm.alpha != 1.0 {
             weight.to_mut().iter_mut().for_each(|w| *w *= gemm.alpha);
@@ -144,30 +172,54 @@ impl Ready {
         let Some(c) = c.filter(|_| gemm.beta != 0.0) else {
             return product(&weight, None);
         };
-        let values = c.as_slice::<f32>()?;
-        let bias: Vec<f32> = match (c.shape(), values) {
-            (_, [value]) => vec![value * gemm.beta; columns],
-            ([n] | [1, n], values) if *n == columns => values.iter().map(|v| v * gemm.beta).collect(),
-            _ => return Ok(None),
-        };
-        product(&weight, Some(&bias))
+        match gemm_bias(gemm, c, dims[1])? {
+            Some(bias) => product(&weight, Some(&bias)),
+            None => Ok(None),
+        }
     }
 
-    /// The product with `weight`, `[depth, columns]` or, if it is transposed, `[columns, depth]`.
+    /// The product with a matrix of `depth` rows and `columns` columns.
     fn product(
         [depth, columns]: [usize; 2],
-        weight: &[f32],
-        is_transposed: bool,
+        matrix: Matrix<'_>,
+        order: MatrixOrder,
         bias: Option<&[f32]>,
         isa: Isa,
     ) -> Result<Option<Self>, OpError> {
-        let packed = if is_transposed {
-            PackedConv::new(isa, &pointwise(depth, columns), weight, bias)?
-        } else {
-            PackedConv::of_matrix(isa, [depth, columns], weight, bias)?
-        };
-        Ok(packed.map(|kernel| Self::Product { kernel: Box::new(kernel), depth, columns }))
+        let Some(mut packer) = MatrixPacker::new(isa, [depth, columns], order, bias)? else { return Ok(None) };
+        match matrix {
+            Matrix::Here(elements) => packer.push(elements),
+            // Elements of another type would be missing in the end.
+            Matrix::Stored(constant) => constant.pieces(&mut |piece| {
+                if let TensorData::F32(elements) = piece {
+                    packer.push(elements);
+                }
+            })?,
+        }
+        Ok(Some(Self::Product { kernel: Box::new(packer.finish()?), depth, columns }))
     }
+}
+
+/// Where the elements of a matrix are.
+enum Matrix<'a> {
+    /// In memory.
+    Here(&'a [f32]),
+    /// In their document.
+    Stored(&'a Constant),
+}
+
+/// Depth and columns of the matrix that the second operand of `gemm` stands for, and the order of its elements.
+fn gemm_matrix(gemm: &Gemm, [rows, columns]: [usize; 2]) -> ([usize; 2], MatrixOrder) {
+    if gemm.trans_b { ([columns, rows], MatrixOrder::Columns) } else { ([rows, columns], MatrixOrder::Rows) }
+}
+
+/// The third operand of `gemm` as one element for each column, if it is the same for all rows.
+fn gemm_bias(gemm: &Gemm, c: &Tensor, columns: usize) -> Result<Option<Vec<f32>>, OpError> {
+    Ok(match (c.shape(), c.as_slice::<f32>()?) {
+        (_, [value]) => Some(vec![value * gemm.beta; columns]),
+        ([n] | [1, n], values) if *n == columns => Some(values.iter().map(|v| v * gemm.beta).collect()),
+        _ => None,
+    })
 }
 
 /// What the plan says about a step on codes.

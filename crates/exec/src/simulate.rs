@@ -102,24 +102,20 @@ pub(crate) fn fake_quantized(tensor: &Tensor, quantizer: AffineParams) -> Result
 /// If the codes are not integers, or their shape does not have the channels of the parameters.
 pub(crate) fn dequantized(plan: &WeightPlan) -> Result<Tensor, String> {
     let shape = plan.codes.shape();
-    let codes = widened(plan.codes.data())?;
-    if codes.is_empty() {
+    if plan.codes.is_empty() {
         return Tensor::new(shape, Vec::<f32>::new()).map_err(|e| e.to_string());
     }
     let misfit = || format!("{} scales for {} of shape {shape:?}", plan.params.scale().len(), plan.params.spread());
-    let values = plan.params.quantizers(shape).ok_or_else(misfit)?.dequantize(&codes);
+    let quantizers = plan.params.quantizers(shape).ok_or_else(misfit)?;
+    let values = match plan.codes.data() {
+        TensorData::I8(codes) => quantizers.dequantize(codes),
+        TensorData::U8(codes) => quantizers.dequantize(codes),
+        TensorData::I16(codes) => quantizers.dequantize(codes),
+        TensorData::U16(codes) => quantizers.dequantize(codes),
+        TensorData::I32(codes) => quantizers.dequantize(codes),
+        other => return Err(format!("codes are stored as {}", other.dtype())),
+    };
     Tensor::new(shape, values).map_err(|e| e.to_string())
-}
-
-fn widened(codes: &TensorData) -> Result<Vec<i32>, String> {
-    match codes {
-        TensorData::I8(v) => Ok(v.iter().map(|&c| i32::from(c)).collect()),
-        TensorData::U8(v) => Ok(v.iter().map(|&c| i32::from(c)).collect()),
-        TensorData::I16(v) => Ok(v.iter().map(|&c| i32::from(c)).collect()),
-        TensorData::U16(v) => Ok(v.iter().map(|&c| i32::from(c)).collect()),
-        TensorData::I32(v) => Ok(v.clone()),
-        other => Err(format!("codes are stored as {}", other.dtype())),
-    }
 }
 
 #[cfg(test)]

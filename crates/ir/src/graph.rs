@@ -8,7 +8,7 @@ use crate::op::Op;
 use crate::origin::Origin;
 use crate::patch::{Before, Operand, Patch, PatchEdit, Reversal};
 use crate::shape::Shape;
-use crate::tensor::{Tensor, TensorError};
+use crate::tensor::{Tensor, TensorData, TensorError};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
@@ -72,6 +72,15 @@ pub trait ConstantSource: fmt::Debug + Send + Sync {
     /// # Errors
     /// A message naming the item if it cannot be decoded.
     fn read(&self, key: u32) -> Result<Tensor, String>;
+
+    /// Shows the elements of item `key` in memory order, piece after piece: large ones need not be in memory together.
+    ///
+    /// # Errors
+    /// As [`ConstantSource::read`]; some pieces may have been shown then.
+    fn read_pieces(&self, key: u32, see: &mut dyn FnMut(&TensorData)) -> Result<(), String> {
+        see(self.read(key)?.data());
+        Ok(())
+    }
 }
 
 /// A value known before execution.
@@ -113,6 +122,18 @@ impl Constant {
             Self::Owned(tensor) => Ok(Arc::clone(tensor)),
             Self::Stored { source, key, .. } => source.read(*key).map(Arc::new).map_err(GraphError::Constant),
         }
+    }
+
+    /// Shows the elements in memory order, piece after piece.
+    ///
+    /// # Errors
+    /// [`GraphError::Constant`] if the document cannot decode them.
+    pub fn pieces(&self, see: &mut dyn FnMut(&TensorData)) -> Result<(), GraphError> {
+        match self {
+            Self::Owned(tensor) => see(tensor.data()),
+            Self::Stored { source, key, .. } => source.read_pieces(*key, see).map_err(GraphError::Constant)?,
+        }
+        Ok(())
     }
 }
 

@@ -151,14 +151,14 @@ impl Quantizers {
     }
 
     /// The real value of each code of a tensor.
-    pub fn dequantize(&self, codes: &[i32]) -> Vec<f32> {
+    pub fn dequantize<T: Copy + Into<i32>>(&self, codes: &[T]) -> Vec<f32> {
         let inner = self.index.inner;
         if self.index.own {
-            return codes.iter().enumerate().map(|(i, q)| self.of(i).dequantize(*q)).collect();
+            return codes.iter().enumerate().map(|(i, q)| self.of(i).dequantize((*q).into())).collect();
         }
         let mut values = Vec::with_capacity(codes.len());
         let rows = codes.chunks(inner).zip(self.affine.iter().cycle());
-        rows.for_each(|(row, grid)| values.extend(row.iter().map(|q| grid.dequantize(*q))));
+        rows.for_each(|(row, grid)| values.extend(row.iter().map(|q| grid.dequantize((*q).into()))));
         values
     }
 }

@@ -25,7 +25,7 @@ mod winograd;
 pub use activation::{Activation, activate};
 pub use arithmetic::Arithmetic;
 pub use concat::{concat_channels, slice_channels};
-pub use conv::PackedConv;
+pub use conv::{MatrixOrder, MatrixPacker, PackedConv};
 pub use depthwise::PackedDepthwise;
 pub use elementwise::{affine_channels, combine, combine_channels, combine_in_place, combine_scalar};
 pub use filter::Filter;

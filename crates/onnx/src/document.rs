@@ -5,11 +5,11 @@
 
 use crate::error::OnnxError;
 use crate::external::external_range;
-use crate::tensor::{decode_tensor_beside, dims_of, read_external};
+use crate::tensor::{decode_tensor_beside, dims_of, read_external, read_external_pieces};
 use crate::weight::{self, Weighed};
 use prost::Message;
 use quantize_document::{ExternalRange, Field, Limits, Location, MessageIndex, SourceFile, Splice, WireType};
-use quantize_ir::{ConstantSource, DocId, Node, Tensor};
+use quantize_ir::{ConstantSource, DocId, Node, Tensor, TensorData};
 use quantize_proto::onnx::{
     FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, SparseTensorProto, TensorProto, ValueInfoProto,
 };
@@ -380,6 +380,18 @@ impl ConstantSource for OnnxDocument {
         weight::check(payload, TensorProto::KIND, self.source.bytes().len()).map_err(about)?;
         let tensor = TensorProto::decode(payload).map_err(|e| about(e.to_string()))?;
         decode_tensor_beside(&tensor, self.source.path()).map_err(about)
+    }
+
+    fn read_pieces(&self, key: u32, see: &mut dyn FnMut(&TensorData)) -> Result<(), String> {
+        let head = self.initializers.get((key & !INITIALIZER) as usize).filter(|_| key & INITIALIZER != 0);
+        match head.and_then(|head| Some((head, head.external.as_ref()?))) {
+            Some((head, range)) => read_external_pieces(range, self.source.path(), head.data_type, &head.dims, see)
+                .map_err(|cause| format!("initializer `{}` {cause}", head.name)),
+            None => {
+                see(self.read(key)?.data());
+                Ok(())
+            }
+        }
     }
 }
 

@@ -103,6 +103,49 @@ pub(crate) fn read_external(
     data_type: i32,
     dims: &[usize],
 ) -> Result<Tensor, String> {
+    let mut data = None;
+    read_external_raw(range, document, data_type, dims, &mut |dtype, raw| {
+        let data = match &mut data {
+            Some(data) => data,
+            empty => empty.insert(with_room(dtype, dims.iter().product())?),
+        };
+        append_raw(data, dtype, raw);
+        Ok(())
+    })?;
+    let data = data.map_or_else(|| with_room(computed_type(data_type)?, 0), Ok)?;
+    Tensor::from_data(dims, data).map_err(|e| e.to_string())
+}
+
+/// Shows the elements of a tensor in a file beside the model at `document`, piece after piece.
+///
+/// # Errors
+/// As [`read_external`].
+pub(crate) fn read_external_pieces(
+    range: &ExternalRange,
+    document: &Path,
+    data_type: i32,
+    dims: &[usize],
+    see: &mut dyn FnMut(&TensorData),
+) -> Result<(), String> {
+    read_external_raw(range, document, data_type, dims, &mut |dtype, raw| {
+        let mut data = with_room(dtype, raw.len() / dtype.size())?;
+        append_raw(&mut data, dtype, raw);
+        see(&data);
+        Ok(())
+    })
+}
+
+/// Takes some elements as they are stored, and their type.
+type SeeRaw<'a> = dyn FnMut(DType, &[u8]) -> Result<(), String> + 'a;
+
+/// Shows the bytes of a tensor's elements, a whole number of elements at a time, with their type as it is stored.
+fn read_external_raw(
+    range: &ExternalRange,
+    document: &Path,
+    data_type: i32,
+    dims: &[usize],
+    see: &mut SeeRaw<'_>,
+) -> Result<(), String> {
     let dtype = computed_type(data_type)?;
     let said = |e: quantize_document::ExternalError| format!("has unusable external data: {e}; {}", e.hint());
     let mut part = range.open(document).map_err(said)?;
@@ -110,15 +153,14 @@ pub(crate) fn read_external(
     let mut left = count.checked_mul(dtype.size()).filter(|n| *n as u64 == part.length()).ok_or_else(|| {
         format!("declares dimensions {dims:?} of {dtype}, but has {} bytes of external data", part.length())
     })?;
-    let mut data = with_room(dtype, count)?;
     let mut piece = vec![0; left.min(PIECE)];
     while left > 0 {
         let piece = piece.get_mut(..left.min(PIECE)).unwrap_or_default();
         part.read_exact(piece).map_err(said)?;
-        append_raw(&mut data, dtype, piece);
+        see(dtype, piece)?;
         left -= piece.len();
     }
-    Tensor::from_data(dims, data).map_err(|e| e.to_string())
+    Ok(())
 }
 
 /// Bytes read from, or written to, a file at once: a multiple of every element's size.

@@ -7,7 +7,6 @@
 //! and what a target may do. A caller gets another graph and another plan of the same kind.
 #![forbid(unsafe_code)]
 
-mod ablation;
 mod assembled;
 mod columns;
 mod correction;
@@ -22,7 +21,6 @@ mod walk;
 #[cfg(test)]
 mod testing;
 
-pub use ablation::Step;
 pub use assembled::{AssembleError, bias_plan};
 pub use error::OptimizeError;
 pub use layer::{layer_bias, set_bias};

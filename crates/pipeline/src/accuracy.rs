@@ -3,6 +3,7 @@
 use crate::data::Data;
 use crate::error::Error;
 use crate::memory::{constants_of, threads_for};
+use crate::unknown::only_differences_count;
 use quantize_exec::{Emulator, ExecError, Program, Session};
 use quantize_ir::{DType, Graph, QuantPlan, Tensor, ValueId};
 use quantize_numerics::measure::{sqnr_db, top1};
@@ -122,6 +123,7 @@ pub(crate) fn compare<R: Runner + Send>(
 ) -> Result<Vec<Accuracy>, Error> {
     let Trial { reference, model, targets, data, judges, threads, progress } = *trial;
     let failed = |source| Error::exec(model, source);
+    let relative: Vec<bool> = targets.iter().map(|value| only_differences_count(reference, *value)).collect();
     let runs = &judges.runs;
     progress.begin("checking accuracy", runs.len());
     let init = || (Session::new(fp32), quantized(), Vec::new());
@@ -133,7 +135,8 @@ pub(crate) fn compare<R: Runner + Send>(
         let mut row = Vec::with_capacity(quantized.len());
         for runner in quantized {
             let found = runner.run(&inputs).map_err(failed)?;
-            row.push(expected.iter().zip(&found).map(|(e, f)| agreement(e, f, votes)).collect::<Vec<_>>());
+            let pairs = expected.iter().zip(&found).zip(&relative);
+            row.push(pairs.map(|((e, f), relative)| agreement(e, f, votes, *relative)).collect::<Vec<_>>());
         }
         rows.push((run, row));
         Ok::<(), Error>(())
@@ -177,13 +180,26 @@ impl Votes {
     }
 }
 
-fn agreement(expected: &Tensor, found: &Tensor, votes: Votes) -> Row {
+/// Of `relative` scores only differences count: what all scores of a sample have in common is left out.
+fn agreement(expected: &Tensor, found: &Tensor, votes: Votes, relative: bool) -> Row {
     if expected.dtype() != DType::F32 {
         return None;
     }
     let (e, f) = (expected.as_slice::<f32>().ok()?, found.as_slice::<f32>().ok()?);
-    let ratio = sqnr_db(e, f).ok()?.clamp(-EXACT_DB, EXACT_DB);
-    Some((ratio, votes.agreeing(expected, found)))
+    let ratio = match class_count(expected.shape(), votes.batch).filter(|_| relative) {
+        Some(classes) => sqnr_db(&centred(e, classes), &centred(f, classes)),
+        None => sqnr_db(e, f),
+    };
+    Some((ratio.ok()?.clamp(-EXACT_DB, EXACT_DB), votes.agreeing(expected, found)))
+}
+
+/// Scores of several samples less the mean of each sample's.
+fn centred(scores: &[f32], classes: usize) -> Vec<f32> {
+    let less_mean = |scores: &[f32]| {
+        let mean = scores.iter().map(|s| f64::from(*s)).sum::<f64>() / classes as f64;
+        scores.iter().map(|s| (f64::from(*s) - mean) as f32).collect::<Vec<f32>>()
+    };
+    scores.chunks(classes).flat_map(less_mean).collect()
 }
 
 fn summarize(graph: &Graph, value: ValueId, rows: &[&Vec<Row>], output: usize) -> Option<OutputAccuracy> {
@@ -200,4 +216,19 @@ fn summarize(graph: &Graph, value: ValueId, rows: &[&Vec<Row>], output: usize) -
 pub(crate) fn class_count(shape: &[usize], batch: usize) -> Option<usize> {
     let [samples, classes, rest @ ..] = shape else { return None };
     (*samples == batch && *classes > 1 && rest.iter().all(|d| *d == 1)).then_some(*classes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_scores_of_a_sample_have_in_common_is_no_noise_before_a_softmax() {
+        let votes = Votes { samples: 2, batch: 2 };
+        let expected = Tensor::new([2, 2], vec![1f32, -1.0, 3.0, 5.0]).unwrap();
+        let moved = Tensor::new([2, 2], vec![2f32, 0.0, 2.0, 4.0]).unwrap();
+        assert_eq!(agreement(&expected, &moved, votes, true), Some((EXACT_DB, Some(2))));
+        let (ratio, _) = agreement(&expected, &moved, votes, false).unwrap();
+        assert!((ratio - 10.0 * 9f64.log10()).abs() < 1e-9, "{ratio}");
+    }
 }

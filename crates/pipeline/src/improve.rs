@@ -4,10 +4,11 @@
 use crate::accuracy::{Accuracy, Judges, Runtime, Trial};
 use crate::data::Data;
 use crate::error::Error;
+use crate::memory::constants_of;
 use crate::options::{BiasCorrection, Correction, RecipeOptions, WeightRounding};
 use crate::unknown::before_softmax;
 use quantize_ir::{Graph, QuantPlan, Recipe, Tensor, ValueId};
-use quantize_optimize::{LayerInputs, OptimizeError, Samples, Step, Steps, WalkOptions, Walked, walk};
+use quantize_optimize::{LayerInputs, OptimizeError, Samples, Steps, WalkOptions, Walked, walk};
 use quantize_parallel::Progress;
 use std::path::Path;
 
@@ -145,13 +146,26 @@ impl Workshop<'_> {
             fixed: &fixed,
             inputs: inputs(correction, chosen.len()),
             coded_bias: self.recipe.grids().coded_bias,
+            constants: constants_of(graph),
             threads: self.threads,
         };
         let walked = walk(graph, plan, self.targets, &samples, &options, progress)?;
         let judges = self.split.judges().unwrap_or(Judges { runs: chosen.clone(), held_back: false });
         let steps = taken(options.steps);
-        let without = |(step, _): &(Step, _)| walked.without(*step, graph, plan).map_err(|e| samples.failed(e));
-        let lacking: Vec<(Graph, QuantPlan)> = steps.iter().map(without).collect::<Result<_, _>>()?;
+        // The other steps would do something else without it. Only codes stay, which are chosen before the gain; but where a
+        // bias takes up the mean, other ones are.
+        let with_codes = walked.codes_on(plan);
+        let without = |(rest, _): &(Steps, _)| {
+            let keeps_codes = rest.rounding && rest.bias;
+            let plan = if keeps_codes { &with_codes } else { plan };
+            let options = WalkOptions { steps: Steps { rounding: rest.rounding && !keeps_codes, ..*rest }, ..options };
+            if options.steps == Steps::default() {
+                return Ok((graph.clone(), plan.clone()));
+            }
+            let walked = walk(graph, plan, self.targets, &samples, &options, progress)?;
+            Ok((walked.graph, walked.plan))
+        };
+        let lacking: Vec<(Graph, QuantPlan)> = steps.iter().map(without).collect::<Result<_, Error>>()?;
         let (before, all) = ((graph, plan), (&walked.graph, &walked.plan));
         let candidates: Vec<(&Graph, &QuantPlan)> =
             [before, all].into_iter().chain(lacking.iter().map(|(graph, plan)| (graph, plan))).collect();
@@ -239,14 +253,14 @@ fn inputs(correction: &Correction, samples: usize) -> LayerInputs {
     }
 }
 
-/// The steps that were taken, with their names.
-fn taken(steps: Steps) -> Vec<(Step, &'static str)> {
+/// The steps that were taken, by name, each with what is left without it.
+fn taken(steps: Steps) -> Vec<(Steps, &'static str)> {
     let all = [
-        (steps.rounding, Step::Rounding, "weight rounding"),
-        (steps.gain, Step::Gain, "gain correction"),
-        (steps.bias, Step::Bias, "bias correction"),
+        (steps.rounding, Steps { rounding: false, ..steps }, "weight rounding"),
+        (steps.gain, Steps { gain: false, ..steps }, "gain correction"),
+        (steps.bias, Steps { bias: false, ..steps }, "bias correction"),
     ];
-    all.into_iter().filter(|(taken, ..)| *taken).map(|(_, step, words)| (step, words)).collect()
+    all.into_iter().filter(|(taken, ..)| *taken).map(|(_, rest, words)| (rest, words)).collect()
 }
 
 fn log(walked: &Walked) -> Vec<String> {

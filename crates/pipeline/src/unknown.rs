@@ -99,6 +99,13 @@ pub(crate) fn before_softmax(graph: &Graph, outputs: &[ValueId]) -> Vec<ValueId>
     outputs.iter().map(logits).collect()
 }
 
+/// Whether adding the same to all scores of a sample changes nothing: nobody reads `value` but softmaxes.
+pub(crate) fn only_differences_count(graph: &Graph, value: ValueId) -> bool {
+    let is_softmax = |id: NodeId| graph.node(id).is_some_and(|node| matches!(node.op, Op::Softmax(_)));
+    let readers = graph.value(value).consumers();
+    !graph.is_output(value) && !readers.is_empty() && readers.iter().all(|(id, _)| is_softmax(*id))
+}
+
 fn is_unknown(node: &Node) -> bool {
     matches!(node.op, Op::Opaque(_))
 }
@@ -115,6 +122,20 @@ mod tests {
         let (inputs, outputs) = (vec![Some(input)], vec![Some(output)]);
         graph.add_node(Node { name: name.into(), op, inputs, outputs, after: vec![], origin }).unwrap();
         output
+    }
+
+    #[test]
+    fn scores_that_only_a_softmax_reads_count_by_their_differences() {
+        let mut graph = Graph::new();
+        let x = graph.add_value(Value::named("x"));
+        let scores = node(&mut graph, "scores", Op::Unary(Unary::Relu), x);
+        let softmax = || Op::Softmax(quantize_ir::op::Softmax { axis: 1, flatten: false, log: false });
+        let probabilities = node(&mut graph, "probabilities", softmax(), scores);
+        graph.set_outputs(vec![probabilities]);
+        assert!(only_differences_count(&graph, scores));
+        assert!(!only_differences_count(&graph, x) && !only_differences_count(&graph, probabilities));
+        graph.set_outputs(vec![probabilities, scores]);
+        assert!(!only_differences_count(&graph, scores));
     }
 
     #[test]

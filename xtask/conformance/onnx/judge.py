@@ -5,9 +5,9 @@ One thread, default optimisations. Takes the folder that prepare_images.py fille
 Of a model that ends in a softmax, scores are the logarithms of its probabilities less their mean, which are its logits
 but for a constant.
 
-JSON: {"sqnr": mean over images of 10 log10(sum y^2 / sum (y - yq)^2) in dB, "agreement": percent of
-images with the fp32 model's class, "top1": percent, "kl": mean over images of the Kullback-Leibler divergence of
-softmax(yq) from softmax(y), in nats}.
+JSON: {"sqnr": mean over images of 10 log10(sum y^2 / sum (y - yq)^2) in dB, "ratios": these, "agreement":
+percent of images with the fp32 model's class, "top1": percent, "kl": mean over images of the Kullback-Leibler
+divergence of softmax(yq) from softmax(y), in nats}.
 """
 
 import argparse
@@ -54,8 +54,10 @@ def main() -> None:
     y, yq = scores(y, args.probabilities), scores(yq, args.probabilities)
     noise, signal = ((y - yq) ** 2).sum(1), (y**2).sum(1)
     p, q = log_softmax(y), log_softmax(yq)
+    ratios = 10 * np.log10(signal / np.maximum(noise, 1e-30))
     figures = {
-        "sqnr": float(np.mean(10 * np.log10(signal / np.maximum(noise, 1e-30)))),
+        "sqnr": float(np.mean(ratios)),
+        "ratios": ratios.tolist(),
         "agreement": 100 * float(np.mean(y.argmax(1) == yq.argmax(1))),
         "top1": 100 * float(np.mean(yq.argmax(1) == labels)),
         "kl": float(np.mean((np.exp(p) * (p - q)).sum(1))),

@@ -50,6 +50,9 @@ class Network:
                 for axis in helper.get_node_attr_value(node, "axes"):
                     shape.insert(axis, 1)
                 self.open[node.output[0]] = tuple(shape)
+            elif node.op_type == "Reshape" and node.input[0] in self.open:
+                empty = np.empty(self.open[node.input[0]], np.int8)
+                self.open[node.output[0]] = empty.reshape(self.known[node.input[1]]).shape
             else:
                 self.nodes.append(node)
         if self.nodes[-1].op_type == "Softmax":

@@ -31,6 +31,81 @@ pub struct PackedConv {
     winograd: Option<OnceLock<Winograd>>,
 }
 
+/// Order of the elements of a matrix with `depth` rows that products are sums over, and a column for each sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MatrixOrder {
+    /// Row after row.
+    Rows,
+    /// Column after column, as in a convolution's weights.
+    Columns,
+}
+
+/// A matrix on its way into the form in which a product with it is a convolution of one pixel. It may come in pieces, so
+/// that large ones need not be in memory as they were.
+#[derive(Debug)]
+pub struct MatrixPacker {
+    packed: PackedConv,
+    order: MatrixOrder,
+    /// Elements that have come.
+    seen: usize,
+}
+
+impl MatrixPacker {
+    /// For a matrix of `depth` rows and `columns` columns; without bias sums start at 0. `None` without a depth or columns.
+    ///
+    /// # Errors
+    /// If the bias has another length than a row, or there are too many elements.
+    pub fn new(
+        isa: Isa,
+        [depth, columns]: [usize; 2],
+        order: MatrixOrder,
+        bias: Option<&[f32]>,
+    ) -> Result<Option<Self>, KernelError> {
+        let filter = Filter {
+            out_channels: columns,
+            in_channels: depth,
+            group: 1,
+            kernel: [1; 2],
+            stride: [1; 2],
+            dilation: [1; 2],
+        };
+        let elements = depth.checked_mul(columns).ok_or(KernelError::TooLarge("the matrix"))?;
+        filter.check(elements, bias.map(<[f32]>::len))?;
+        let Some(units) = filter.units(isa.lanes()).filter(|_| depth > 0) else { return Ok(None) };
+        let weights = Weights::empty(&filter, &units, isa, bias);
+        Ok(Some(Self { packed: PackedConv::packed(isa, &filter, units, weights), order, seen: 0 }))
+    }
+
+    /// Takes the elements that come next. What comes after the last one is counted only.
+    pub fn push(&mut self, elements: &[f32]) {
+        let Filter { in_channels: depth, out_channels: columns, .. } = self.packed.filter;
+        let left = (depth * columns).saturating_sub(self.seen).min(elements.len());
+        let mut at = self.seen;
+        self.seen = self.seen.saturating_add(elements.len());
+        let line = if self.order == MatrixOrder::Rows { columns } else { depth };
+        let mut rest = &elements[..left];
+        while !rest.is_empty() {
+            let (index, first) = (at / line, at % line);
+            let (part, after) = rest.split_at(rest.len().min(line - first));
+            match self.order {
+                MatrixOrder::Rows => self.packed.weights.put_row(&self.packed.units, index, first, part),
+                MatrixOrder::Columns => self.packed.weights.put_column(&self.packed.units, index, first, part),
+            }
+            (at, rest) = (at + part.len(), after);
+        }
+    }
+
+    /// The packed matrix.
+    ///
+    /// # Errors
+    /// If more or fewer elements have come than it has.
+    pub fn finish(self) -> Result<PackedConv, KernelError> {
+        let Filter { in_channels: depth, out_channels: columns, .. } = self.packed.filter;
+        check_len("weight", self.seen, depth * columns)?;
+        Ok(self.packed)
+    }
+}
+
 /// Everything about one call that does not depend on the unit.
 struct Call<'a> {
     isa: Isa,
@@ -57,31 +132,6 @@ impl PackedConv {
         let Some(units) = units else { return Ok(None) };
         let weights = Weights::new(filter, &units, isa, weight, bias);
         Ok(Some(Self::packed(isa, filter, units, weights)))
-    }
-
-    /// The matrix product with `weight`, `[depth, columns]`, as convolution of one pixel: packed as it stands, without a
-    /// copy in the order of a convolution's weights. `None` without a depth or columns.
-    ///
-    /// # Errors
-    /// If the lengths do not fit.
-    pub fn of_matrix(
-        isa: Isa,
-        [depth, columns]: [usize; 2],
-        weight: &[f32],
-        bias: Option<&[f32]>,
-    ) -> Result<Option<Self>, KernelError> {
-        let filter = Filter {
-            out_channels: columns,
-            in_channels: depth,
-            group: 1,
-            kernel: [1; 2],
-            stride: [1; 2],
-            dilation: [1; 2],
-        };
-        filter.check(weight.len(), bias.map(<[f32]>::len))?;
-        let Some(units) = filter.units(isa.lanes()).filter(|_| depth > 0) else { return Ok(None) };
-        let weights = Weights::of_matrix(&filter, &units, isa, weight, bias);
-        Ok(Some(Self::packed(isa, &filter, units, weights)))
     }
 
     fn packed(isa: Isa, filter: &Filter, units: Units, weights: Weights) -> Self {

@@ -58,21 +58,24 @@ impl Weights {
         packed
     }
 
-    /// Packs a matrix `[in_channels, out_channels]` for a filter of one tap and one group, whose lengths have been
-    /// checked.
-    pub(super) fn of_matrix(filter: &Filter, units: &Units, isa: Isa, matrix: &[f32], bias: Option<&[f32]>) -> Self {
-        let mut packed = Self::empty(filter, units, isa, bias);
-        for (input, row) in matrix.chunks_exact(filter.out_channels.max(1)).enumerate() {
-            for (channel, value) in row.iter().enumerate() {
-                let at = packed.place(channel / units.out_channels, channel % units.out_channels, input, 0);
-                packed.weight[at] = *value;
-            }
+    /// Puts the weights of an input for the outputs from `first` on in their places, for a filter of one tap and one group.
+    pub(super) fn put_row(&mut self, units: &Units, input: usize, first: usize, row: &[f32]) {
+        for (channel, value) in (first..).zip(row) {
+            let at = self.place(channel / units.out_channels, channel % units.out_channels, input, 0);
+            self.weight[at] = *value;
         }
-        packed
+    }
+
+    /// Puts the weights of an output for the inputs from `first` on in their places, for a filter of one tap and one group.
+    pub(super) fn put_column(&mut self, units: &Units, output: usize, first: usize, column: &[f32]) {
+        for (input, value) in (first..).zip(column) {
+            let at = self.place(output / units.out_channels, output % units.out_channels, input, 0);
+            self.weight[at] = *value;
+        }
     }
 
     /// Zeros, and the start values of sums.
-    fn empty(filter: &Filter, units: &Units, isa: Isa, bias: Option<&[f32]>) -> Self {
+    pub(super) fn empty(filter: &Filter, units: &Units, isa: Isa, bias: Option<&[f32]>) -> Self {
         let (taps, lanes) = (filter.taps(), isa.lanes());
         let blocks = units.out_channels.div_ceil(lanes);
         let left = units.out_channels % lanes;

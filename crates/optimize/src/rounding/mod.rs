@@ -22,6 +22,7 @@ use quantize_ir::Quantizers;
 use quantize_parallel::{Silent, for_each};
 use std::convert::Infallible;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use targets::Targets;
 
 /// Columns of more elements are taken apart, errors of different parts being taken for independent: the work grows with
@@ -96,43 +97,44 @@ pub(crate) fn round(layer: &Layer, task: &Task<'_>, images: &[&Held]) -> Option<
     }
     let parts: Vec<(usize, Range<usize>)> =
         (0..groups).flat_map(|g| (0..inputs).step_by(part).map(move |i| (g, i..(i + part).min(inputs)))).collect();
-    let mut codes = task.quantizers.quantize(task.weights);
+    let codes = Mutex::new(task.quantizers.quantize(task.weights));
     // Either the parts share the threads, or the work on each one does.
     let (outer, inner) = if parts.len() < 2 * task.threads { (1, task.threads) } else { (task.threads, 1) };
-    let work = |found: &mut Vec<(usize, i32)>, index: usize| {
+    let work = |(): &mut (), index: usize| {
         let (group, inputs) = &parts[index];
-        found.extend(solve_part(task, &sample, (*group, inputs.clone()), inner));
+        solve_part(task, &sample, (*group, inputs.clone()), inner, &codes);
         Ok::<(), Infallible>(())
     };
-    let Ok(found) = for_each(parts.len(), outer, &Silent, Vec::new, work);
-    found.into_iter().flatten().for_each(|(at, code)| codes[at] = code);
-    Some(codes)
+    let Ok(_) = for_each(parts.len(), outer, &Silent, || (), work);
+    Some(codes.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The codes of all output channels of a group for some of its input channels, with their places among the weights.
+/// Puts the codes of all output channels of a group for some of its input channels in their places among `codes`: no
+/// other part has any of these.
 fn solve_part(
     task: &Task<'_>,
     sample: &Sample<'_>,
     (group, inputs): (usize, Range<usize>),
     threads: usize,
-) -> Vec<(usize, i32)> {
+    codes: &Mutex<Vec<i32>>,
+) {
     let geometry = task.geometry;
     let length = inputs.len() * geometry.taps;
     let h = moments(sample, group * geometry.inputs, inputs.clone(), length, task.centred, threads);
-    let places: Vec<Vec<usize>> = (0..geometry.outputs).map(|o| places(geometry, group, o, inputs.clone())).collect();
     let factor = Factor::of(&h);
-    let chunks: Vec<&[Vec<usize>]> = places.chunks(CHUNK).collect();
-    let work = |found: &mut Vec<(usize, i32)>, index: usize| {
-        let chunk = chunks[index];
-        let targets = Targets::of(chunk, task);
+    let work = |(): &mut (), index: usize| {
+        let outputs = index * CHUNK..geometry.outputs.min((index + 1) * CHUNK);
+        let chunk: Vec<Vec<usize>> = outputs.map(|o| places(geometry, group, o, inputs.clone())).collect();
+        let targets = Targets::of(&chunk, task);
         let levels = solve(&h, factor.as_ref(), &targets);
         let code = |at: usize, level: f64| level as i32 + task.quantizers.of(at).zero_point();
-        let entry = |(c, k): (usize, usize)| (chunk[c][k], code(chunk[c][k], levels[(k, c)]));
-        found.extend((0..chunk.len()).flat_map(|c| (0..length).map(move |k| (c, k))).map(entry));
+        let mut codes = codes.lock().unwrap_or_else(PoisonError::into_inner);
+        for (c, places) in chunk.iter().enumerate() {
+            places.iter().enumerate().for_each(|(k, at)| codes[*at] = code(*at, levels[(k, c)]));
+        }
         Ok::<(), Infallible>(())
     };
-    let Ok(found) = for_each(chunks.len(), threads, &Silent, Vec::new, work);
-    found.into_iter().flatten().collect()
+    let Ok(_) = for_each(geometry.outputs.div_ceil(CHUNK), threads, &Silent, || (), work);
 }
 
 /// Codes for `targets` that make the error's energy under `h` small: never larger than that of the nearest codes.

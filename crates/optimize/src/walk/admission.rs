@@ -4,7 +4,7 @@ use super::{Samples, Walker};
 use crate::live::{Image, element_bytes};
 use crate::route::Stage;
 use quantize_exec::{Program, Session, View};
-use quantize_ir::ValueId;
+use quantize_ir::{QuantPlan, ValueId};
 use quantize_parallel::{Silent, for_each};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -20,7 +20,8 @@ impl<S: Samples> Walker<'_, S> {
     pub(super) fn measure_room(&self, stages: &[Stage]) -> Result<Vec<usize>, S::Error> {
         let values: BTreeSet<ValueId> = stages.iter().flat_map(|s| s.before.iter().chain(&s.after)).copied().collect();
         let values: Vec<ValueId> = values.into_iter().collect();
-        let program = Program::observe(self.reference, &values).map_err(|e| self.fail(e))?;
+        let program = Program::observe_with(self.reference, &values, &QuantPlan::default(), self.options.constants);
+        let program = program.map_err(|e| self.fail(e))?;
         let mut sizes: BTreeMap<ValueId, u64> = BTreeMap::new();
         let mut observer = |value: ValueId, seen: &View<'_>| {
             sizes.insert(value, seen.dims().iter().map(|d| *d as u64).product());
@@ -52,9 +53,11 @@ impl<S: Samples> Walker<'_, S> {
         if room <= present || !worth {
             return Ok(());
         }
-        let reference = Program::compile(self.reference, &stage.before).map_err(|e| self.fail(e))?;
-        let plan = &self.walked.plan;
-        let quantized = Program::segment(&self.walked.graph, &[], &stage.before, plan).map_err(|e| self.fail(e))?;
+        let (plan, constants) = (&self.walked.plan, self.options.constants);
+        let reference = Program::compile_with(self.reference, &stage.before, &QuantPlan::default(), constants);
+        let reference = reference.map_err(|e| self.fail(e))?;
+        let quantized = Program::segment(&self.walked.graph, &[], &stage.before, plan, constants);
+        let quantized = quantized.map_err(|e| self.fail(e))?;
         let init = || (Session::new(&reference), Session::new(&quantized), Vec::new());
         let joined = for_each(room - present, self.options.threads, &Silent, init, |(real, rounded, joined), at| {
             let fed = self.samples.sample(present + at)?;

@@ -7,8 +7,9 @@ use crate::layer::{Layer, WEIGHT};
 use crate::live::{Held, Image};
 use crate::rounding::{Task, round};
 use quantize_ir::quant::storage;
-use quantize_ir::{DType, Element, Tensor, TensorError, WeightPlan};
-use quantize_numerics::measure::sqnr_db;
+use quantize_ir::{DType, Element, Quantizers, Tensor, TensorError, WeightPlan};
+use quantize_numerics::NumericsError;
+use quantize_numerics::measure::SqnrAccumulator;
 use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
 
@@ -29,14 +30,25 @@ impl<S: Samples> Walker<'_, S> {
         let inputs: Vec<Cow<'_, Held>> = images.iter().filter_map(|image| image.rounded(layer.input, plan)).collect();
         let inputs: Vec<&Held> = inputs.iter().map(AsRef::as_ref).collect();
         let Some(codes) = round(layer, &task, &inputs) else { return Ok(0) };
-        let back = quantizers.dequantize(&codes);
-        let sqnr_db = sqnr_db(values, &back).map_err(|e| self.fail(OptimizeError::numbers(&layer.label)(e)))?;
+        let sqnr_db = sqnr_db(values, &codes, &quantizers);
+        let sqnr_db = sqnr_db.map_err(|e| self.fail(OptimizeError::numbers(&layer.label)(e)))?;
         let stored = stored(weight.shape(), &codes, storage(entry.params.qtype())).map_err(|e| self.fail(e))?;
         let changed = differences(&entry.codes, &stored);
         let entry = WeightPlan { params: entry.params.clone(), codes: Arc::new(stored), sqnr_db };
         self.walked.plan.weights.insert(key, entry);
         Ok(changed)
     }
+}
+
+/// Signal to noise of the reals that codes stand for, a few of which are made at a time: layers may be large.
+fn sqnr_db(values: &[f32], codes: &[i32], quantizers: &Quantizers) -> Result<f64, NumericsError> {
+    const FEW: usize = 1 << 14;
+    let mut sums = SqnrAccumulator::new();
+    for (part, (values, codes)) in values.chunks(FEW).zip(codes.chunks(FEW)).enumerate() {
+        let real = |(i, code): (usize, &i32)| quantizers.of(part * FEW + i).dequantize(*code);
+        sums.add(values, &codes.iter().enumerate().map(real).collect::<Vec<f32>>())?;
+    }
+    Ok(sums.db())
 }
 
 fn stored(shape: &[usize], codes: &[i32], dtype: DType) -> Result<Tensor, TensorError> {

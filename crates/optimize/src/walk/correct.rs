@@ -24,9 +24,13 @@ impl<S: Samples> Walker<'_, S> {
             .ok_or_else(|| OptimizeError::layer(&layer.label, "it has no codes"))?;
         let rule = self.gain_rule(layer, &params);
         let biases = self.biases(layer)?;
-        let mut gains = gains(&total, rule, self.moves_bias(layer));
-        let mut shifts =
-            if self.moves_bias(layer) { shifts(images, &total, &gains, &biases) } else { vec![0.0; layer.channels] };
+        let answer = |gains: Vec<f64>| {
+            let moves = self.moves_bias(layer);
+            let shifts = if moves { shifts(images, &total, &gains, &biases) } else { vec![0.0; layer.channels] };
+            (gains, shifts)
+        };
+        let with = answer(gains(&total, rule, self.moves_bias(layer)));
+        let (mut gains, mut shifts) = quieter(&total, &biases, with, answer(vec![1.0; layer.channels]));
         let scale = self.input_scale(layer);
         self.keep_representable(&params, scale, &biases, &mut gains, &mut shifts);
         self.apply(layer, &params, scale, &biases, &gains, &shifts)?;
@@ -125,6 +129,18 @@ impl<S: Samples> Walker<'_, S> {
     }
 }
 
+/// Gains and shifts of a layer.
+type Answer = (Vec<f64>, Vec<f64>);
+
+/// An answer with gains, unless the layer's result has less noise by the one `without`: a gain also makes the noise larger
+/// that comes from the layers before, and where that is large it costs more than the amplitude it gives back.
+fn quieter(total: &Moments, biases: &[f64], with: Answer, without: Answer) -> Answer {
+    let noise = |(gains, shifts): &Answer| {
+        total.0.iter().enumerate().map(|(c, p)| p.noise(gains[c], biases[c], shifts[c])).sum::<f64>()
+    };
+    if noise(&with) > noise(&without) { without } else { with }
+}
+
 /// The output channel that scale number `scale` belongs to.
 fn channel_of(params: &QuantParams, channels: usize, scale: usize) -> usize {
     match params.spread() {
@@ -133,5 +149,29 @@ fn channel_of(params: &QuantParams, channels: usize, scale: usize) -> usize {
         // Of a matrix, whose other axis is that of the channels.
         Spread::Blocks(Blocks { axis: 0, .. }) => scale % channels.max(1),
         Spread::Blocks(_) => scale / (params.scale().len() / channels.max(1)).max(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::ChannelAxis;
+
+    /// A channel whose quantized result has nine tenths of the amplitude, and noise beside it.
+    fn shrunk(noise: f32) -> Moments {
+        let y: Vec<f32> = (0..1000).map(|i| ((i * 37 % 101) as f32 - 50.0) / 29.0).collect();
+        let q: Vec<f32> =
+            y.iter().enumerate().map(|(i, y)| 0.9 * y + noise * ((i * 7919 % 997) as f32 / 498.0 - 1.0)).collect();
+        Moments::of(&y, &q, &[1, 1, 1000], ChannelAxis::Second).unwrap()
+    }
+
+    #[test]
+    fn gains_are_taken_where_the_result_has_less_noise_with_them() {
+        let answers = || ((vec![1.0 / 0.9], vec![0.0]), (vec![1.0], vec![0.0]));
+        for (noise, taken) in [(0.0, true), (0.1, true), (1.0, false)] {
+            let (with, without) = answers();
+            let chosen = quieter(&shrunk(noise), &[0.0], with.clone(), without);
+            assert_eq!(chosen == with, taken, "noise {noise}");
+        }
     }
 }

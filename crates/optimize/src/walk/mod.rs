@@ -15,11 +15,11 @@ mod correct;
 mod tests;
 
 use crate::error::OptimizeError;
-use crate::layer::Layer;
+use crate::layer::{Layer, WEIGHT};
 use crate::live::Image;
 use crate::moments::Moments;
 use crate::route::{Stage, stages};
-use quantize_exec::{Program, Session};
+use quantize_exec::{Constants, Program, Session};
 use quantize_ir::{ActivationPlan, Graph, NodeId, QuantPlan, Tensor, ValueId};
 use quantize_parallel::{Progress, Silent, for_each};
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,6 +74,8 @@ pub struct WalkOptions<'a> {
     pub inputs: LayerInputs,
     /// Whether biases are 32-bit codes in the plan.
     pub coded_bias: bool,
+    /// Where constants are while more than one stage runs; those of one stage are in memory.
+    pub constants: Constants,
     /// Threads, at least 1.
     pub threads: usize,
 }
@@ -108,6 +110,19 @@ pub struct Walked {
     pub changes: Vec<LayerChange>,
 }
 
+impl Walked {
+    /// `plan`, from which the walk started, with the codes that weights have now.
+    pub fn codes_on(&self, plan: &QuantPlan) -> QuantPlan {
+        let mut plan = plan.clone();
+        for (key, entry) in plan.weights.iter_mut().filter(|((_, slot), _)| *slot == WEIGHT) {
+            if let Some(now) = self.plan.weights.get(key) {
+                entry.codes.clone_from(&now.codes);
+            }
+        }
+        plan
+    }
+}
+
 /// Walks through the layers of `graph` that `plan` quantizes and that `targets` depend on, but for fixed ones, and answers
 /// what rounding does there. The same for any number of threads.
 ///
@@ -138,6 +153,10 @@ pub fn walk<S: Samples>(
     progress.end();
     Ok(walker.walked)
 }
+
+/// Weights of more elements than this are in memory as reals in one branch at a time; what follows from them then is
+/// kept for all samples, which is small beside them.
+const LARGE: usize = 16 << 20;
 
 struct Walker<'a, S> {
     /// The graph that the fp32 branch runs.
@@ -180,21 +199,22 @@ impl<S: Samples> Walker<'_, S> {
     ) -> Result<Vec<Moments>, S::Error> {
         let mut targets = computed.to_vec();
         targets.extend(layer.map(|l| l.result).filter(|v| !computed.contains(v)));
-        let segment = Program::segment(self.reference, &stage.before, &targets, &QuantPlan::default());
+        let alone = layer.filter(|layer| self.is_large(layer)).map(|layer| self.probed(layer)).transpose()?;
+        let segment =
+            Program::segment(self.reference, &stage.before, &targets, &QuantPlan::default(), Constants::Resident);
         let segment = segment.map_err(|e| self.fail(e))?;
-        let probe = layer.map(|layer| self.probe(layer)).transpose().map_err(|e| self.fail(e))?;
+        let beside = layer.filter(|_| alone.is_none());
+        let probe = beside.map(|layer| self.probe(layer)).transpose().map_err(|e| self.fail(e))?;
         let init = || (Session::new(&segment), probe.as_ref().map(Session::new), Vec::new());
         let work = |real: &mut Session<'_>, probe: Option<&mut Session<'_>>, index: usize| {
             let mut image = self.images[index].lock().unwrap_or_else(PoisonError::into_inner);
             let values = real.run(&image.reals, &mut ())?;
-            let moments = match (layer, probe) {
-                (Some(layer), Some(probe)) => {
-                    let found = match self.options.inputs {
-                        LayerInputs::Rounded => probe.run(&image.fed(&[layer.input])?, &mut ())?,
-                        LayerInputs::Real => probe.run(&image.reals, &mut ())?,
-                    };
-                    let at = targets.iter().position(|v| *v == layer.result).unwrap_or_default();
-                    let moments = moments(layer, &values[at], &found[0])?;
+            let at = |layer: &Layer| targets.iter().position(|v| *v == layer.result).unwrap_or_default();
+            let moments = match (layer, &alone, probe) {
+                (Some(layer), Some(alone), _) => moments(layer, &values[at(layer)], &alone[index])?,
+                (Some(layer), None, Some(probe)) => {
+                    let found = self.run_probe(probe, layer, &image)?;
+                    let moments = moments(layer, &values[at(layer)], &found[0])?;
                     probe.recycle(found);
                     moments
                 }
@@ -221,13 +241,42 @@ impl<S: Samples> Walker<'_, S> {
         let weights = plan.weights.range((layer.node, 0)..=(layer.node, usize::MAX));
         let weights = weights.map(|(key, entry)| (*key, entry.clone())).collect();
         let plan = QuantPlan { activations, weights, ..QuantPlan::default() };
-        Ok(Program::segment(graph, &[layer.input], &[layer.result], &plan)?)
+        Ok(Program::segment(graph, &[layer.input], &[layer.result], &plan, Constants::Resident)?)
+    }
+
+    /// Whether a layer's weights are not to be in memory in both branches at once.
+    fn is_large(&self, layer: &Layer) -> bool {
+        let weight = self.reference.value(layer.weight).constant.as_ref();
+        weight.is_some_and(|w| w.shape().iter().product::<usize>() > LARGE)
+    }
+
+    /// The layer's result as the plan computes it, for each sample.
+    fn probed(&self, layer: &Layer) -> Result<Vec<Tensor>, S::Error> {
+        let probe = self.probe(layer).map_err(|e| self.fail(e))?;
+        let init = || (Session::new(&probe), Vec::new());
+        let found = for_each(self.images.len(), self.options.threads, &Silent, init, |(probe, found), index| {
+            let image = self.images[index].lock().unwrap_or_else(PoisonError::into_inner);
+            let result = self.run_probe(probe, layer, &image).map_err(|e| self.fail(e))?;
+            found.push((index, result));
+            Ok(())
+        })?;
+        let mut found: Vec<_> = found.into_iter().flat_map(|(_, found)| found).collect();
+        found.sort_by_key(|(index, _)| *index);
+        Ok(found.into_iter().flat_map(|(_, result)| result).collect())
+    }
+
+    fn run_probe(&self, probe: &mut Session<'_>, layer: &Layer, image: &Image) -> Result<Vec<Tensor>, OptimizeError> {
+        Ok(match self.options.inputs {
+            LayerInputs::Rounded => probe.run(&image.fed(&[layer.input])?, &mut ())?,
+            LayerInputs::Real => probe.run(&image.reals, &mut ())?,
+        })
     }
 
     /// Takes the quantized branch through a stage.
     fn advance_rounded(&self, stage: &Stage, computed: &[ValueId]) -> Result<(), S::Error> {
         let Walked { graph, plan, .. } = &self.walked;
-        let segment = Program::segment(graph, &stage.before, computed, plan).map_err(|e| self.fail(e))?;
+        let segment =
+            Program::segment(graph, &stage.before, computed, plan, Constants::Resident).map_err(|e| self.fail(e))?;
         let init = || Session::new(&segment);
         for_each(self.images.len(), self.options.threads, &Silent, init, |session, index| {
             let mut image = self.images[index].lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! Whole walks through small networks.
 
 use super::*;
-use crate::layer::{BIAS, WEIGHT};
+use crate::layer::BIAS;
 use crate::testing::Net;
 use quantize_ir::op::Gemm;
 use quantize_ir::{Blocks, Decision, NodePlan, Op, QuantParams, QuantType, ScaleIndex, Spread, WeightPlan};
@@ -50,7 +50,14 @@ fn network() -> (Net, ValueId, Given) {
 static NONE: BTreeSet<NodeId> = BTreeSet::new();
 
 fn options(steps: Steps, threads: usize) -> WalkOptions<'static> {
-    WalkOptions { steps, fixed: &NONE, inputs: LayerInputs::Rounded, coded_bias: true, threads }
+    WalkOptions {
+        steps,
+        fixed: &NONE,
+        inputs: LayerInputs::Rounded,
+        coded_bias: true,
+        constants: Constants::Resident,
+        threads,
+    }
 }
 
 /// Mean square difference of the simulated result and the fp32 one.
@@ -181,9 +188,22 @@ fn a_layer_without_a_bias_gets_one() {
     let walked = walk(&net.graph, &plan, &[result], &samples, &options(steps, 1), &Silent).unwrap();
     let node = walked.graph.node(net.id("second")).unwrap();
     assert!(node.input(BIAS).is_some() && walked.plan.weights.contains_key(&(net.id("second"), BIAS)));
-    let (graph, plan_without) = walked.without(crate::Step::Bias, &net.graph, &plan).unwrap();
-    assert!(graph.node(net.id("second")).unwrap().input(BIAS).is_none());
-    assert_eq!(plan_without.weights, plan.weights);
+}
+
+#[test]
+fn codes_stay_when_a_walk_starts_from_those_of_another() {
+    let (net, result, samples) = network();
+    let plan = net.plan_within(8.0, 4.0);
+    let walked = walk(&net.graph, &plan, &[result], &samples, &options(ALL, 1), &Silent).unwrap();
+    let start = walked.codes_on(&plan);
+    let key = (net.id("second"), WEIGHT);
+    assert_eq!(start.weights[&key].params, plan.weights[&key].params);
+    assert_ne!(start.weights[&key].codes, plan.weights[&key].codes);
+    let steps = Steps { rounding: false, ..ALL };
+    let again = walk(&net.graph, &start, &[result], &samples, &options(steps, 1), &Silent).unwrap();
+    for (key, entry) in &walked.plan.weights {
+        assert_eq!((&again.plan.weights[key].codes, &again.plan.weights[key].params), (&entry.codes, &entry.params));
+    }
 }
 
 #[test]

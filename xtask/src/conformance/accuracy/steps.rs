@@ -23,6 +23,7 @@ use crate::workspace;
 const PHOTOS: usize = 100;
 
 /// How much better a network may be without one of the steps, or without all of them, in dB: held-back photos are few.
+/// What the photos here leave to chance comes on top.
 const TOLERANCE_DB: f64 = 0.5;
 
 /// A change of the default recipe.
@@ -116,11 +117,14 @@ fn judge(context: &Context, network: &Network, report: &mut Report) -> Result<()
         let output = context.folder("steps")?.join(format!("{}-{}.onnx", network.name, variant.name.replace(' ', "-")));
         let summary = network.quantize(variant, &output)?;
         let found = network.judged(context, &output)?;
-        let Judgement { sqnr, agreement, kl, .. } = found;
-        let figures = format!("{sqnr:.2} dB, agreement {agreement:.0} %, divergence {kl:.4}{}", taken_back(&summary));
-        let best = *with_all.get_or_insert(sqnr);
-        let worse = best < sqnr - TOLERANCE_DB;
-        let unmet = worse.then(|| format!("more than {TOLERANCE_DB} dB better than with all steps"));
+        let Judgement { sqnr, ratios, agreement, kl, .. } = found;
+        let (gained, chance) = difference(&ratios, with_all.get_or_insert_with(|| ratios.clone()));
+        let figures = format!(
+            "{sqnr:.2} dB ({gained:+.2} ± {chance:.2}), agreement {agreement:.0} %, divergence {kl:.4}{}",
+            taken_back(&summary)
+        );
+        let better = gained - 2.0 * chance > TOLERANCE_DB;
+        let unmet = better.then(|| format!("more than {TOLERANCE_DB} dB better than with all steps, beyond chance"));
         report.record(format!("steps {}, {}", network.name, variant.name), Verdict::of(figures, unmet.as_slice()));
     }
     Ok(())
@@ -153,6 +157,15 @@ impl Network {
         script.arg("--logits").arg(output.with_extension("npy"));
         workspace::json(script.args(self.probabilities.then_some("--probabilities")))
     }
+}
+
+/// The mean difference of two models' ratios on the same photos, and its standard error.
+fn difference(ratios: &[f64], than: &[f64]) -> (f64, f64) {
+    let each: Vec<f64> = ratios.iter().zip(than).map(|(a, b)| a - b).collect();
+    let count = each.len().max(2) as f64;
+    let mean = each.iter().sum::<f64>() / count;
+    let variance = each.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    (mean, (variance / count).sqrt())
 }
 
 /// The steps that the recipe itself took back, in words.

@@ -55,6 +55,8 @@ struct Prepared {
 pub(crate) struct Judgement {
     /// Mean over images of the ratio of signal to quantization noise of the logits, in dB.
     pub(crate) sqnr: f64,
+    /// The ratio of each image.
+    pub(crate) ratios: Vec<f64>,
     /// Percent of images with the fp32 model's class.
     pub(crate) agreement: f64,
     /// Percent of images with the right class.

@@ -350,13 +350,28 @@ fn a_matrix_packs_as_its_transposition_does() {
                 .flat_map(|c| (0..depth).map(move |d| (d, c)))
                 .map(|(d, c)| matrix[d * columns + c])
                 .collect();
-            let packed = PackedConv::of_matrix(isa, [depth, columns], &matrix, Some(&bias)).unwrap().unwrap();
+            let packed = |order, elements: &[f32], piece: usize| {
+                let mut packer = MatrixPacker::new(isa, [depth, columns], order, Some(&bias)).unwrap().unwrap();
+                elements.chunks(piece).for_each(|piece| packer.push(piece));
+                packer.finish().unwrap()
+            };
             let expected = PackedConv::new(isa, &filter, &turned, Some(&bias)).unwrap().unwrap();
-            let mut weights = [packed.weights, expected.weights];
-            let [packed, expected] = weights.each_mut().map(|w| (w.bias(0).to_vec(), w.elements_mut().to_vec()));
-            assert!(packed == expected, "{} {depth} x {columns}", isa.name());
+            let parts = |conv: PackedConv| {
+                let mut weights = conv.weights;
+                (weights.bias(0).to_vec(), weights.elements_mut().to_vec())
+            };
+            let expected = parts(expected);
+            for piece in [1, 7, depth * columns] {
+                let rows = parts(packed(MatrixOrder::Rows, &matrix, piece));
+                let lines = parts(packed(MatrixOrder::Columns, &turned, piece));
+                assert!(rows == expected && lines == expected, "{} {depth} x {columns} by {piece}", isa.name());
+            }
         }
-        assert!(PackedConv::of_matrix(isa, [2, 3], &[0.0; 5], None).is_err());
-        assert!(PackedConv::of_matrix(isa, [0, 3], &[], None).is_ok_and(|packed| packed.is_none()));
+        for elements in [5, 7] {
+            let mut packer = MatrixPacker::new(isa, [2, 3], MatrixOrder::Rows, None).unwrap().unwrap();
+            packer.push(&vec![0.0; elements]);
+            assert!(packer.finish().is_err(), "{elements} elements");
+        }
+        assert!(MatrixPacker::new(isa, [0, 3], MatrixOrder::Rows, None).is_ok_and(|packer| packer.is_none()));
     }
 }

@@ -2,9 +2,13 @@
 //!
 //! What is given up is the rounding of a value, and with it the integer arithmetic of all that write or read it: the
 //! weights of a lone layer between rounded values cost little once they are corrected. Values are ranked by what the
-//! quantized model gains without their rounding, for what that costs; then the shortest head of the ranking that meets
-//! the target is found, from the length on that would do if noises added up, each time with a whole plan of its own.
+//! quantized model gains without their rounding, for what that costs. If noises add up, each head of that ranking has a
+//! cheaper set with the same gain ([`cover`]); the shortest head is found whose set meets the target, from the length on
+//! that should do, each time with a whole plan of its own.
 
+mod cover;
+
+use self::cover::{Item, cover};
 use crate::accuracy::{Accuracy, Judges, Trial};
 use crate::data::Data;
 use crate::error::Error;
@@ -51,6 +55,8 @@ struct Candidate {
     nodes: BTreeSet<NodeId>,
     /// Noise to signal that the model loses without their rounding.
     gain: f64,
+    /// Share of the work that goes back to fp32, and of the values as their conversion costs something, too.
+    cost: f64,
 }
 
 /// Makes a plan that meets the job's target out of one that may not.
@@ -174,7 +180,8 @@ impl Search<'_> {
         }
         // Real values cost the work around them, and conversions.
         let each = 1.0 / ranking.len().max(1) as f64;
-        let worth = |c: &Candidate| c.gain / (each + self.work_of(&c.nodes));
+        ranking.iter_mut().for_each(|c| c.cost = each + self.work_of(&c.nodes));
+        let worth = |c: &Candidate| c.gain / c.cost;
         ranking.retain(|c| c.gain > 0.0);
         ranking.sort_by(|a, b| worth(b).total_cmp(&worth(a)).then_with(|| a.values.cmp(&b.values)));
         Ok((ranking, with_all))
@@ -185,9 +192,15 @@ impl Search<'_> {
         nodes.iter().filter_map(|id| self.work.get(id)).sum()
     }
 
-    /// The nodes that go back to fp32 with the first `length` entries of the ranking.
+    /// The nodes that go back to fp32 instead of the first `length` entries of the ranking: those of a set that should gain
+    /// as much, if it costs less, though entries may have nodes in common.
     fn nodes_of(&self, length: usize) -> BTreeSet<NodeId> {
-        self.ranking[..length].iter().flat_map(|c| &c.nodes).copied().collect()
+        let nodes = |places: &[usize]| places.iter().flat_map(|at| &self.ranking[*at].nodes).copied().collect();
+        let items: Vec<Item> = self.ranking.iter().map(|c| Item { gain: c.gain, cost: c.cost }).collect();
+        let wanted = items[..length].iter().map(|item| item.gain).sum();
+        let head: BTreeSet<NodeId> = nodes(&(0..length).collect::<Vec<usize>>());
+        let covering: BTreeSet<NodeId> = nodes(&cover(&items, wanted));
+        if self.work_of(&covering) < self.work_of(&head) { covering } else { head }
     }
 
     /// Each quantized layer's share of their multiply-accumulates.
@@ -219,7 +232,7 @@ impl Search<'_> {
         Ok(work.into_iter().map(|(id, macs)| (id, macs / total)).collect())
     }
 
-    /// The plan with the shortest head of the ranking in fp32 that meets the target; if none does, the best one.
+    /// The plan that meets the target with the shortest head of the ranking, or its equal, in fp32; if none does, the best one.
     fn shortest(&self, whole: Settled) -> Result<Settled, Error> {
         let mut best = whole;
         let longest = self.longest();
@@ -260,7 +273,7 @@ impl Search<'_> {
         (1..=self.ranking.len()).take_while(fits).last().unwrap_or(0)
     }
 
-    /// A whole plan with the first `length` entries of the ranking given up. Data and statistics are those of `lender`.
+    /// A whole plan with the first `length` entries of the ranking, or their equal, given up. Data and statistics are those of `lender`.
     fn with_fallback(&self, lender: &mut Settled, length: usize) -> Result<Settled, Error> {
         let nodes = self.nodes_of(length);
         let labels: Vec<String> = nodes.iter().map(|id| lender.graph.label(*id)).collect();
@@ -327,7 +340,7 @@ fn candidates(settled: &Settled) -> Vec<Candidate> {
         let around = values.iter().filter_map(writer).chain(readers);
         around.filter(|id| plan.quantizes(*id)).collect()
     };
-    groups.into_values().map(|values| Candidate { nodes: nodes(&values), values, gain: 0.0 }).collect()
+    groups.into_values().map(|values| Candidate { nodes: nodes(&values), values, gain: 0.0, cost: 0.0 }).collect()
 }
 
 /// The plan with some values real and the nodes around them in fp32, everything else as it is.
