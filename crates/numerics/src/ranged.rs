@@ -187,11 +187,10 @@ impl Narrowing {
         if to == 0.0 {
             return Self { factor: 0, offset: 0 };
         }
-        // Casts saturate, and cut off what is behind the point.
-        let fixed = |value: f64| (value * 65536.0) as i64;
+        // Casts saturate, and cut off what is behind the point; the lower end is rounded to the 16 bits behind it.
         let factor = (255.0 * 65536.0 * f64::from(from) / f64::from(to)) as i64;
-        let middle = fixed(f64::from((wide.min + wide.max) / 2.0 * (255.0 / f64::from(to)) as f32));
-        let low = fixed(f64::from(narrow.min) * 255.0 / f64::from(to));
+        let middle = (f64::from((wide.min + wide.max) / 2.0 * (255.0 / f64::from(to)) as f32) * 65536.0) as i64;
+        let low = (f64::from(narrow.min) * 255.0 / f64::from(to) * 65536.0).round() as i64;
         Self { factor, offset: middle.saturating_sub(low).saturating_add(1 << 15) }
     }
 
