@@ -129,16 +129,20 @@ impl<S: Samples> Walker<'_, S> {
     }
 }
 
+/// Gains are given up where noise is more than this times what it is without them: 0.1 dB, as for whole steps. The
+/// amplitude that a layer loses adds up with what others lose, noise does not.
+const WORTH: f64 = 1.023_292_992_280_754;
+
 /// Gains and shifts of a layer.
 type Answer = (Vec<f64>, Vec<f64>);
 
-/// An answer with gains, unless the layer's result has less noise by the one `without`: a gain also makes the noise larger
+/// An answer with gains, unless the layer's result has clearly less noise by the one `without`: a gain also makes the noise larger
 /// that comes from the layers before, and where that is large it costs more than the amplitude it gives back.
 fn quieter(total: &Moments, biases: &[f64], with: Answer, without: Answer) -> Answer {
     let noise = |(gains, shifts): &Answer| {
         total.0.iter().enumerate().map(|(c, p)| p.noise(gains[c], biases[c], shifts[c])).sum::<f64>()
     };
-    if noise(&with) > noise(&without) { without } else { with }
+    if noise(&with) > WORTH * noise(&without) { without } else { with }
 }
 
 /// The output channel that scale number `scale` belongs to.
