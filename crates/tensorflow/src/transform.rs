@@ -10,11 +10,17 @@
 //! | `frozen_extremes` | the same for single extremes |
 //! | `fuse_requantize`, `rerange_concat` | operators on codes that write codes of a fixed range |
 //! | `fused` | what is known of these operators |
+//! | `atrous` | convolutions between `SpaceToBatchND` and `BatchToSpaceND` |
+//! | `merge` | nodes that compute the same |
 //! | `attributes` | names, attributes, operators and devices |
+//! | `defaults` | attributes that nodes leave out |
+//! | `unsupported` | what the original has and this has not |
 //! | `rewire` | what several of them do to inputs |
 
+mod atrous;
 mod attributes;
 pub(crate) mod batch_norm;
+mod defaults;
 mod fold_constants;
 mod frozen_extremes;
 mod frozen_ranges;
@@ -22,10 +28,12 @@ mod fuse_requantize;
 mod fused;
 pub mod language;
 mod logging;
+mod merge;
 mod old_batch_norm;
 mod rerange_concat;
 pub(crate) mod rewire;
 mod structure;
+mod unsupported;
 
 pub(crate) use frozen_ranges::RANGE;
 pub(crate) use logging::PRINT;
@@ -36,6 +44,7 @@ use crate::names::nearest;
 use language::{Call, misplaced};
 use quantize_document::{Limits, Problem};
 use quantize_ir::{Op, Tensor};
+use unsupported::UNSUPPORTED;
 
 /// Computes operators on constants.
 pub trait Evaluator {
@@ -85,6 +94,8 @@ const IGNORE_ERRORS: &str = "ignore_errors";
 
 /// Every transform, with its parameters.
 const TRANSFORMS: &[Transform] = &[
+    Transform { name: "add_default_attributes", parameters: &[], apply: defaults::add },
+    Transform { name: "flatten_atrous_conv", parameters: &[], apply: atrous::flatten },
     Transform { name: "fold_batch_norms", parameters: &[], apply: batch_norm::fold },
     Transform { name: "fold_constants", parameters: &["clear_output_shapes"], apply: fold_constants::fold },
     Transform { name: "fold_old_batch_norms", parameters: &[], apply: old_batch_norm::fold },
@@ -101,6 +112,8 @@ const TRANSFORMS: &[Transform] = &[
         parameters: &["op", "prefix", "message", "show_name", "show_op", "first_n", "summarize"],
         apply: logging::insert,
     },
+    Transform { name: "merge_duplicate_nodes", parameters: &[], apply: merge::merge },
+    Transform { name: "obfuscate_names", parameters: &[], apply: attributes::obfuscate },
     Transform { name: "remove_attribute", parameters: &["attribute_name", "op_name"], apply: attributes::remove },
     Transform { name: "remove_control_dependencies", parameters: &[], apply: attributes::remove_control },
     Transform { name: "remove_device", parameters: &[], apply: attributes::remove_device },
@@ -175,6 +188,10 @@ fn run(
 /// The transform of a request.
 fn find(call: &Call) -> Result<&'static Transform, TensorflowError> {
     let Some(transform) = TRANSFORMS.iter().find(|transform| transform.name == call.name) else {
+        if let Some((name, instead)) = UNSUPPORTED.iter().find(|(name, _)| *name == call.name) {
+            let error = misplaced(call.position, format!("Transform '{name}' is known, but not carried out here."));
+            return Err(error.with_hint(*instead));
+        }
         let error = misplaced(call.position, format!("Transform '{}' not recognized.", call.name));
         return Err(match nearest(&call.name, transform_names()) {
             Some(suggestion) => error.with_hint(suggestion),
