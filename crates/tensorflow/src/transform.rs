@@ -6,6 +6,9 @@
 //! | `structure` | unused nodes, nodes without effect, the order of nodes |
 //! | `fold_constants` | what depends on constants only |
 //! | `batch_norm`, `old_batch_norm` | batch normalization into the weights before it |
+//! | `subdivmul`, `scaled_branch` | the same, written as arithmetic; factors of branches |
+//! | `chain` | what these match |
+//! | `stored_weights` | constants in a byte, or of few values |
 //! | `logging`, `frozen_ranges` | ranges of running graphs: printing them, and making them constants |
 //! | `frozen_extremes` | the same for single extremes |
 //! | `fuse_requantize`, `rerange_concat` | operators on codes that write codes of a fixed range |
@@ -20,6 +23,7 @@
 mod atrous;
 mod attributes;
 pub(crate) mod batch_norm;
+mod chain;
 mod defaults;
 mod fold_constants;
 mod frozen_extremes;
@@ -32,7 +36,10 @@ mod merge;
 mod old_batch_norm;
 mod rerange_concat;
 pub(crate) mod rewire;
+mod scaled_branch;
+mod stored_weights;
 mod structure;
+mod subdivmul;
 mod unsupported;
 
 pub(crate) use frozen_ranges::RANGE;
@@ -98,7 +105,9 @@ const TRANSFORMS: &[Transform] = &[
     Transform { name: "flatten_atrous_conv", parameters: &[], apply: atrous::flatten },
     Transform { name: "fold_batch_norms", parameters: &[], apply: batch_norm::fold },
     Transform { name: "fold_constants", parameters: &["clear_output_shapes"], apply: fold_constants::fold },
+    Transform { name: "fold_convolutionwithbias_mul", parameters: &[], apply: scaled_branch::fold },
     Transform { name: "fold_old_batch_norms", parameters: &[], apply: old_batch_norm::fold },
+    Transform { name: "fold_subdivmul_batch_norms", parameters: &[], apply: subdivmul::fold },
     Transform { name: "freeze_max", parameters: &["min_max_log_file"], apply: frozen_extremes::freeze_max },
     Transform { name: "freeze_min", parameters: &["min_max_log_file"], apply: frozen_extremes::freeze_min },
     Transform {
@@ -114,6 +123,7 @@ const TRANSFORMS: &[Transform] = &[
     },
     Transform { name: "merge_duplicate_nodes", parameters: &[], apply: merge::merge },
     Transform { name: "obfuscate_names", parameters: &[], apply: attributes::obfuscate },
+    Transform { name: "quantize_weights", parameters: &["minimum_size"], apply: stored_weights::quantize },
     Transform { name: "remove_attribute", parameters: &["attribute_name", "op_name"], apply: attributes::remove },
     Transform { name: "remove_control_dependencies", parameters: &[], apply: attributes::remove_control },
     Transform { name: "remove_device", parameters: &[], apply: attributes::remove_device },
@@ -126,6 +136,7 @@ const TRANSFORMS: &[Transform] = &[
     Transform { name: "rename_node", parameters: &["old_node_name", "new_node_name"], apply: attributes::rename_node },
     Transform { name: "rename_op", parameters: &["old_op_name", "new_op_name"], apply: attributes::rename_op },
     Transform { name: "rerange_quantized_concat", parameters: &[], apply: rerange_concat::rerange },
+    Transform { name: "round_weights", parameters: &["num_steps"], apply: stored_weights::round },
     Transform { name: "set_device", parameters: &["device", "if_default"], apply: attributes::set_device },
     Transform { name: "sort_by_execution_order", parameters: &[], apply: structure::sort },
     Transform {

@@ -46,7 +46,7 @@ pub(super) fn names(graph: &GraphDef) -> Vec<&str> {
     graph.nodes().iter().map(NodeDef::name).collect()
 }
 
-fn values(graph: &GraphDef, name: &str) -> Vec<f32> {
+pub(super) fn values(graph: &GraphDef, name: &str) -> Vec<f32> {
     let value = graph.index().unwrap().find(name).unwrap().constant_value().unwrap().unwrap();
     value.into_vec().unwrap()
 }
