@@ -11,7 +11,7 @@
 //! | `stored_weights` | constants in a byte, or of few values |
 //! | `logging`, `frozen_ranges` | ranges of running graphs: printing them, and making them constants |
 //! | `frozen_extremes` | the same for single extremes |
-//! | `fuse_requantize`, `rerange_concat` | operators on codes that write codes of a fixed range |
+//! | `fuse_requantize`, `fuse_matmul`, `rerange_concat` | operators on codes that write codes of a fixed range |
 //! | `fused` | what is known of these operators |
 //! | `atrous` | convolutions between `SpaceToBatchND` and `BatchToSpaceND` |
 //! | `merge` | nodes that compute the same |
@@ -28,6 +28,7 @@ mod defaults;
 mod fold_constants;
 mod frozen_extremes;
 mod frozen_ranges;
+mod fuse_matmul;
 mod fuse_requantize;
 mod fused;
 pub mod language;
@@ -116,6 +117,7 @@ const TRANSFORMS: &[Transform] = &[
         apply: frozen_ranges::freeze,
     },
     Transform { name: "fuse_quantized_conv_and_requantize", parameters: &["rules"], apply: fuse_requantize::fuse },
+    Transform { name: "fuse_quantized_matmul_and_requantize", parameters: &[], apply: fuse_matmul::fuse },
     Transform {
         name: "insert_logging",
         parameters: &["op", "prefix", "message", "show_name", "show_op", "first_n", "summarize"],

@@ -73,13 +73,33 @@ pub(super) fn units(
 /// # Errors
 /// If there is another number of units, or the bias is not of single precision.
 pub(super) fn coded_bias(bias: &NodeDef, units: &[f32]) -> Result<NodeDef, TensorflowError> {
+    stored_bias(bias, units, None, |bias, unit, _| (bias * unit) as i32)
+}
+
+/// The same with so many codes added to each element first.
+///
+/// # Errors
+/// As [`coded_bias`], or if there are codes for another number of elements.
+pub(super) fn moved_bias(bias: &NodeDef, units: &[f32], more: &[f64]) -> Result<NodeDef, TensorflowError> {
+    stored_bias(bias, units, Some(more), |bias, unit, more| (f64::from(bias) * f64::from(unit) + more) as i32)
+}
+
+fn stored_bias(
+    bias: &NodeDef,
+    units: &[f32],
+    more: Option<&[f64]>,
+    code: impl Fn(f32, f32, f64) -> i32,
+) -> Result<NodeDef, TensorflowError> {
     let about = |cause: String| TensorflowError::invalid(Location::node(bias.name()), cause);
     let value = bias.constant_value()?.ok_or_else(|| about("it is no constant".into()))?;
     let elements = value.as_slice::<f32>().map_err(|error| about(error.to_string()))?;
-    if units.len() != 1 && units.len() != elements.len() {
-        return Err(about(format!("it has {} elements for {} channels of weights", elements.len(), units.len())));
+    let channels = more.map_or(units.len(), <[f64]>::len);
+    if [units.len(), channels].iter().any(|count| *count != 1 && *count != elements.len()) {
+        return Err(about(format!("it has {} elements for {channels} channels of weights", elements.len())));
     }
-    let codes = elements.iter().zip(units.iter().cycle()).map(|(bias, unit)| (bias * unit) as i32).collect();
+    let more = more.unwrap_or(&[0.0]);
+    let parts = elements.iter().zip(units.iter().cycle()).zip(more.iter().cycle());
+    let codes = parts.map(|((bias, unit), more)| code(*bias, *unit, *more)).collect();
     let codes = Tensor::new(value.shape(), codes).map_err(|error| about(error.to_string()))?;
     let mut coded = bias.clone();
     coded.set_attr("dtype", DataType::QINT32);
