@@ -12,6 +12,7 @@
 //! | `logging`, `frozen_ranges` | ranges of running graphs: printing them, and making them constants |
 //! | `frozen_extremes` | the same for single extremes |
 //! | `fuse_requantize`, `fuse_matmul`, `rerange_concat` | operators on codes that write codes of a fixed range |
+//! | `pad_and_conv` | zeros around an image into the convolution on codes behind them |
 //! | `fused` | what is known of these operators |
 //! | `atrous` | convolutions between `SpaceToBatchND` and `BatchToSpaceND` |
 //! | `merge` | nodes that compute the same |
@@ -35,6 +36,7 @@ pub mod language;
 mod logging;
 mod merge;
 mod old_batch_norm;
+mod pad_and_conv;
 mod rerange_concat;
 pub(crate) mod rewire;
 mod scaled_branch;
@@ -124,6 +126,7 @@ const TRANSFORMS: &[Transform] = &[
         apply: logging::insert,
     },
     Transform { name: "merge_duplicate_nodes", parameters: &[], apply: merge::merge },
+    Transform { name: "mkl_fuse_pad_and_conv", parameters: &[], apply: pad_and_conv::fuse },
     Transform { name: "obfuscate_names", parameters: &[], apply: attributes::obfuscate },
     Transform { name: "quantize_weights", parameters: &["minimum_size"], apply: stored_weights::quantize },
     Transform { name: "remove_attribute", parameters: &["attribute_name", "op_name"], apply: attributes::remove },

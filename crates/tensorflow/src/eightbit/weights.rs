@@ -15,7 +15,7 @@ const TOP: f32 = 127.0;
 
 /// How many ranges weights have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Granularity {
+pub(crate) enum Granularity {
     /// One, a scalar.
     Tensor,
     /// One for each output channel: the last axes of the array, which are this many elements.
@@ -23,7 +23,7 @@ pub(super) enum Granularity {
 }
 
 /// Codes of weights and the ranges that they stand for.
-pub(super) struct Codes {
+pub(crate) struct Codes {
     codes: Tensor,
     min: Tensor,
     max: Tensor,
@@ -31,7 +31,7 @@ pub(super) struct Codes {
 
 impl Codes {
     /// The nodes that take the place of the weights `name`: `<name>_qint8_const`, `<name>_min` and `<name>_max`.
-    pub(super) fn nodes(&self, name: &str) -> Result<[NodeDef; 3], String> {
+    pub(crate) fn nodes(&self, name: &str) -> Result<[NodeDef; 3], String> {
         let constant = |suffix: &str, dtype, value| {
             TensorProto::new(dtype, value).map(|tensor| NodeDef::constant(format!("{name}_{suffix}"), tensor))
         };
@@ -47,7 +47,7 @@ impl Codes {
 ///
 /// # Errors
 /// If they are not finite single-precision numbers, or have not as many channels as stated.
-pub(super) fn quantize(weights: &Tensor, granularity: Granularity, rules: Rules) -> Result<Codes, String> {
+pub(crate) fn quantize(weights: &Tensor, granularity: Granularity, rules: Rules) -> Result<Codes, String> {
     let values = weights.as_slice::<f32>().map_err(|error| error.to_string())?;
     if !values.iter().all(|value| value.is_finite()) {
         return Err("its values are not finite".into());
