@@ -79,10 +79,12 @@ impl Packer<'_> {
         }
         let bias = self.plan.weights.get(&(id, 2));
         let Some(x) = self.quantizer(x)?.and_then(CodeGrid::of) else { return Ok(None) };
-        if chain.addend.is_some() || chain.norm.is_some() || (node.input(2).is_some() && bias.is_none()) {
+        if chain.norm.is_some() || (node.input(2).is_some() && bias.is_none()) {
             return Ok(None);
         }
-        let result = result.map(|value| self.quantizer(value)).transpose()?.flatten().and_then(CodeGrid::of);
+        // What is added is added to reals, and the sum is rounded once.
+        let result = result.filter(|_| chain.addend.is_none()).map(|value| self.quantizer(value));
+        let result = result.transpose()?.flatten().and_then(CodeGrid::of);
         let planned = Planned { x, weight, bias, result, activation: chain.activation };
         CodesReady::of(&node.op, &planned, Isa::active()).map_err(|cause| self.failed(id, node, cause))
     }

@@ -1,8 +1,8 @@
 //! Format-neutral passes over the graph: what runs before calibration.
 //!
 //! What lives here: constant folding, folding of batch normalization and other per-channel affine operators into the
-//! weights before them, folding of `Gemm` factors, additions written as sums,
-//! scaling of channels by factors that are given, and [`select`](select::select), which decides by a target's
+//! weights before them, folding of `Gemm` factors, additions written as sums, zeros
+//! around images, scaling of channels by factors that are given, and [`select`](select::select), which decides by a target's
 //! [`Recipe`](quantize_ir::Recipe) which nodes are quantized, which vanish into a saturation and which values share
 //! parameters. What does not: statistics, ranges, scales (they need data), and anything about files.
 //!
@@ -13,6 +13,7 @@ pub mod affine;
 pub mod constant;
 pub mod equalize;
 pub mod gemm;
+pub mod padding;
 pub mod prepare;
 mod products;
 pub mod results;

@@ -77,7 +77,7 @@ pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Re
         if recipe.results_stay_real() { (results, BTreeSet::new()) } else { (BTreeSet::new(), results) };
     let products = products_left_real(graph, &order, recipe, &supported);
     real.extend(products.filter(|v| !rounded.contains(v)));
-    let mut chooser = Chooser { graph, recipe, real, decisions: BTreeMap::new() };
+    let mut chooser = Chooser { graph, recipe, support: &supported, real, decisions: BTreeMap::new() };
     for id in &order {
         if let (Some(node), Some(support)) = (graph.node(*id), supported(*id)) {
             chooser.decide(*id, node, support);
@@ -93,6 +93,8 @@ pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Re
 struct Chooser<'a> {
     graph: &'a Graph,
     recipe: &'a dyn Recipe,
+    /// What the target can do with each node.
+    support: &'a dyn Fn(NodeId) -> Option<&'a Support>,
     /// Values that stay real although a quantized node computes them: results, and sums that no product reads.
     real: BTreeSet<ValueId>,
     decisions: BTreeMap<NodeId, Decision>,
@@ -108,6 +110,7 @@ impl Chooser<'_> {
             }
             Support::Joins | Support::Carries => Decision::Keep(KeepReason::RealOperands),
             Support::Absorbed => self.absorb(node),
+            Support::Accumulates { slot } => self.accumulate(node, *slot),
             Support::WeightOnly => Decision::WeightOnly,
             Support::Keep(reason) => Decision::Keep(reason.clone()),
         };
@@ -129,10 +132,51 @@ impl Chooser<'_> {
         let Some((producer, _)) = self.graph.producer(x) else { return kept };
         let lone = self.graph.sole_consumer(x).is_some() && !self.real.contains(&x);
         let carries = self.recipe.ties(self.graph, producer) == Ties::Carried;
-        if lone && !carries && self.quantizes(producer) {
-            return Decision::Absorbed { into: producer };
+        match self.decisions.get(&producer) {
+            Some(Decision::Quantize) if lone && !carries => Decision::Absorbed { into: producer },
+            Some(Decision::Absorbed { into }) if lone && self.accumulates(producer) => {
+                Decision::Absorbed { into: *into }
+            }
+            _ => kept,
+        }
+    }
+
+    /// An addition to the operand in `slot` before it is rounded.
+    fn accumulate(&self, node: &Node, slot: usize) -> Decision {
+        let kept = Decision::Keep(KeepReason::NotAccumulated);
+        let (Some(sum), Some(other), Some(result)) = (node.input(slot), node.input(1 - slot.min(1)), node.output(0))
+        else {
+            return kept;
+        };
+        let Some((into, _)) = self.graph.producer(sum).filter(|(producer, _)| self.quantizes(*producer)) else {
+            return kept;
+        };
+        let is_passed_on = |value: ValueId| self.graph.sole_consumer(value).filter(|_| !self.real.contains(&value));
+        let saturation = is_passed_on(result).map(|(reader, _)| reader);
+        let saturates = saturation.is_some_and(|reader| (self.support)(reader) == Some(&Support::Absorbed));
+        if is_passed_on(sum).is_some() && saturates && self.has_codes(other) {
+            return Decision::Absorbed { into };
         }
         kept
+    }
+
+    fn accumulates(&self, node: NodeId) -> bool {
+        matches!((self.support)(node), Some(Support::Accumulates { .. }))
+    }
+
+    /// Whether codes of `value` are there: it comes out of integer arithmetic, or a node before reads it for its own.
+    fn has_codes(&self, value: ValueId) -> bool {
+        let readers = self.graph.value(value).consumers();
+        self.is_quantized(value) || readers.iter().any(|(reader, _)| self.quantizes(*reader))
+    }
+
+    /// The operand of an absorbed node that the node it vanished into computes.
+    fn continued(&self, node: &Node, into: NodeId) -> Option<ValueId> {
+        node.inputs.iter().flatten().copied().find(|value| {
+            let producer = self.graph.producer(*value).map(|(producer, _)| producer);
+            let absorbed = producer.and_then(|producer| self.decisions.get(&producer));
+            producer == Some(into) || absorbed == Some(&Decision::Absorbed { into })
+        })
     }
 
     fn reads_quantized(&self, node: &Node) -> bool {
@@ -155,10 +199,15 @@ impl Chooser<'_> {
                 continue;
             }
             let mut readers = node.outputs.iter().flatten().flat_map(|v| self.graph.value(*v).consumers());
-            if !readers.any(|(n, _)| self.quantizes(*n)) {
+            if !readers.any(|(n, _)| self.quantizes(*n) || self.adds_codes(*n)) {
                 self.decisions.insert(*id, Decision::Keep(KeepReason::RealReaders));
             }
         }
+    }
+
+    /// Whether `node` is an addition that vanished, which reads codes.
+    fn adds_codes(&self, node: NodeId) -> bool {
+        self.accumulates(node) && matches!(self.decisions.get(&node), Some(Decision::Absorbed { .. }))
     }
 
     /// Values that get parameters.
@@ -172,8 +221,9 @@ impl Chooser<'_> {
                     let results = node.outputs.iter().flatten().filter(|v| !self.real.contains(v));
                     activations.extend(results);
                 }
-                Some(Decision::Absorbed { .. }) => {
-                    if let Some(x) = node.input(0) {
+                Some(Decision::Absorbed { into }) => {
+                    activations.extend(activation_operands(self.graph, node));
+                    if let Some(x) = self.continued(node, *into) {
                         activations.remove(&x);
                     }
                     activations.extend(node.output(0));

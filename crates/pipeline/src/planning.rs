@@ -130,7 +130,7 @@ impl Planner<'_> {
         let Some(speaker) = entries.keys().next().copied().filter(|_| entries.len() > 1) else { return Ok(entries) };
         let ranges = entries.values().filter_map(|e| e.params.range());
         let Some(range) = ranges.reduce(Range::union) else { return Ok(entries) };
-        let (qtype, symmetric) = self.recipe.activation_grid(self.graph, speaker);
+        let (qtype, symmetric) = self.recipe.activation_grid(self.graph, speaker, &self.selection.decisions);
         let place = || format!("activation `{}`", self.name(speaker));
         let params = params_from_range(range, qtype, symmetric)
             .map_err(|source| Error::tensor(self.model, place(), None, source))?
@@ -151,7 +151,7 @@ impl Planner<'_> {
         statistics: &Statistics,
         bounds: &BTreeMap<ValueId, Range>,
     ) -> Result<ActivationPlan, Error> {
-        let (qtype, symmetric) = self.recipe.activation_grid(self.graph, value);
+        let (qtype, symmetric) = self.recipe.activation_grid(self.graph, value, &self.selection.decisions);
         let place = || format!("activation `{}`", self.name(value));
         let failed = |source| Error::tensor(self.model, place(), None, source);
         let empty = TensorStats::new();

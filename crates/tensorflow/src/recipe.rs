@@ -7,19 +7,44 @@
 //! these have no kernel without a ReLU.
 
 use quantize_ir::op::behaviour::{clip_limits, keeps_range};
-use quantize_ir::op::{AveragePool, Conv, GlobalPool, Layout, MaxPool, Padding, Unary, Window};
+use quantize_ir::op::{AveragePool, Binary, Conv, GlobalPool, Layout, MaxPool, Padding, Unary, Window};
 use quantize_ir::shape::resolve_axis;
 use quantize_ir::{
-    Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, QuantType, Recipe, Support, Ties, ValueId, out_of_reach,
+    Decision, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, QuantType, Recipe, Support, Ties, ValueId,
+    out_of_reach,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use sum::Sums;
+
+mod sum;
 
 /// The rules for fused operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TensorflowRecipe {
+    /// Whether additions of what cannot be negative are carried out on integers, where that is safe.
+    pub residual_sum: bool,
+    /// What becomes of additions of what may be negative.
+    pub signed_sum: SignedSum,
+}
+
+impl Default for TensorflowRecipe {
+    fn default() -> Self {
+        Self { residual_sum: true, signed_sum: SignedSum::default() }
+    }
+}
+
+/// How what may be negative is added to a convolution with a ReLU behind the sum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TensorflowRecipe;
+pub enum SignedSum {
+    /// On real numbers.
+    #[default]
+    Fp32,
+    /// On integers. TensorFlow's operator for it cuts off at code 127, so that the sum has 7 bits.
+    Sum7Bit,
+}
 
 /// Why everything else stays.
-const ONLY: &str = "only convolutions, pools and concatenations become operators on integers";
+const ONLY: &str = "only convolutions, pools, concatenations and sums become operators on integers";
 
 /// Axes of an image: batch, rows, columns, channels.
 const IMAGE_RANK: i64 = 4;
@@ -37,8 +62,17 @@ impl Recipe for TensorflowRecipe {
             Op::MaxPool(pool) => or_kept(max_pool(node, pool), Support::Carries),
             Op::AveragePool(pool) => or_kept(average_pool(pool), Support::Carries),
             Op::Concat(concat) => or_kept(join(graph, node, concat.axis), Support::Joins),
+            Op::Binary(Binary::Add) => match self.sums().of(graph, id) {
+                Ok(addition) => Support::Accumulates { slot: addition.slot },
+                Err(reason) => Support::Keep(reason),
+            },
             _ => Support::Keep(KeepReason::Unsupported(ONLY.to_owned())),
         }
+    }
+
+    /// A list of padding goes with any convolution that has no other.
+    fn takes_padding(&self, graph: &Graph, node: NodeId) -> bool {
+        graph.node(node).is_some_and(|node| matches!(&node.op, Op::Conv(conv) if conv.layout == Layout::ChannelsLast))
     }
 
     fn allows_real_result(&self, _graph: &Graph, _node: NodeId) -> bool {
@@ -67,8 +101,34 @@ impl Recipe for TensorflowRecipe {
         Grids { activation: QuantType::U8, symmetric: false, weight: QuantType::I8Narrow, coded_bias: true }
     }
 
-    fn activation_grid(&self, graph: &Graph, value: ValueId) -> (QuantType, bool) {
-        if is_non_negative(graph, value) { (QuantType::U8, false) } else { (QuantType::I8, true) }
+    fn activation_grid(&self, graph: &Graph, value: ValueId, fates: &BTreeMap<NodeId, Decision>) -> (QuantType, bool) {
+        if !is_non_negative(graph, value) {
+            return (QuantType::I8, true);
+        }
+        (if self.is_signed_sum(graph, value, fates) { QuantType::U7 } else { QuantType::U8 }, false)
+    }
+}
+
+impl TensorflowRecipe {
+    fn sums(self) -> Sums {
+        Sums { unsigned: self.residual_sum, signed: self.signed_sum }
+    }
+
+    /// Whether `value` has the codes of a sum on integers to which something was added that may be negative.
+    fn is_signed_sum(self, graph: &Graph, mut value: ValueId, fates: &BTreeMap<NodeId, Decision>) -> bool {
+        while let Some((id, node)) = graph.producer(value) {
+            let before = node.input(0);
+            match (&node.op, before) {
+                (Op::Binary(Binary::Add), _) => {
+                    let is_on_integers = matches!(fates.get(&id), Some(Decision::Absorbed { .. }));
+                    return is_on_integers && self.sums().of(graph, id).is_ok_and(|addition| addition.is_signed);
+                }
+                (Op::AveragePool(_), Some(before)) => value = before,
+                (_, Some(before)) if keeps_range(graph, node) || saturates(graph, node) => value = before,
+                _ => return false,
+            }
+        }
+        false
     }
 }
 
@@ -84,6 +144,11 @@ fn unsupported(why: &str) -> Option<KeepReason> {
 /// Whether a `Clip` is what codes without sign do by themselves.
 fn is_saturation(graph: &Graph, node: &Node) -> bool {
     clip_limits(graph, node).is_some_and(|(low, high)| low == 0.0 && high > 0.0)
+}
+
+/// Whether a node does what codes without sign do by themselves.
+fn saturates(graph: &Graph, node: &Node) -> bool {
+    matches!(node.op, Op::Unary(Unary::Relu)) || is_saturation(graph, node)
 }
 
 /// Whether a convolution has one group for each channel.
@@ -108,7 +173,7 @@ fn convolution(graph: &Graph, node: &Node, conv: &Conv) -> Option<KeepReason> {
     }
     let dilated = conv.window.dilations.iter().any(|dilation| *dilation != 1);
     let follower = node.output(0).and_then(|y| graph.sole_consumer(y)).and_then(|(id, _)| graph.node(id));
-    let rectified = follower.is_some_and(|f| matches!(f.op, Op::Unary(Unary::Relu)) || is_saturation(graph, f));
+    let rectified = follower.is_some_and(|f| saturates(graph, f));
     match node.input(0) {
         _ if dilated => unsupported("there is no integer kernel for a dilated depthwise convolution"),
         _ if !rectified => unsupported("there is no integer kernel for a depthwise convolution without ReLU"),

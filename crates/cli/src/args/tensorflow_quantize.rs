@@ -3,9 +3,10 @@
 use super::caffe::Emit;
 use super::tensorflow::GraphArgs;
 use super::{DataArgs, PreprocessArgs, RecipeArgs, RunArgs};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use quantize_pipeline::{
-    PreparationOptions, QuantizeOptions, QuantizeTensorflowOptions, TargetOptions, TensorflowFiles,
+    PreparationOptions, QuantizeOptions, QuantizeTensorflowOptions, SignedSum, TargetOptions, TensorflowFiles,
+    TensorflowRecipe,
 };
 use std::path::PathBuf;
 
@@ -33,6 +34,13 @@ pub(crate) struct GraphQuantizeArgs {
     graph: GraphArgs,
     #[command(flatten)]
     recipe: RecipeArgs,
+    /// How shortcuts that cannot be negative are added to convolutions, before a ReLU: on integers where TensorFlow's
+    /// operator for it is safe, or in fp32.
+    #[arg(long, value_name = "HOW", default_value = "int8", help_heading = "Recipe")]
+    residual_sum: ResidualSumArg,
+    /// How shortcuts that may be negative are added: on integers, with 7 bits for the sum, or in fp32.
+    #[arg(long, value_name = "HOW", default_value = "fp32", help_heading = "Recipe")]
+    signed_sum: SignedSumArg,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -50,7 +58,34 @@ pub(crate) struct GraphQuantizeArgs {
     pub(crate) strict: bool,
 }
 
+/// Where residual additions are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ResidualSumArg {
+    /// On integers, as part of a convolution.
+    Int8,
+    /// On real numbers.
+    Fp32,
+}
+
+/// The spellings of [`SignedSum`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SignedSumArg {
+    /// On integers: the sum has 7 bits, since TensorFlow's operator cuts off at code 127.
+    Sum7bit,
+    /// On real numbers.
+    Fp32,
+}
+
 impl GraphQuantizeArgs {
+    /// Which operators become operators on integers.
+    fn operators(&self) -> TensorflowRecipe {
+        let signed_sum = match self.signed_sum {
+            SignedSumArg::Sum7bit => SignedSum::Sum7Bit,
+            SignedSumArg::Fp32 => SignedSum::Fp32,
+        };
+        TensorflowRecipe { residual_sum: self.residual_sum == ResidualSumArg::Int8, signed_sum }
+    }
+
     /// The job these arguments describe.
     ///
     /// # Errors
@@ -69,6 +104,7 @@ impl GraphQuantizeArgs {
                 data,
                 labelled,
                 recipe: self.recipe.options(),
+                operators: self.operators(),
                 emit_plan: self.emit_plan.clone(),
                 plan: self.plan.clone(),
                 threads: self.run.threads,

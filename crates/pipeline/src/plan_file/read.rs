@@ -246,7 +246,7 @@ impl Prescription {
                     let cure = "calibrate with --calib and `--emit-plan` to get an entry for it, or keep its nodes";
                     return Err(self.refuse(format!("activation `{name}`"), "the plan has no entry for it", cure));
                 };
-                let params = self.activation(entry, recipe.activation_grid(graph, *value))?;
+                let params = self.activation(entry, recipe.activation_grid(graph, *value, &selection.decisions))?;
                 let same =
                     |other: &QuantParams| (other.scale(), other.zero_point()) == (params.scale(), params.zero_point());
                 if first.as_ref().is_some_and(|first| !same(first)) {

@@ -20,7 +20,7 @@ pub(super) fn fused(
     revision: &Revision<'_>,
     id: NodeId,
     node: &Node,
-    operands: &[(Ported, Codes)],
+    (operands, addend): (&[(Ported, Codes)], Option<&(Ported, Codes)>),
     result: &Codes,
     names: &mut Names,
 ) -> Result<Vec<NodeDef>, TensorflowError> {
@@ -32,7 +32,7 @@ pub(super) fn fused(
     let [(x, codes), ..] = operands else { return Err(refused("it reads nothing".into())) };
     match &node.op {
         Op::Conv(conv) => {
-            let part = Convolution { revision, id, node, conv, x, codes, result };
+            let part = Convolution { revision, id, node, conv, x, codes, addend, result };
             part.nodes(names).map_err(refused)
         }
         Op::MaxPool(pool) => Ok(vec![pooled(node, "QuantizedMaxPool", x, codes, &pool.kernel, &pool.window, names)]),
@@ -52,17 +52,14 @@ struct Convolution<'a> {
     conv: &'a Conv,
     x: &'a Ported,
     codes: &'a Codes,
+    /// What is added before the result is rounded.
+    addend: Option<&'a (Ported, Codes)>,
     result: &'a Codes,
 }
 
 impl Convolution<'_> {
     fn nodes(&self, names: &mut Names) -> Result<Vec<NodeDef>, String> {
-        let op = match (is_depthwise(self.conv), self.is_rectified()) {
-            (false, true) => "QuantizedConv2DWithBiasAndReluAndRequantize",
-            (false, false) => "QuantizedConv2DWithBiasAndRequantize",
-            (true, true) => "QuantizedDepthwiseConv2DWithBiasAndReluAndRequantize",
-            (true, false) => return Err("there is no such operator without a ReLU behind it".into()),
-        };
+        let op = self.operator()?;
         if self.is_rectified() == self.result.is_signed() {
             return Err("the plan gives its result codes of the wrong sign".into());
         }
@@ -84,7 +81,7 @@ impl Convolution<'_> {
             ranges::scalar(names.fresh(&format!("{name}_eightbit_requant_range/frozen_max")), self.result.high),
         ];
         let constant = |at: usize| made.get(at).map(NodeDef::name).unwrap_or_default().to_owned();
-        let inputs = [
+        let mut inputs = vec![
             self.x.codes.clone(),
             constant(0),
             constant(1),
@@ -95,14 +92,31 @@ impl Convolution<'_> {
             constant(4),
             constant(5),
         ];
-        let fused = NodeDef::new(names.fresh(&format!("{name}_eightbit_requantize")), op)
+        inputs.extend(self.addend.into_iter().flat_map(|(ported, _)| ported.names()));
+        let mut fused = NodeDef::new(names.fresh(&format!("{name}_eightbit_requantize")), op)
             .with_inputs(inputs)
             .with_attr("Tinput", self.codes.dtype)
             .with_attr("Tfilter", DataType::QINT8)
             .with_attr("Tbias", DataType::QINT32)
             .with_attr("out_type", self.result.dtype);
+        if let Some((_, codes)) = self.addend {
+            fused.set_attr("Tsummand", codes.dtype);
+        }
         made.push(windowed(fused, &self.conv.window));
         Ok(made)
+    }
+
+    fn operator(&self) -> Result<&'static str, String> {
+        let addend = self.addend.map(|(_, codes)| codes.is_signed());
+        Ok(match (is_depthwise(self.conv), self.is_rectified(), addend) {
+            (false, true, None) => "QuantizedConv2DWithBiasAndReluAndRequantize",
+            (false, false, None) => "QuantizedConv2DWithBiasAndRequantize",
+            (false, true, Some(false)) => "QuantizedConv2DWithBiasSumAndReluAndRequantize",
+            (false, true, Some(true)) => "QuantizedConv2DWithBiasSignedSumAndReluAndRequantize",
+            (true, true, None) => "QuantizedDepthwiseConv2DWithBiasAndReluAndRequantize",
+            (_, false, _) => return Err("there is no such operator without a ReLU behind it".into()),
+            (true, true, Some(_)) => return Err("there is no such operator that adds codes".into()),
+        })
     }
 
     /// Whether a saturation from zero on became part of it.

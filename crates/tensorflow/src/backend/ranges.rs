@@ -35,7 +35,8 @@ impl Codes {
             return Err("codes of TensorFlow have one scale and no zero point but 0".into());
         };
         match params.qtype() {
-            QuantType::U8 => Ok(Self { dtype: DataType::QUINT8, low: 0.0, high: scale * UNSIGNED }),
+            // Of the lower half of the codes, which stand for what they do in the whole range.
+            QuantType::U8 | QuantType::U7 => Ok(Self { dtype: DataType::QUINT8, low: 0.0, high: scale * UNSIGNED }),
             QuantType::I8 => Ok(Self { dtype: DataType::QINT8, low: -scale * SIGNED, high: scale * SIGNED }),
             other => Err(format!("TensorFlow has no codes of type {other}")),
         }
