@@ -6,9 +6,11 @@
 use crate::error::{ExecError, OpError};
 use crate::fuse::{self, Chain};
 use crate::grid::CodeGrid;
+use crate::ops::ranged::RangedPacking;
 use crate::program::layout_of;
 use crate::ready::{ChannelAffine, CodesReady, Planned, Ready};
 use crate::simulate;
+use quantize_ir::op::RangedWork;
 use quantize_ir::{Constant, DType, Graph, GraphError, Node, NodeId, Op, QuantPlan, Tensor, ValueId};
 use quantize_kernels::Isa;
 use quantize_numerics::AffineParams;
@@ -40,6 +42,9 @@ impl Packer<'_> {
     fn ready(&self, id: NodeId, node: &Node, norm: Option<&ChannelAffine>) -> Result<Option<Ready>, ExecError> {
         if let Some(activation) = fuse::activation(self.graph, node) {
             return Ok(Some(Ready::Activation(activation)));
+        }
+        if let (Op::Ranged(RangedWork::Convolution(_)), Some(weights)) = (&node.op, node.input(1)) {
+            return Ok(self.is_constant(id, 1, weights).then(|| Ready::Ranged(RangedPacking::default())));
         }
         let constant = |slot: usize, value: ValueId| self.is_constant(id, slot, value);
         let mut others = node.inputs.iter().enumerate().skip(1).filter_map(|(slot, value)| Some((slot, (*value)?)));

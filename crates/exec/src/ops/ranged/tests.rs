@@ -6,7 +6,7 @@ use quantize_numerics::ranged::Reading;
 
 fn run(work: &RangedWork, operands: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
     let slots: Vec<Option<&Tensor>> = operands.iter().copied().map(Some).collect();
-    evaluate(work, Operands(&slots))
+    evaluate(work, Operands(&slots), None)
 }
 
 fn window(size: usize, stride: usize, padding: RangedPadding) -> RangedWindow {
