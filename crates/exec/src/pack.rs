@@ -43,7 +43,9 @@ impl Packer<'_> {
         if let Some(activation) = fuse::activation(self.graph, node) {
             return Ok(Some(Ready::Activation(activation)));
         }
-        if let (Op::Ranged(RangedWork::Convolution(_)), Some(weights)) = (&node.op, node.input(1)) {
+        if let (Op::Ranged(RangedWork::Convolution(_) | RangedWork::Product(_)), Some(weights)) =
+            (&node.op, node.input(1))
+        {
             return Ok(self.is_constant(id, 1, weights).then(|| Ready::Ranged(RangedPacking::default())));
         }
         let constant = |slot: usize, value: ValueId| self.is_constant(id, slot, value);

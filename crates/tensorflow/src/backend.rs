@@ -8,6 +8,7 @@
 
 mod names;
 mod operators;
+mod product;
 mod ranges;
 #[cfg(test)]
 mod tests;
@@ -130,6 +131,9 @@ impl Writer<'_, '_> {
             }
         }
         let addend = addend.map(|(_, value)| self.read(position, &node.name, value)).transpose()?;
+        if !plan.activations.contains_key(&result) {
+            return self.real_product((id, node), position, operands.first(), result);
+        }
         let result_codes = self.planned(result)?;
         let made =
             operators::fused(self.revision, id, node, (&operands, addend.as_ref()), &result_codes, &mut self.names)?;
@@ -143,6 +147,22 @@ impl Writer<'_, '_> {
             self.replaced.insert(real);
         }
         self.codes.insert(result, ported);
+        Ok(())
+    }
+
+    /// A matrix product whose result is real: one operator with the name that readers know.
+    fn real_product(
+        &mut self,
+        (id, node): (NodeId, &Node),
+        position: usize,
+        operand: Option<&(Ported, Codes)>,
+        result: ValueId,
+    ) -> Result<(), TensorflowError> {
+        let real = self.revision.graph.value(result).name.clone();
+        let made = product::dequantized(self.revision, (id, node), operand, &real, &mut self.names)?;
+        self.groups.entry(position).or_default().extend(made);
+        self.replaced.insert(real);
+        self.dequantized += 1;
         Ok(())
     }
 

@@ -7,7 +7,9 @@
 //! these have no kernel without a ReLU.
 
 use quantize_ir::op::behaviour::{clip_limits, keeps_range};
-use quantize_ir::op::{AveragePool, Binary, Conv, GlobalPool, Layout, MaxPool, Padding, Unary, Window};
+use quantize_ir::op::{
+    AveragePool, Binary, Conv, Gemm, GlobalPool, Layout, MaxPool, Padding, ReduceKind, Unary, Window,
+};
 use quantize_ir::shape::resolve_axis;
 use quantize_ir::{
     Decision, Graph, Grids, KeepReason, Node, NodeId, Op, OperandRole, QuantType, Recipe, Support, Ties, ValueId,
@@ -25,11 +27,13 @@ pub struct TensorflowRecipe {
     pub residual_sum: bool,
     /// What becomes of additions of what may be negative.
     pub signed_sum: SignedSum,
+    /// Whether matrix products are computed on integers, with one scale for all weights.
+    pub matmul: bool,
 }
 
 impl Default for TensorflowRecipe {
     fn default() -> Self {
-        Self { residual_sum: true, signed_sum: SignedSum::default() }
+        Self { residual_sum: true, signed_sum: SignedSum::default(), matmul: false }
     }
 }
 
@@ -44,7 +48,10 @@ pub enum SignedSum {
 }
 
 /// Why everything else stays.
-const ONLY: &str = "only convolutions, pools, concatenations and sums become operators on integers";
+const ONLY: &str = "only convolutions, matrix products, pools, concatenations and sums become operators on integers";
+
+/// Why matrix products do.
+const REAL_PRODUCT: &str = "matrix products are left in fp32 without `--matmul int8`";
 
 /// Axes of an image: batch, rows, columns, channels.
 const IMAGE_RANK: i64 = 4;
@@ -57,6 +64,8 @@ impl Recipe for TensorflowRecipe {
         }
         match &node.op {
             Op::Conv(conv) => or_kept(convolution(graph, node, conv), Support::Anchor),
+            Op::Gemm(_) if !self.matmul => Support::Keep(KeepReason::Unsupported(REAL_PRODUCT.to_owned())),
+            Op::Gemm(gemm) => or_kept(product(graph, node, gemm), Support::Anchor),
             Op::Unary(Unary::Relu) => Support::Absorbed,
             Op::Clip if is_saturation(graph, node) => Support::Absorbed,
             Op::MaxPool(pool) => or_kept(max_pool(node, pool), Support::Carries),
@@ -75,8 +84,12 @@ impl Recipe for TensorflowRecipe {
         graph.node(node).is_some_and(|node| matches!(&node.op, Op::Conv(conv) if conv.layout == Layout::ChannelsLast))
     }
 
-    fn allows_real_result(&self, _graph: &Graph, _node: NodeId) -> bool {
-        false
+    fn allows_real_result(&self, graph: &Graph, node: NodeId) -> bool {
+        is_product(graph, node)
+    }
+
+    fn prefers_real_result(&self, graph: &Graph, node: NodeId) -> bool {
+        is_product(graph, node)
     }
 
     /// Pools keep the range of what they read, and what is joined has one range.
@@ -91,7 +104,7 @@ impl Recipe for TensorflowRecipe {
     }
 
     fn channel_axis(&self, graph: &Graph, node: NodeId, slot: usize) -> Option<usize> {
-        let node = graph.node(node)?;
+        let node = graph.node(node).filter(|node| !matches!(node.op, Op::Gemm(_)))?;
         let OperandRole::Weight { channel_axis: Some(axis) } = node.op.operand_role(slot) else { return None };
         let rank = graph.value(node.input(slot)?).constant.as_ref()?.shape().len();
         resolve_axis(axis, rank).ok()
@@ -184,6 +197,31 @@ fn convolution(graph: &Graph, node: &Node, conv: &Conv) -> Option<KeepReason> {
     }
 }
 
+fn is_product(graph: &Graph, node: NodeId) -> bool {
+    graph.node(node).is_some_and(|node| matches!(node.op, Op::Gemm(_)))
+}
+
+/// TensorFlow has a kernel with codes behind a ReLU and one with a real result.
+fn product(graph: &Graph, node: &Node, gemm: &Gemm) -> Option<KeepReason> {
+    let shape = |slot| node.input(slot).and_then(|v| graph.value(v).constant.as_ref()).map(|c| c.shape());
+    let Some(weight) = shape(1) else { return Some(KeepReason::ComputedWeight) };
+    if weight.len() != 2 || weight.contains(&0) || gemm.trans_a || gemm.alpha != 1.0 {
+        return unsupported("the integer kernel takes a matrix by a constant one only");
+    }
+    if node.input(2).is_some() && (shape(2).is_none_or(|bias| bias.len() != 1) || gemm.beta != 1.0) {
+        return unsupported("its bias is not a constant vector");
+    }
+    if node.input(0).is_none_or(|x| !is_non_negative(graph, x)) {
+        return unsupported("the integer kernel of a matrix product takes no negative values");
+    }
+    let readers = || node.output(0).into_iter().flat_map(|y| graph.value(y).consumers());
+    let is_rectified = readers().any(|(id, _)| graph.node(*id).is_some_and(|reader| saturates(graph, reader)));
+    if is_rectified && readers().count() > 1 {
+        return unsupported("others read the matrix product before its ReLU");
+    }
+    None
+}
+
 fn max_pool(node: &Node, pool: &MaxPool) -> Option<KeepReason> {
     if node.output(1).is_some() {
         return unsupported("its second result is used");
@@ -235,6 +273,9 @@ pub(crate) fn is_non_negative(graph: &Graph, value: ValueId) -> bool {
             Op::Softmax(softmax) if !softmax.log => {}
             Op::Clip if clip_limits(graph, node).is_some_and(|(low, _)| low >= 0.0) => {}
             Op::AveragePool(_) | Op::GlobalPool(GlobalPool::Average) => open.extend(node.input(0)),
+            Op::Reduce(reduce) if matches!(reduce.kind, ReduceKind::Mean | ReduceKind::Max) => {
+                open.extend(node.input(0))
+            }
             Op::Concat(_) => open.extend(node.inputs.iter().flatten()),
             _ if keeps_range(graph, node) => open.extend(node.input(0)),
             _ => return false,

@@ -37,10 +37,13 @@ pub(crate) struct GraphQuantizeArgs {
     /// How shortcuts that cannot be negative are added to convolutions, before a ReLU: on integers where TensorFlow's
     /// operator for it is safe, or in fp32.
     #[arg(long, value_name = "HOW", default_value = "int8", help_heading = "Recipe")]
-    residual_sum: ResidualSumArg,
+    residual_sum: ArithmeticArg,
     /// How shortcuts that may be negative are added: on integers, with 7 bits for the sum, or in fp32.
     #[arg(long, value_name = "HOW", default_value = "fp32", help_heading = "Recipe")]
     signed_sum: SignedSumArg,
+    /// How matrix products by constants are computed: on integers, with one scale for all weights of a product, or in fp32.
+    #[arg(long, value_name = "HOW", default_value = "fp32", help_heading = "Recipe")]
+    matmul: ArithmeticArg,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -58,10 +61,10 @@ pub(crate) struct GraphQuantizeArgs {
     pub(crate) strict: bool,
 }
 
-/// Where residual additions are carried out.
+/// What something is computed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ResidualSumArg {
-    /// On integers, as part of a convolution.
+enum ArithmeticArg {
+    /// On integers.
     Int8,
     /// On real numbers.
     Fp32,
@@ -83,7 +86,11 @@ impl GraphQuantizeArgs {
             SignedSumArg::Sum7bit => SignedSum::Sum7Bit,
             SignedSumArg::Fp32 => SignedSum::Fp32,
         };
-        TensorflowRecipe { residual_sum: self.residual_sum == ResidualSumArg::Int8, signed_sum }
+        TensorflowRecipe {
+            residual_sum: self.residual_sum == ArithmeticArg::Int8,
+            signed_sum,
+            matmul: self.matmul == ArithmeticArg::Int8,
+        }
     }
 
     /// The job these arguments describe.

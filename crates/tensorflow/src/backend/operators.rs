@@ -1,6 +1,7 @@
 //! Fused operators on integers, with the constants they read.
 
 use super::names::Names;
+use super::product;
 use super::ranges::{self, Codes};
 use super::{Ported, Revision};
 use crate::dtype::DataType;
@@ -24,17 +25,14 @@ pub(super) fn fused(
     result: &Codes,
     names: &mut Names,
 ) -> Result<Vec<NodeDef>, TensorflowError> {
-    let label = revision.graph.label(id);
-    let refused = |cause: String| {
-        let hint = format!("keep it in fp32 with `--skip '{label}'`");
-        TensorflowError::unsupported(Location::node(&label), cause).with_hint(hint)
-    };
+    let refused = |cause: String| refusal(revision, id, cause);
     let [(x, codes), ..] = operands else { return Err(refused("it reads nothing".into())) };
     match &node.op {
         Op::Conv(conv) => {
             let part = Convolution { revision, id, node, conv, x, codes, addend, result };
             part.nodes(names).map_err(refused)
         }
+        Op::Gemm(gemm) => product::requantized(revision, (id, node), (gemm, x, codes), result, names).map_err(refused),
         Op::MaxPool(pool) => Ok(vec![pooled(node, "QuantizedMaxPool", x, codes, &pool.kernel, &pool.window, names)]),
         Op::AveragePool(pool) => {
             Ok(vec![pooled(node, "QuantizedAvgPool", x, codes, &pool.kernel, &pool.window, names)])
@@ -42,6 +40,13 @@ pub(super) fn fused(
         Op::Concat(concat) => joined(node, concat.axis, operands, names).map_err(refused),
         other => Err(refused(format!("there is no operator on integers for {}", other.name()))),
     }
+}
+
+/// The error that a node has no operator as it is planned.
+pub(super) fn refusal(revision: &Revision<'_>, id: NodeId, cause: String) -> TensorflowError {
+    let label = revision.graph.label(id);
+    let hint = format!("keep it in fp32 with `--skip '{label}'`");
+    TensorflowError::unsupported(Location::node(&label), cause).with_hint(hint)
 }
 
 /// A convolution as it is planned.
@@ -64,17 +69,17 @@ impl Convolution<'_> {
             return Err("the plan gives its result codes of the wrong sign".into());
         }
         let name = &self.node.name;
-        let weight = self.weight()?;
+        let weight = weight(self.revision, self.id)?;
         let [low, high] = ranges::weight_ends(&self.weight_scales(weight));
-        let value = self.node.input(1).map(|value| self.revision.graph.value(value).name.as_str());
-        let stem = value.filter(|stem| !stem.is_empty()).unwrap_or(name);
+        let stem = stem(self.revision, self.node);
+        let bias = bias(self.revision, (self.id, self.node), self.outputs(weight))?;
         let mut made = vec![
             ranges::constant(
                 names.fresh(&format!("{stem}_qint8_const")),
                 DataType::QINT8,
                 &self.weight_codes(weight)?,
             )?,
-            ranges::constant(names.fresh(&format!("{name}_eightbit_bias")), DataType::QINT32, &self.bias()?)?,
+            ranges::constant(names.fresh(&format!("{name}_eightbit_bias")), DataType::QINT32, &bias)?,
             ranges::constant(names.fresh(&format!("{stem}_min")), DataType::FLOAT, &ends(low))?,
             ranges::constant(names.fresh(&format!("{stem}_max")), DataType::FLOAT, &ends(high))?,
             ranges::scalar(names.fresh(&format!("{name}_eightbit_requant_range/frozen_min")), self.result.low),
@@ -128,10 +133,6 @@ impl Convolution<'_> {
         })
     }
 
-    fn weight(&self) -> Result<&WeightPlan, String> {
-        self.revision.plan.weights.get(&(self.id, 1)).ok_or_else(|| "the plan has no codes for its weight".into())
-    }
-
     /// Codes in the shape of the format: a depthwise weight has an axis for its channels.
     fn weight_codes(&self, weight: &WeightPlan) -> Result<Tensor, String> {
         let codes = weight.codes.as_ref().clone();
@@ -155,15 +156,26 @@ impl Convolution<'_> {
     fn outputs(&self, weight: &WeightPlan) -> usize {
         weight.codes.shape().last().copied().unwrap_or(1)
     }
+}
 
-    /// Codes of the bias, whose scale is that of the products; zeros if there is none.
-    fn bias(&self) -> Result<Tensor, String> {
-        match (self.node.input(2), self.revision.plan.weights.get(&(self.id, 2))) {
-            (_, Some(bias)) => Ok(bias.codes.as_ref().clone()),
-            (None, None) => Ok(Tensor::vector(vec![0i32; self.outputs(self.weight()?)])),
-            (Some(_), None) => Err("the plan has no codes for its bias".into()),
-        }
+/// The codes of a node's weight.
+pub(super) fn weight<'a>(revision: &Revision<'a>, id: NodeId) -> Result<&'a WeightPlan, String> {
+    revision.plan.weights.get(&(id, 1)).ok_or_else(|| "the plan has no codes for its weight".into())
+}
+
+/// Codes of the bias of so many outputs, whose scale is that of the products; zeros if there is none.
+pub(super) fn bias(revision: &Revision<'_>, (id, node): (NodeId, &Node), outputs: usize) -> Result<Tensor, String> {
+    match (node.input(2), revision.plan.weights.get(&(id, 2))) {
+        (_, Some(bias)) => Ok(bias.codes.as_ref().clone()),
+        (None, None) => Ok(Tensor::vector(vec![0i32; outputs])),
+        (Some(_), None) => Err("the plan has no codes for its bias".into()),
     }
+}
+
+/// How the constants around a node's weight are called: after the weight if it has a name.
+pub(super) fn stem<'a>(revision: &Revision<'a>, node: &'a Node) -> &'a str {
+    let value = node.input(1).map(|value| revision.graph.value(value).name.as_str());
+    value.filter(|stem| !stem.is_empty()).unwrap_or(&node.name)
 }
 
 /// Ends of ranges: a number if there is one only.

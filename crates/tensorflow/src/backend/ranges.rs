@@ -9,7 +9,7 @@ use quantize_ir::{QuantParams, QuantType, Tensor};
 
 /// Largest codes of both types; a range reaches as far below zero as above if there are negative ones.
 const UNSIGNED: f32 = 255.0;
-const SIGNED: f32 = 127.0;
+pub(super) const SIGNED: f32 = 127.0;
 
 /// The scaling of all operators here: no zero point but 0.
 pub(super) const SCALED: &str = "SCALED";

@@ -4,7 +4,7 @@ use super::pool::{axes, dims};
 use super::{code_values, codes_tensor, ends, with_range};
 use crate::error::OpError;
 use quantize_ir::Tensor;
-use quantize_ir::op::{RangedConvolution, RangedOutput};
+use quantize_ir::op::{ProductOutput, RangedConvolution, RangedOutput, RangedPadding, RangedProduct, RangedWindow};
 use quantize_kernels::ConvGeometry;
 use quantize_kernels::integer::{Accumulator, PackedCodes, Scratch, conv_codes, conv_codes_wide};
 use quantize_numerics::ranged::{Codes, Ends, SIGNED_SUM_TOP, bias_unit, sum_value, wide_code, wide_range};
@@ -70,7 +70,39 @@ pub(super) fn convolution(
     match work.output {
         RangedOutput::Wide { has_summand } => wide(work, &operands, &reals, has_summand),
         RangedOutput::Narrow { codes, summand } => narrow(&operands, &reals, codes, summand),
+        RangedOutput::Reals => {
+            let values = reals.values(|_| (0.0, 0.0)).map(|(_, value)| value).collect();
+            Ok(vec![Tensor::new(&reals.shape[..], values)?])
+        }
     }
+}
+
+/// The result of a matrix product: codes and their range, or reals. It is a convolution of images of one pixel.
+///
+/// # Errors
+/// If operands are missing or do not fit.
+pub(super) fn product(
+    work: &RangedProduct,
+    operands: &[&Tensor],
+    packing: Option<&RangedPacking>,
+) -> Result<Vec<Tensor>, OpError> {
+    let [x, weights, bias, rest @ ..] = operands else { return Err(OpError::Missing { slot: operands.len() }) };
+    let (&[rows, depth], &[inner, columns]) = (x.shape(), weights.shape()) else {
+        return Err(OpError::shape("a matrix product of what are no matrices"));
+    };
+    let x = (*x).clone().reshaped([rows, 1, 1, depth])?;
+    let weights = (*weights).clone().reshaped([1, 1, inner, columns])?;
+    let pixel = RangedWindow { size: [1; 2], strides: [1; 2], dilations: [1; 2], padding: RangedPadding::Same };
+    let output = match work.output {
+        ProductOutput::Codes(codes) => RangedOutput::Narrow { codes, summand: None },
+        ProductOutput::Reals => RangedOutput::Reals,
+    };
+    let (input, has_relu) = (work.input, work.has_relu);
+    let work = RangedConvolution { input, is_depthwise: false, window: pixel, has_bias: true, has_relu, output };
+    let operands: Vec<&Tensor> = [&x, &weights, bias].into_iter().chain(rest.iter().copied()).collect();
+    let mut results = convolution(&work, &operands, packing)?.into_iter();
+    let sums = results.next().ok_or(OpError::Result { slot: 0, results: 0 })?.reshaped([rows, columns])?;
+    Ok(std::iter::once(sums).chain(results).collect())
 }
 
 /// Sums on their way to reals.

@@ -11,7 +11,7 @@ mod tests;
 use crate::error::OpError;
 use crate::operands::Operands;
 pub(crate) use convolution::RangedPacking;
-use convolution::convolution;
+use convolution::{convolution, product};
 use quantize_ir::Tensor;
 use quantize_ir::op::RangedWork;
 use quantize_numerics::ranged::{Codes, Ends, Narrowing, Scaling, Unscaling, used_channel_range, used_range};
@@ -43,6 +43,7 @@ pub(crate) fn evaluate(
             Ok(vec![Tensor::new(x.shape(), reals)?])
         }
         RangedWork::Convolution(work) => convolution(work, operands, packing),
+        RangedWork::Product(work) => product(work, operands, packing),
         RangedWork::UsedRange => {
             let (least, greatest) = extremes(operand(0)?.as_slice::<i32>()?.iter());
             let used = used_range(range(1)?, least, greatest);
