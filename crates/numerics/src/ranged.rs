@@ -284,9 +284,12 @@ mod tests {
 
     #[test]
     fn sums_are_put_together_in_single_precision() {
-        assert_eq!(sum_value(59_525, 7.274_012e-5, 0.327_220_8, 0.0, true), 59_525.0 * 7.274_012e-5 + 0.327_220_8);
-        assert_eq!(sum_value(-3, 0.5, 0.25, 0.0, true), 0.0);
-        assert_eq!(sum_value(-3, 0.5, 0.25, 2.0, false), 0.75);
+        assert_eq!(
+            sum_value(59_525, 7.274_012e-5, 0.327_220_8, (0.0, 0.0), true),
+            59_525.0 * 7.274_012e-5 + 0.327_220_8
+        );
+        assert_eq!(sum_value(-3, 0.5, 0.25, (0.0, 0.0), true), 0.0);
+        assert_eq!(sum_value(-3, 0.5, 0.25, (4.0, 0.5), false), 0.75);
         assert_eq!([0.5, 1.5, f32::INFINITY, f32::NAN].map(|value| wide_code(value, 1.0)), [0, 2, i32::MAX, 0]);
         assert_eq!(ends(-1.0, 1.0).width_scale(Codes::Signed), 2.0 / 254.0);
         assert_eq!(ends(0.0, 1.0).width_scale(Codes::Unsigned), 1.0 / 255.0);

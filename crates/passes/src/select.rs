@@ -469,6 +469,65 @@ mod tests {
         assert!(activations(&s).is_empty() && s.codes_constants(b.id("words")));
     }
 
+    /// A target that adds to sums, in the first operand's node.
+    struct Adding;
+
+    impl Recipe for Adding {
+        fn support(&self, graph: &Graph, node: NodeId) -> Support {
+            match graph.node(node).map(|n| &n.op) {
+                Some(Op::Binary(_)) => Support::Accumulates { slot: 0 },
+                _ => Target.support(graph, node),
+            }
+        }
+
+        fn allows_real_result(&self, _: &Graph, _: NodeId) -> bool {
+            false
+        }
+
+        fn channel_axis(&self, graph: &Graph, node: NodeId, slot: usize) -> Option<usize> {
+            Target.channel_axis(graph, node, slot)
+        }
+
+        fn grids(&self) -> quantize_ir::Grids {
+            Target.grids()
+        }
+    }
+
+    /// conv → relu → inner, whose result and a pool of the ReLU's are added, → saturation → last
+    fn residual() -> (Builder, [ValueId; 7]) {
+        let mut b = Builder::default();
+        let x = b.input("x");
+        let a = b.conv("conv", x);
+        let r = b.node("relu", RELU, &[a]);
+        let c = b.conv("inner", r);
+        let p = b.node("pool", max_pool(), &[r]);
+        let s = b.node("sum", ADD, &[c, p]);
+        let t = b.node("saturation", RELU, &[s]);
+        let d = b.conv("last", t);
+        let y = b.node("exp", Op::Unary(Unary::Exp), &[d]);
+        b.outputs(&[y]);
+        (b, [x, r, c, p, s, t, d])
+    }
+
+    #[test]
+    fn an_addition_joins_the_sums_of_a_convolution() {
+        let (b, [x, r, _, p, _, t, d]) = residual();
+        let s = select(&b.graph, &Adding, &BTreeSet::new()).unwrap();
+        let into = Decision::Absorbed { into: b.id("inner") };
+        assert_eq!((decision(&b, &s, "sum"), decision(&b, &s, "saturation")), (&into, &into));
+        assert_eq!(*decision(&b, &s, "pool"), Decision::Quantize, "only the addition reads its codes");
+        assert_eq!(activations(&s), BTreeSet::from([x, r, p, t, d]));
+    }
+
+    #[test]
+    fn an_addition_stays_without_codes_or_a_saturation() {
+        for skipped in ["conv", "inner", "saturation"] {
+            let (b, _) = residual();
+            let s = select(&b.graph, &Adding, &[b.id(skipped)].into()).unwrap();
+            assert_eq!(*decision(&b, &s, "sum"), Decision::Keep(KeepReason::NotAccumulated), "{skipped}");
+        }
+    }
+
     #[test]
     fn an_output_that_is_computed_with_is_quantized() {
         let mut b = Builder::default();
