@@ -223,3 +223,76 @@ fn keeps_places(kernel: &[usize], window: &Window) -> bool {
 fn both(numbers: &[usize]) -> [usize; 2] {
     [0, 1].map(|axis| numbers.get(axis).copied().unwrap_or(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtype::DataType;
+    use crate::frontend::{Request, import};
+    use crate::graph::GraphDef;
+    use crate::node::NodeDef;
+    use crate::recipe::TensorflowRecipe;
+    use crate::tensor::TensorProto;
+    use quantize_ir::{Recipe, Support, Tensor};
+    use std::sync::Arc;
+
+    fn weights(name: &str, shape: [usize; 4]) -> NodeDef {
+        let tensor = Tensor::new(shape, vec![0.5f32; shape.iter().product()]).unwrap();
+        NodeDef::constant(name, TensorProto::new(DataType::FLOAT, &tensor).unwrap())
+    }
+
+    fn conv(name: &str, x: &str, weights: &str, stride: i64) -> NodeDef {
+        let node = NodeDef::new(name, "Conv2D").with_inputs([x, weights]).with_attr("padding", "SAME");
+        node.with_attr("strides", vec![1, stride, stride, 1])
+    }
+
+    fn node(name: &str, op: &str, inputs: &[&str]) -> NodeDef {
+        NodeDef::new(name, op).with_inputs(inputs.to_vec())
+    }
+
+    /// What becomes of `sum`, a rectified addition of `summand` to the convolution `inner` of the ReLU `start`.
+    fn fate(summand: &str, more: Vec<NodeDef>, signed_sum: SignedSum) -> Result<usize, String> {
+        let mut nodes = vec![
+            NodeDef::new("x", "Placeholder").with_attr("dtype", DataType::FLOAT),
+            weights("w", [3, 3, 2, 2]),
+            weights("one", [1, 1, 2, 1]),
+            conv("first", "x", "w", 1),
+            node("start", "Relu", &["first"]),
+            conv("inner", "start", "w", 1),
+        ];
+        nodes.extend(more);
+        nodes.extend([node("sum", "AddV2", &[summand, "inner"]), node("y", "Relu", &["sum"])]);
+        let request = Request { inputs: Vec::new(), outputs: vec!["y".into()] };
+        let (graph, _) = import(&Arc::new(GraphDef::new(nodes)), &request).unwrap();
+        let (id, _) = graph.nodes().find(|(_, node)| node.name == "sum").unwrap();
+        match (TensorflowRecipe { signed_sum, ..TensorflowRecipe::default() }).support(&graph, id) {
+            Support::Accumulates { slot } => Ok(slot),
+            Support::Keep(reason) => Err(reason.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_is_added() {
+        let unsigned = |summand, more| fate(summand, more, SignedSum::Fp32);
+        let late = vec![conv("second", "start", "w", 1), node("late", "Relu", &["second"])];
+        assert_eq!(unsigned("late", late.clone()), Ok(1), "nobody else reads it");
+        let itself = unsigned("start", Vec::new()).unwrap_err();
+        assert!(itself.contains("may still be needed"), "the convolution reads it itself: {itself}");
+        let signed = vec![conv("second", "start", "w", 1)];
+        assert!(unsigned("second", signed.clone()).unwrap_err().contains("--signed-sum"));
+        assert_eq!(fate("second", signed, SignedSum::Sum7Bit), Ok(0), "the one that is written first");
+    }
+
+    #[test]
+    fn nothing_is_broadcast() {
+        let strided = vec![conv("second", "start", "w", 2), node("late", "Relu", &["second"])];
+        let narrow = vec![conv("second", "start", "one", 1), node("late", "Relu", &["second"])];
+        let valid =
+            vec![conv("second", "start", "w", 1).with_attr("padding", "VALID"), node("late", "Relu", &["second"])];
+        for more in [strided, narrow, valid] {
+            let why = fate("late", more, SignedSum::Fp32).unwrap_err();
+            assert!(why.contains("not known to have the size"), "{why}");
+        }
+    }
+}
