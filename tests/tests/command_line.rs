@@ -140,6 +140,63 @@ fn a_target_is_met_with_layers_in_fp32_or_missed_with_code_3() {
 }
 
 #[test]
+fn an_interrupted_search_goes_on_and_ends_the_same() {
+    let sandbox = classifier();
+    let line = |db: u32, record: &str| {
+        format!(
+            "onnx tiny_classifier.onnx {DATA} --target-sqnr {db} --resume {record} --emit-plan plan.json -o out.onnx"
+        )
+    };
+    let whole = sandbox.quantize(&line(42, "search.json")).succeeded();
+    assert!(whole.stderr.contains(" nodes back in fp32, "), "{}", whole.stderr);
+    let (plan, model, record) = (sandbox.read("plan.json"), sandbox.read("out.onnx"), sandbox.read("search.json"));
+    let mut found: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    let tried = found["tried"].as_array().unwrap().len();
+    assert!(tried > 0);
+    // A run that was stopped early leaves less.
+    found["gains"].as_array_mut().unwrap().truncate(3);
+    found["tried"].as_array_mut().unwrap().truncate(tried - 1);
+    sandbox.write("early.json", found.to_string());
+    for (from, known) in [("search.json", tried), ("early.json", tried - 1)] {
+        let again = sandbox.quantize(&format!("{} -v", line(42, from))).succeeded();
+        let said = format!("search: what came of {known} plans was known from {from}");
+        assert_eq!(again.stderr.contains(&said), known > 0, "{}", again.stderr);
+        assert!(sandbox.read("plan.json") == plan && sandbox.read("out.onnx") == model, "{from}");
+        assert!(sandbox.read(from) == record, "{from}");
+    }
+    let foreign = sandbox.quantize(&line(41, "search.json"));
+    assert_eq!(foreign.code, Some(1));
+    assert!(foreign.stderr.contains("search.json: it belongs to another model"), "{}", foreign.stderr);
+    assert!(foreign.stderr.contains("name a file that does not exist"), "{}", foreign.stderr);
+    assert!(sandbox.read("search.json") == record);
+    let idle = sandbox.quantize("onnx tiny_classifier.onnx --calib images --resume search.json");
+    assert_eq!(idle.code, Some(2), "{}", idle.stderr);
+}
+
+#[test]
+fn a_target_is_met_with_activations_of_16_bits() {
+    let sandbox = classifier();
+    let line = |options: &str| format!("onnx tiny_classifier.onnx {DATA} {options} --fallback 16-bit -o out.onnx");
+    let met = sandbox.quantize(&line("--target-sqnr 42 --emit-plan plan.json")).succeeded();
+    assert!(met.stderr.contains("\ntarget: 42 dB met\n  "), "{}", met.stderr);
+    assert!(met.stderr.contains(" activations with 16 bits, "), "{}", met.stderr);
+    assert!(!met.stderr.contains("back in fp32"), "{}", met.stderr);
+    let model = sandbox.read("out.onnx");
+    let plan: serde_json::Value = serde_json::from_slice(&sandbox.read("plan.json")).unwrap();
+    let types = |wanted: &str| plan["activations"].as_array().unwrap().iter().filter(|a| a["type"] == wanted).count();
+    assert!(types("uint16") > 0 && types("uint8") > 0, "{}", plan["activations"]);
+    // The plan is carried out as it is.
+    let _ = sandbox.quantize("onnx tiny_classifier.onnx --plan plan.json -o again.onnx").succeeded();
+    assert!(sandbox.read("again.onnx") == model);
+    for options in ["--target-sqnr 42 --format qoperator", "--target-sqnr 42 --activations u16"] {
+        let refused = sandbox.quantize(&line(options));
+        assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+        assert!(refused.stderr.contains("`--fallback 16-bit` and this kind of model exclude each other"));
+    }
+    assert_eq!(sandbox.quantize(&line("")).code, Some(2));
+}
+
+#[test]
 fn labelled_images_bound_what_is_lost() {
     let sandbox = classifier();
     let line = |options: &str| format!("onnx tiny_classifier.onnx {DATA} {options} -o out.onnx");

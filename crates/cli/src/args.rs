@@ -11,11 +11,11 @@ pub(crate) mod tools;
 use crate::list::List;
 use bench::BenchArgs;
 use caffe::CaffeArgs;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use quantize_pipeline::{
-    AccuracyTarget, ActivationCodes, BiasCorrection, Channels, Correction, DataOptions, Form, Granularity, GroupSize,
-    Interpolation, LabelledOptions, Layout, PRESETS, PreparationOptions, PreprocessOptions, Preset, Processor,
-    QuantizeOptions, RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions, WeightBits, WeightRounding,
+    AccuracyTarget, ActivationCodes, BiasCorrection, Channels, Correction, DataOptions, Fallback, Form, Granularity,
+    GroupSize, Interpolation, LabelledOptions, Layout, PRESETS, PreparationOptions, PreprocessOptions, Preset,
+    Processor, QuantizeOptions, RangeMethod, RecipeOptions, Sampling, Shard, TargetOptions, WeightBits, WeightRounding,
 };
 use std::path::PathBuf;
 use tensorflow::TensorflowArgs;
@@ -297,6 +297,7 @@ impl TargetArgs {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Recipe")]
+#[command(group(ArgGroup::new("accuracy").args(["target_sqnr", "target_agreement", "max_drop"]).multiple(true)))]
 pub(crate) struct RecipeArgs {
     /// Set of choices below.
     #[arg(long, default_value = "balanced")]
@@ -328,6 +329,12 @@ pub(crate) struct RecipeArgs {
     /// The same until labelled images lose at most so many points of percent of top-1 accuracy.
     #[arg(long, value_name = "POINTS", requires = "labelled")]
     pub(crate) max_drop: Option<f64>,
+    /// What is given up to reach the target.
+    #[arg(long, value_name = "WHAT", requires = "accuracy")]
+    fallback: Option<FallbackArg>,
+    /// Keep what the search for the target finds in this file, and go on from what an interrupted one left there.
+    #[arg(long, value_name = "FILE", requires = "accuracy")]
+    resume: Option<PathBuf>,
     /// Folder of labelled images that judge `--max-drop`, and serve nothing else.
     #[arg(long, value_name = "[NAME=]PATH", requires = "max_drop")]
     pub(crate) labelled: Vec<PathBuf>,
@@ -379,7 +386,7 @@ impl CorrectionArgs {
 }
 
 /// Sets of recipe choices.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RecipePreset {
     /// Min-max ranges, corrected on 8 images
     Fast,
@@ -387,6 +394,17 @@ pub(crate) enum RecipePreset {
     Balanced,
     /// As balanced, corrected on 128 images
     Best,
+    /// As tools that correct nothing: min-max ranges as seen, one scale for each weight, network results rounded
+    Compat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FallbackArg {
+    /// Integers: layers go back to fp32
+    Fp32,
+    /// 8 bits: activations get 16, for processors that compute with them; onnxruntime's CPU provider does so in float
+    #[value(name = "16-bit")]
+    Wide,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -429,6 +447,7 @@ impl RecipePreset {
             Self::Fast => Preset::Fast,
             Self::Balanced => Preset::Balanced,
             Self::Best => Preset::Best,
+            Self::Compat => Preset::Compat,
         })
     }
 }
@@ -494,10 +513,12 @@ impl OnnxArgs {
     /// The job these arguments describe.
     pub(crate) fn options(&self) -> QuantizeOptions {
         let preparation = PreparationOptions::Pillow(self.preprocess.options());
+        let mut target = self.target.options();
+        target.quantize_results |= self.recipe.preset == RecipePreset::Compat;
         QuantizeOptions {
             model: self.model.clone(),
             output: self.output.clone().unwrap_or_else(|| self.model.with_extension(self.target.extension())),
-            target: self.target.options(),
+            target,
             labelled: self.recipe.labelled(&preparation),
             data: self.data.options(preparation),
             recipe: self.recipe.options(),
@@ -528,14 +549,16 @@ impl RecipeArgs {
         let preset = self.preset.options();
         RecipeOptions {
             range: self.range.unwrap_or(preset.range),
-            weights: match self.weights.unwrap_or(WeightScales::PerChannel) {
-                WeightScales::PerChannel => Granularity::PerChannel,
-                WeightScales::PerTensor => Granularity::PerTensor,
+            weights: match self.weights {
+                None => preset.weights,
+                Some(WeightScales::PerChannel) => Granularity::PerChannel,
+                Some(WeightScales::PerTensor) => Granularity::PerTensor,
             },
             correction: self.correction.of(preset.correction),
             smooth: self.smooth_quant.map_or(preset.smooth, |how| how == ScalingArg::Measured),
             equalize: self.equalize.map_or(preset.equalize, |how| how == ScalingArg::Measured),
             target: self.target(),
+            search_record: self.resume.clone(),
             skip: self.skip.clone(),
             ..preset
         }
@@ -544,9 +567,13 @@ impl RecipeArgs {
 
 impl RecipeArgs {
     fn target(&self) -> Option<AccuracyTarget> {
-        let target =
-            AccuracyTarget { sqnr_db: self.target_sqnr, agreement: self.target_agreement, max_drop: self.max_drop };
-        (target != AccuracyTarget::default()).then_some(target)
+        let Self { target_sqnr: sqnr_db, target_agreement: agreement, max_drop, .. } = *self;
+        let fallback = match self.fallback {
+            None | Some(FallbackArg::Fp32) => Fallback::Real,
+            Some(FallbackArg::Wide) => Fallback::WideCodes,
+        };
+        let is_given = sqnr_db.is_some() || agreement.is_some() || max_drop.is_some();
+        is_given.then_some(AccuracyTarget { sqnr_db, agreement, max_drop, fallback })
     }
 
     /// The labelled samples, prepared as `preparation` says.

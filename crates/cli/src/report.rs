@@ -172,6 +172,12 @@ fn target_lines(outcome: &TargetOutcome) -> Vec<String> {
         let (count, names) = (names.len(), names.join(", "));
         lines.push(format!("  {count} nodes back in fp32, {percent:.1} % of the work on integers: {names}"));
     }
+    if !outcome.widened.is_empty() {
+        let names: Vec<String> = outcome.widened.iter().map(|n| format!("`{n}`")).collect();
+        let percent = 100.0 * outcome.integers;
+        let (count, names) = (names.len(), names.join(", "));
+        lines.push(format!("  {count} activations with 16 bits, {percent:.1} % of the work on 8: {names}"));
+    }
     if !outcome.met {
         lines.push("  try: more calibration images, `--preset best`, or a lower target".into());
     }
@@ -247,7 +253,7 @@ pub(crate) fn json(summary: &Summary) -> Value {
         "target": summary.target.as_ref().map(|t| json!({
             "sqnr_db": t.target.sqnr_db, "agreement": t.target.agreement, "max_drop": t.target.max_drop, "met": t.met,
             "drop": t.drop.map(|d| json!({"images": d.images, "fp32": d.fp32, "quantized": d.quantized})),
-            "fallback": t.fallback, "integers": t.integers,
+            "fallback": t.fallback, "widened": t.widened, "integers": t.integers,
         })),
         "accuracy": summary.accuracy.as_ref().map(|a| json!({"samples": a.samples, "outputs": outputs(a)})),
         "hints": summary.hints,

@@ -164,4 +164,10 @@ pub trait Recipe {
         let Grids { activation, symmetric, .. } = self.grids();
         (activation, symmetric)
     }
+
+    /// Grid of an activation that [`Recipe::activation_grid`] is too coarse for, and whether it is symmetric around zero;
+    /// `None` if the target has no finer one.
+    fn wide_activation_grid(&self) -> Option<(QuantType, bool)> {
+        None
+    }
 }

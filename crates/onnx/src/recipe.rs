@@ -305,6 +305,16 @@ impl Recipe for OnnxRecipe {
         };
         Grids { activation, symmetric, weight, coded_bias: true }
     }
+
+    fn wide_activation_grid(&self) -> Option<(QuantType, bool)> {
+        let codes = match self.codes {
+            ActivationCodes::U8 => ActivationCodes::U16,
+            ActivationCodes::I8 => ActivationCodes::I16,
+            ActivationCodes::U16 | ActivationCodes::I16 => return None,
+        };
+        let wide = Self::new(self.form, codes, self.symmetric).ok()?;
+        Some((wide.codes.qtype(), wide.symmetric))
+    }
 }
 
 /// Whether a node was read from an operator on integers, turns reals into codes or back, or reads what was codes.

@@ -29,9 +29,18 @@ pub struct Group {
     pub members: BTreeSet<ValueId>,
     /// Those whose data decide the parameters; at least one.
     pub voters: BTreeSet<ValueId>,
+    /// Whether they have the target's finer grid ([`Recipe::wide_activation_grid`]).
+    pub is_wide: bool,
 }
 
 impl Selection {
+    /// Gives groups with any of `values` the target's finer grid.
+    pub fn widen(&mut self, values: &BTreeSet<ValueId>) {
+        for group in &mut self.groups {
+            group.is_wide |= !group.members.is_disjoint(values);
+        }
+    }
+
     /// Whether `node` will be quantized.
     pub fn quantizes(&self, node: NodeId) -> bool {
         self.decisions.get(&node) == Some(&Decision::Quantize)
@@ -247,7 +256,7 @@ impl Chooser<'_> {
             tie.together.iter().skip(1).for_each(|v| union.join(tie.together[0], *v));
             silent.extend(tie.silent);
         }
-        union.into_sets().map(|members| Group { voters: voters(&members, &silent), members }).collect()
+        union.into_sets().map(|members| Group { voters: voters(&members, &silent), members, is_wide: false }).collect()
     }
 
     fn tie(&self, id: NodeId, activations: &BTreeSet<ValueId>) -> Option<Tie> {
@@ -374,7 +383,7 @@ mod tests {
         assert_eq!(*decision(&b, &s, "relu"), Decision::Absorbed { into: b.id("conv1") });
         assert_eq!(*decision(&b, &s, "fc"), Decision::Quantize);
         let shared: Vec<&Group> = s.groups.iter().filter(|g| g.members.len() > 1).collect();
-        assert_eq!(shared, [&Group { members: BTreeSet::from([c, p]), voters: BTreeSet::from([c]) }]);
+        assert_eq!(shared, [&Group { members: BTreeSet::from([c, p]), voters: BTreeSet::from([c]), is_wide: false }]);
     }
 
     #[test]

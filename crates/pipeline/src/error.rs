@@ -131,6 +131,14 @@ pub enum Error {
         /// Why.
         cause: String,
     },
+    /// The record of a search cannot be used.
+    #[error("{}: {cause}", .path.display())]
+    SearchRecord {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
     /// A file of statistics cannot be used.
     #[error("{}: {cause}", .path.display())]
     Statistics {
@@ -371,6 +379,7 @@ impl Error {
             Self::Document(e) => e.hint(),
             Self::Data(e) => e.hint(),
             Self::Statistics { cure, .. } | Self::Plan { cure, .. } => cure.clone(),
+            Self::SearchRecord { .. } => Some("name a file that does not exist, to begin a search of its own".into()),
             Self::Target { source: NoSuchModel::Activations { .. } } => {
                 Some("write quantize-dequantize pairs (`--format qdq`), or 8-bit activations".into())
             }

@@ -58,7 +58,7 @@ pub use labelled::AccuracyDrop;
 pub use model::{Model, ModelFiles};
 pub use onnx::{Simulation, check_plan, gather_onnx, quantize_onnx, simulate_onnx};
 pub use options::{
-    AccuracyTarget, BiasCorrection, Correction, DataOptions, Granularity, InputRange, LabelledOptions,
+    AccuracyTarget, BiasCorrection, Correction, DataOptions, Fallback, Granularity, InputRange, LabelledOptions,
     PreparationOptions, PreprocessOptions, Preset, Processor, QuantizeOptions, RecipeOptions, Shard, TargetOptions,
     TransformerOptions, WeightBits, WeightRounding,
 };

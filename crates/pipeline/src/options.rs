@@ -70,6 +70,16 @@ impl Correction {
     }
 }
 
+/// What is given up to reach a target of accuracy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fallback {
+    /// Rounding: layers compute in fp32.
+    #[default]
+    Real,
+    /// 8 bits: activations get codes of 16, where the target has them.
+    WideCodes,
+}
+
 /// What a quantized model has to reach on the samples that judge it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AccuracyTarget {
@@ -79,6 +89,8 @@ pub struct AccuracyTarget {
     pub agreement: Option<f64>,
     /// Points of percent of top-1 accuracy that labelled samples may lose; only with such samples.
     pub max_drop: Option<f64>,
+    /// What is given up for it.
+    pub fallback: Fallback,
 }
 
 /// Labelled samples, for a bound on the loss of accuracy.
@@ -111,6 +123,8 @@ pub struct RecipeOptions {
     pub equalize: bool,
     /// What the quantized model has to reach; layers go back to fp32 until it does.
     pub target: Option<AccuracyTarget>,
+    /// File that keeps what the search for the target finds, and from which an interrupted one goes on.
+    pub search_record: Option<PathBuf>,
     /// Names or glob patterns of nodes that stay as they are; each must match a node, except `*`.
     pub skip: Vec<String>,
 }
@@ -124,6 +138,9 @@ pub enum Preset {
     Balanced,
     /// As balanced, with more samples.
     Best,
+    /// What tools that correct nothing do, as onnxruntime's `quantize_static` by default: ranges and input as observed,
+    /// one scale for each weight, nearest codes.
+    Compat,
 }
 
 impl RecipeOptions {
@@ -139,6 +156,12 @@ impl RecipeOptions {
             Preset::Fast => corrected(RangeMethod::MinMax, WeightRounding::Nearest, 8),
             Preset::Balanced => corrected(RangeMethod::Mse, WeightRounding::Result, 64),
             Preset::Best => Self { equalize: true, ..corrected(RangeMethod::Mse, WeightRounding::Result, 128) },
+            Preset::Compat => Self {
+                input: InputRange::Observed,
+                result_headroom: false,
+                weights: Granularity::PerTensor,
+                ..Self::default()
+            },
         }
     }
 }
@@ -154,6 +177,7 @@ impl Default for RecipeOptions {
             smooth: false,
             equalize: false,
             target: None,
+            search_record: None,
             skip: Vec::new(),
         }
     }

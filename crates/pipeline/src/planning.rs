@@ -71,6 +71,9 @@ pub(crate) fn make_plan(
     Ok(planner.planned)
 }
 
+/// Codes of an activation, and whether they are symmetric around zero.
+type Grid = (QuantType, bool);
+
 struct Planner<'a> {
     graph: &'a Graph,
     model: &'a Path,
@@ -97,9 +100,17 @@ impl Planner<'_> {
 
     fn activations(&mut self, statistics: &Statistics, bounds: &BTreeMap<ValueId, Range>) -> Result<(), Error> {
         for group in &self.selection.groups {
-            let entries = group.voters.iter().map(|v| Ok((*v, self.activation(*v, statistics, bounds)?)));
-            let entries: BTreeMap<ValueId, ActivationPlan> = entries.collect::<Result<_, Error>>()?;
-            let entries = self.united(entries, statistics)?;
+            let wide = self.recipe.wide_activation_grid().filter(|_| group.is_wide);
+            let grid = |value| {
+                wide.unwrap_or_else(|| self.recipe.activation_grid(self.graph, value, &self.selection.decisions))
+            };
+            let grids: Vec<(ValueId, Grid)> = group.voters.iter().map(|v| (*v, grid(*v))).collect();
+            let mut entries = BTreeMap::new();
+            for (value, grid) in &grids {
+                entries.insert(*value, self.activation(*value, *grid, statistics, bounds)?);
+            }
+            let Some((_, grid)) = grids.first() else { continue };
+            let entries = self.united(entries, *grid, statistics)?;
             let Some(speaker) = entries.values().next().cloned() else { continue };
             for value in &group.members {
                 let entry = entries.get(value).unwrap_or(&speaker);
@@ -125,12 +136,12 @@ impl Planner<'_> {
     fn united(
         &self,
         entries: BTreeMap<ValueId, ActivationPlan>,
+        (qtype, symmetric): Grid,
         statistics: &Statistics,
     ) -> Result<BTreeMap<ValueId, ActivationPlan>, Error> {
         let Some(speaker) = entries.keys().next().copied().filter(|_| entries.len() > 1) else { return Ok(entries) };
         let ranges = entries.values().filter_map(|e| e.params.range());
         let Some(range) = ranges.reduce(Range::union) else { return Ok(entries) };
-        let (qtype, symmetric) = self.recipe.activation_grid(self.graph, speaker, &self.selection.decisions);
         let place = || format!("activation `{}`", self.name(speaker));
         let params = params_from_range(range, qtype, symmetric)
             .map_err(|source| Error::tensor(self.model, place(), None, source))?
@@ -148,10 +159,10 @@ impl Planner<'_> {
     fn activation(
         &mut self,
         value: ValueId,
+        (qtype, symmetric): Grid,
         statistics: &Statistics,
         bounds: &BTreeMap<ValueId, Range>,
     ) -> Result<ActivationPlan, Error> {
-        let (qtype, symmetric) = self.recipe.activation_grid(self.graph, value, &self.selection.decisions);
         let place = || format!("activation `{}`", self.name(value));
         let failed = |source| Error::tensor(self.model, place(), None, source);
         let empty = TensorStats::new();

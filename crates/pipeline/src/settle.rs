@@ -240,6 +240,7 @@ pub(crate) fn recalled(job: &Job<'_>, stored: Stored<'_>, progress: &dyn Progres
 /// # Errors
 /// As [`settle`].
 pub(crate) fn prepared(job: &Job<'_>) -> Result<Prepared, Error> {
+    search::check(job)?;
     prepared_without(job, &BTreeSet::new(), &ScaledChannels::default())
 }
 

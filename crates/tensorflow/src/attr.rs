@@ -21,7 +21,7 @@ const PLACEHOLDER: u32 = 9;
 const FUNCTION: u32 = 10;
 
 /// An attribute, as its encoded `AttrValue`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Attr(Bytes);
 
 /// The value of an attribute.

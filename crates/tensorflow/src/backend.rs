@@ -104,6 +104,9 @@ impl Ported {
     }
 }
 
+/// Codes that a node reads, with what they stand for.
+type Operand = (Ported, Codes);
+
 struct Writer<'r, 'a> {
     revision: &'r Revision<'a>,
     names: Names,
@@ -155,7 +158,7 @@ impl Writer<'_, '_> {
         &mut self,
         (id, node): (NodeId, &Node),
         position: usize,
-        operand: Option<&(Ported, Codes)>,
+        operand: Option<&Operand>,
         result: ValueId,
     ) -> Result<(), TensorflowError> {
         let real = self.revision.graph.value(result).name.clone();
@@ -167,7 +170,7 @@ impl Writer<'_, '_> {
     }
 
     /// Codes of a value that a quantized node reads: those that are there, or new ones of the real tensor.
-    fn read(&mut self, position: usize, reader: &str, value: ValueId) -> Result<(Ported, Codes), TensorflowError> {
+    fn read(&mut self, position: usize, reader: &str, value: ValueId) -> Result<Operand, TensorflowError> {
         let codes = self.planned(value)?;
         if let Some(known) = self.codes.get(&value) {
             return Ok((known.clone(), codes));

@@ -17,12 +17,12 @@
 
 mod fusion;
 mod intel;
-mod plain;
+pub(crate) mod plain;
 mod prologue;
 mod redundant;
 mod sign;
 mod training;
-mod weights;
+pub(crate) mod weights;
 
 use crate::dtype::DataType;
 use crate::error::TensorflowError;
@@ -200,6 +200,7 @@ fn constants(graph: &GraphDef, options: &EightbitOptions) -> Result<GraphDef, Te
     if !(1..=16).contains(&options.bitdepth) {
         return Err(TensorflowError::invalid(Location::default(), "the bit depth is not from 1 to 16"));
     }
+    let stored = plain::Storage::counted(weights::Counting::MinCombined);
     let mut nodes = Vec::with_capacity(graph.nodes().len());
     for node in graph.nodes() {
         let is_float = node.op() == "Const" && node.dtype("dtype")? == Some(DataType::FLOAT);
@@ -207,12 +208,12 @@ fn constants(graph: &GraphDef, options: &EightbitOptions) -> Result<GraphDef, Te
             None => nodes.push(node.clone()),
             Some(value) if options.mode == Mode::WeightsRounded => {
                 let about = |cause| TensorflowError::invalid(Location::node(node.name()), cause);
-                let rounded = weights::bucketed(&value, options.bitdepth).map_err(about)?;
+                let rounded = weights::bucketed(&value, 1 << options.bitdepth).map_err(about)?;
                 let rounded = crate::tensor::TensorProto::new(DataType::FLOAT, &rounded).map_err(about)?;
                 nodes.push(node.clone().with_attr("value", rounded));
             }
             Some(value) => {
-                nodes.extend(plain::stored_as_codes(node, &value, weights::Counting::MinCombined)?);
+                nodes.extend(plain::stored_as_codes(node, &value, stored)?);
             }
         }
     }

@@ -6,15 +6,25 @@
 //! | `structure` | unused nodes, nodes without effect, the order of nodes |
 //! | `fold_constants` | what depends on constants only |
 //! | `batch_norm`, `old_batch_norm` | batch normalization into the weights before it |
+//! | `subdivmul`, `scaled_branch` | the same, written as arithmetic; factors of branches |
+//! | `chain` | what these match |
+//! | `stored_weights` | constants in a byte, or of few values |
 //! | `logging`, `frozen_ranges` | ranges of running graphs: printing them, and making them constants |
 //! | `frozen_extremes` | the same for single extremes |
 //! | `fuse_requantize`, `rerange_concat` | operators on codes that write codes of a fixed range |
 //! | `fused` | what is known of these operators |
+//! | `atrous` | convolutions between `SpaceToBatchND` and `BatchToSpaceND` |
+//! | `merge` | nodes that compute the same |
 //! | `attributes` | names, attributes, operators and devices |
+//! | `defaults` | attributes that nodes leave out |
+//! | `unsupported` | what the original has and this has not |
 //! | `rewire` | what several of them do to inputs |
 
+mod atrous;
 mod attributes;
 pub(crate) mod batch_norm;
+mod chain;
+mod defaults;
 mod fold_constants;
 mod frozen_extremes;
 mod frozen_ranges;
@@ -22,10 +32,15 @@ mod fuse_requantize;
 mod fused;
 pub mod language;
 mod logging;
+mod merge;
 mod old_batch_norm;
 mod rerange_concat;
 pub(crate) mod rewire;
+mod scaled_branch;
+mod stored_weights;
 mod structure;
+mod subdivmul;
+mod unsupported;
 
 pub(crate) use frozen_ranges::RANGE;
 pub(crate) use logging::PRINT;
@@ -36,6 +51,7 @@ use crate::names::nearest;
 use language::{Call, misplaced};
 use quantize_document::{Limits, Problem};
 use quantize_ir::{Op, Tensor};
+use unsupported::UNSUPPORTED;
 
 /// Computes operators on constants.
 pub trait Evaluator {
@@ -85,9 +101,13 @@ const IGNORE_ERRORS: &str = "ignore_errors";
 
 /// Every transform, with its parameters.
 const TRANSFORMS: &[Transform] = &[
+    Transform { name: "add_default_attributes", parameters: &[], apply: defaults::add },
+    Transform { name: "flatten_atrous_conv", parameters: &[], apply: atrous::flatten },
     Transform { name: "fold_batch_norms", parameters: &[], apply: batch_norm::fold },
     Transform { name: "fold_constants", parameters: &["clear_output_shapes"], apply: fold_constants::fold },
+    Transform { name: "fold_convolutionwithbias_mul", parameters: &[], apply: scaled_branch::fold },
     Transform { name: "fold_old_batch_norms", parameters: &[], apply: old_batch_norm::fold },
+    Transform { name: "fold_subdivmul_batch_norms", parameters: &[], apply: subdivmul::fold },
     Transform { name: "freeze_max", parameters: &["min_max_log_file"], apply: frozen_extremes::freeze_max },
     Transform { name: "freeze_min", parameters: &["min_max_log_file"], apply: frozen_extremes::freeze_min },
     Transform {
@@ -101,6 +121,9 @@ const TRANSFORMS: &[Transform] = &[
         parameters: &["op", "prefix", "message", "show_name", "show_op", "first_n", "summarize"],
         apply: logging::insert,
     },
+    Transform { name: "merge_duplicate_nodes", parameters: &[], apply: merge::merge },
+    Transform { name: "obfuscate_names", parameters: &[], apply: attributes::obfuscate },
+    Transform { name: "quantize_weights", parameters: &["minimum_size"], apply: stored_weights::quantize },
     Transform { name: "remove_attribute", parameters: &["attribute_name", "op_name"], apply: attributes::remove },
     Transform { name: "remove_control_dependencies", parameters: &[], apply: attributes::remove_control },
     Transform { name: "remove_device", parameters: &[], apply: attributes::remove_device },
@@ -113,6 +136,7 @@ const TRANSFORMS: &[Transform] = &[
     Transform { name: "rename_node", parameters: &["old_node_name", "new_node_name"], apply: attributes::rename_node },
     Transform { name: "rename_op", parameters: &["old_op_name", "new_op_name"], apply: attributes::rename_op },
     Transform { name: "rerange_quantized_concat", parameters: &[], apply: rerange_concat::rerange },
+    Transform { name: "round_weights", parameters: &["num_steps"], apply: stored_weights::round },
     Transform { name: "set_device", parameters: &["device", "if_default"], apply: attributes::set_device },
     Transform { name: "sort_by_execution_order", parameters: &[], apply: structure::sort },
     Transform {
@@ -175,6 +199,10 @@ fn run(
 /// The transform of a request.
 fn find(call: &Call) -> Result<&'static Transform, TensorflowError> {
     let Some(transform) = TRANSFORMS.iter().find(|transform| transform.name == call.name) else {
+        if let Some((name, instead)) = UNSUPPORTED.iter().find(|(name, _)| *name == call.name) {
+            let error = misplaced(call.position, format!("Transform '{name}' is known, but not carried out here."));
+            return Err(error.with_hint(*instead));
+        }
         let error = misplaced(call.position, format!("Transform '{}' not recognized.", call.name));
         return Err(match nearest(&call.name, transform_names()) {
             Some(suggestion) => error.with_hint(suggestion),

@@ -525,6 +525,7 @@ impl CaffeRecipeArgs {
             smooth: false,
             equalize: false,
             target: None,
+            search_record: None,
             skip: self.skip.clone(),
         }
     }

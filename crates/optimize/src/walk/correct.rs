@@ -89,9 +89,8 @@ impl<S: Samples> Walker<'_, S> {
         let Some(input_scale) = input_scale else { return };
         let scales = params.scale();
         for (c, bias) in biases.iter().enumerate() {
-            let scale = f64::from(scales[if scales.len() == 1 { 0 } else { c }]) * gains[c];
-            let code = (bias + shifts[c]) / (f64::from(input_scale) * scale);
-            if code.abs() >= f64::from(MAX_BIAS_CODE) || code.is_nan() {
+            let scale = scales[if scales.len() == 1 { 0 } else { c }];
+            if !is_representable(bias + shifts[c], input_scale, f64::from(scale) * gains[c]) {
                 shifts[c] = 0.0;
                 if scales.len() > 1 {
                     gains[c] = 1.0;
@@ -127,6 +126,12 @@ impl<S: Samples> Walker<'_, S> {
         }
         Ok(())
     }
+}
+
+/// Whether a bias, stored in single precision as its scale is, has a code that is not too large.
+fn is_representable(bias: f64, input_scale: f32, scale: f64) -> bool {
+    let code = f64::from(bias as f32) / (f64::from(input_scale) * f64::from(scale as f32));
+    code.abs() <= f64::from(MAX_BIAS_CODE)
 }
 
 /// Gains are given up where noise is more than this times what it is without them: 0.1 dB, as for whole steps. The
@@ -167,6 +172,19 @@ mod tests {
         let q: Vec<f32> =
             y.iter().enumerate().map(|(i, y)| 0.9 * y + noise * ((i * 7919 % 997) as f32 / 498.0 - 1.0)).collect();
         Moments::of(&y, &q, &[1, 1, 1000], ChannelAxis::Second).unwrap()
+    }
+
+    #[test]
+    fn codes_of_biases_are_judged_as_they_will_be_stored() {
+        let (input_scale, scale) = (2f32.powi(-15), 2f32.powi(-15));
+        let bound = f64::from(MAX_BIAS_CODE) * f64::from(input_scale) * f64::from(scale);
+        assert!(is_representable(bound, input_scale, f64::from(scale)));
+        assert!(is_representable(-bound, input_scale, f64::from(scale)));
+        // In double precision the code would be just small enough: the scale is rounded down, or the bias up.
+        assert!(!is_representable(bound * (1.0 + 1e-8), input_scale, f64::from(scale) * (1.0 + 1.2e-8 - 6e-8)));
+        assert!(!is_representable(bound * (1.0 + 7e-8), input_scale, f64::from(scale) * (1.0 + 5.5e-8)));
+        assert!(!is_representable(f64::NAN, input_scale, f64::from(scale)));
+        assert!(!is_representable(bound, input_scale, 0.0));
     }
 
     #[test]

@@ -246,9 +246,11 @@ impl Prescription {
                     let cure = "calibrate with --calib and `--emit-plan` to get an entry for it, or keep its nodes";
                     return Err(self.refuse(format!("activation `{name}`"), "the plan has no entry for it", cure));
                 };
-                let params = self.activation(entry, recipe.activation_grid(graph, *value, &selection.decisions))?;
-                let same =
-                    |other: &QuantParams| (other.scale(), other.zero_point()) == (params.scale(), params.zero_point());
+                let wide = recipe.wide_activation_grid().filter(|(qtype, _)| entry.qtype == qtype.name());
+                let grid = || recipe.activation_grid(graph, *value, &selection.decisions);
+                let params = self.activation(entry, wide.unwrap_or_else(grid))?;
+                let parts = |p: &QuantParams| (p.qtype(), p.scale().to_vec(), p.zero_point().to_vec());
+                let same = |other: &QuantParams| parts(other) == parts(&params);
                 if first.as_ref().is_some_and(|first| !same(first)) {
                     let cause = "its parameters must equal those of the tensors it shares codes with";
                     let cure = "change the entries with the same `shares_with` together";

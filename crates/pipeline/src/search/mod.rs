@@ -1,25 +1,34 @@
 //! Meeting a target of accuracy: layers that cost most of it go back to fp32, as few as will do.
 //!
 //! What is given up is the rounding of a value, and with it the integer arithmetic of all that write or read it: the
-//! weights of a lone layer between rounded values cost little once they are corrected. Values are ranked by what the
-//! quantized model gains without their rounding, for what that costs. If noises add up, each head of that ranking has a
-//! cheaper set with the same gain ([`cover`]); the shortest head is found whose set meets the target, from the length on
-//! that should do, each time with a whole plan of its own.
+//! weights of a lone layer between rounded values cost little once they are corrected. Or its 8 bits are, for 16. Values
+//! are ranked by what the quantized model gains without their rounding, for what that costs. If noises add up, each head
+//! of that ranking has a cheaper set with the same gain ([`cover`]); the shortest head is found whose set meets the
+//! target, from the length on that should do, each time with a whole plan of its own.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | `candidate` | what can be given up, and the plan without it |
+//! | `cover` | the cheapest candidates that gain enough |
+//! | `record` | what was found, for a search that was interrupted |
 
+mod candidate;
 mod cover;
+mod record;
 
+use self::candidate::{Candidate, candidates, gain, trial};
 use self::cover::{Item, cover};
+use self::record::{Record, Verdict};
 use crate::accuracy::{Accuracy, Judges, Trial};
 use crate::data::Data;
 use crate::error::Error;
 use crate::labelled::{AccuracyDrop, Labelled};
-use crate::options::AccuracyTarget;
+use crate::options::{AccuracyTarget, Fallback, RecipeOptions};
 use crate::settle::{Job, Prepared, Settled, planned, prepared_without};
 use crate::unknown::before_softmax;
 use crate::work::Shapes;
 use quantize_exec::{Program, Session};
 use quantize_ir::{Decision, Graph, KeepReason, NodeId, OperandRole, QuantPlan, ValueId};
-use quantize_optimize::{layer_bias, set_bias};
 use quantize_parallel::Progress;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,20 +52,40 @@ pub struct TargetOutcome {
     pub drop: Option<AccuracyDrop>,
     /// Nodes that went back to fp32 for it.
     pub fallback: Vec<String>,
-    /// Share of the multiply-accumulates of quantized layers that stayed on integers, 0 to 1.
+    /// Activations that got 16 bits for it.
+    pub widened: Vec<String>,
+    /// Share of the multiply-accumulates of quantized layers with nothing given up around them, 0 to 1.
     pub integers: f64,
 }
 
-/// Values with common parameters that could stay real.
+/// A candidate with what is known of it.
 #[derive(Clone, Debug)]
-struct Candidate {
-    values: BTreeSet<ValueId>,
-    /// The nodes that would go back to fp32 with them: those that write or read them.
-    nodes: BTreeSet<NodeId>,
-    /// Noise to signal that the model loses without their rounding.
+struct Ranked {
+    candidate: Candidate,
+    /// Noise to signal that the model loses without it.
     gain: f64,
-    /// Share of the work that goes back to fp32, and of the values as their conversion costs something, too.
+    /// Share of the work around it, and of the values as their conversion costs something, too.
     cost: f64,
+}
+
+/// Refuses a target that cannot be looked at.
+///
+/// # Errors
+/// If what the target needs is missing.
+pub(crate) fn check(job: &Job<'_>) -> Result<(), Error> {
+    let Some(target) = job.options.target else { return Ok(()) };
+    let conflict = |first: &str, second: &str, why: &str| {
+        Err(Error::Conflict { first: first.into(), second: second.into(), why: why.into() })
+    };
+    if target.max_drop.is_some() && job.labelled.is_none() {
+        let why = "the loss is measured on these alone";
+        return conflict("a bound on the loss of accuracy", "no labelled samples", why);
+    }
+    if target.fallback == Fallback::WideCodes && job.recipe.wide_activation_grid().is_none() {
+        let why = "only activations of 8 bits between quantize and dequantize nodes can have more";
+        return conflict("`--fallback 16-bit`", "this kind of model", why);
+    }
+    Ok(())
 }
 
 /// Makes a plan that meets the job's target out of one that may not.
@@ -66,13 +95,6 @@ struct Candidate {
 pub(crate) fn meet(job: &Job<'_>, settled: Settled, progress: &dyn Progress) -> Result<Settled, Error> {
     let Some(target) = job.options.target else { return Ok(settled) };
     let mut settled = settled;
-    if let (Some(_), None) = (target.max_drop, job.labelled) {
-        return Err(Error::Conflict {
-            first: "a bound on the loss of accuracy".into(),
-            second: "no labelled samples".into(),
-            why: "the loss is measured on these alone".into(),
-        });
-    }
     if settled.data.is_none() {
         settled.warnings.push("the target is not looked at: that needs images, which `--calib` gives".into());
         return Ok(settled);
@@ -83,14 +105,25 @@ pub(crate) fn meet(job: &Job<'_>, settled: Settled, progress: &dyn Progress) -> 
         Labelled::open(options, model, graph, &settled.targets, job.threads, progress)
     });
     let labelled = labelled.transpose()?;
-    let mut search = Search { job, target, labelled, progress, work: BTreeMap::new(), ranking: Vec::new(), noise: 0.0 };
+    let (work, ranking) = (BTreeMap::new(), Vec::new());
+    let mut search = Search { job, target, labelled, progress, work, ranking, noise: 0.0 };
     search.judged(&mut settled)?;
     if !is_met(&settled) {
+        let mut record = Record::open(job.options.search_record.as_deref(), identity(job.options, &settled))?;
         search.work = search.shares_of_work(&settled)?;
-        (search.ranking, search.noise) = search.ranked(&settled)?;
-        settled = search.shortest(settled)?;
+        (search.ranking, search.noise) = search.ranked(&settled, &mut record)?;
+        settled = search.shortest(settled, &mut record)?;
+        settled.log.extend(record.remark());
     }
     Ok(settled)
+}
+
+/// What tells searches apart: all that was asked for, and what came of the plan that each begins with, to the last bit.
+fn identity(options: &RecipeOptions, start: &Settled) -> String {
+    let asked = RecipeOptions { search_record: None, ..options.clone() };
+    let Settled { accuracy, outcome, .. } = start;
+    let drop = outcome.as_ref().and_then(|outcome| outcome.drop);
+    format!("{asked:?} from {accuracy:?} {drop:?} {:?}", score(start))
 }
 
 impl AccuracyTarget {
@@ -109,6 +142,11 @@ fn is_met(settled: &Settled) -> bool {
     settled.outcome.as_ref().is_some_and(|outcome| outcome.met)
 }
 
+/// What came of a plan.
+fn verdict(settled: &Settled) -> Verdict {
+    Verdict { met: is_met(settled), score_db: Some(score(settled)).filter(|db| db.is_finite()) }
+}
+
 /// Signal to noise of the scores, in dB.
 fn score(settled: &Settled) -> f64 {
     let shown = settled.accuracy.as_ref().and_then(|a| a.outputs.first()).map(|o| o.sqnr_db);
@@ -124,7 +162,7 @@ struct Search<'a> {
     /// Share of the multiply-accumulates of each quantized layer.
     work: BTreeMap<NodeId, f64>,
     /// What to give up, first what gains most.
-    ranking: Vec<Candidate>,
+    ranking: Vec<Ranked>,
     /// Noise to signal of the model that nothing is given up of.
     noise: f64,
 }
@@ -143,7 +181,8 @@ impl Search<'_> {
         let drop = self.labelled.as_ref().map(|labelled| labelled.drop(graph, plan, targets, self.progress));
         let drop = drop.transpose()?;
         let met = self.target.is_met(settled, drop);
-        settled.outcome = Some(TargetOutcome { target: self.target, met, drop, fallback: Vec::new(), integers: 1.0 });
+        let (target, fallback, widened) = (self.target, Vec::new(), Vec::new());
+        settled.outcome = Some(TargetOutcome { target, met, drop, fallback, widened, integers: 1.0 });
         Ok(())
     }
 
@@ -158,9 +197,9 @@ impl Search<'_> {
         self.job.runtime.accuracy(&Trial { reference, model, targets, data, judges, threads, progress }, plans)
     }
 
-    /// Values by what the model gains without the rounding of each, for what that costs; and the noise to signal of the
-    /// model with all of them rounded.
-    fn ranked(&self, settled: &Settled) -> Result<(Vec<Candidate>, f64), Error> {
+    /// Candidates by what the model gains without each, for what that costs; and the noise to signal of the model with all
+    /// of them.
+    fn ranked(&self, settled: &Settled, record: &mut Record) -> Result<(Vec<Ranked>, f64), Error> {
         let Some(data) = &settled.data else { return Ok((Vec::new(), 0.0)) };
         let reference = settled.reference.as_ref().unwrap_or(&settled.graph);
         let targets = before_softmax(reference, &settled.targets);
@@ -171,19 +210,25 @@ impl Search<'_> {
             |accuracy: &Accuracy| accuracy.outputs.first().map_or(0.0, |output| 10f64.powf(-output.sqnr_db / 10.0));
         let whole = self.accuracy(reference, &targets, &[(&settled.graph, &settled.plan)], (data, &judges))?;
         let with_all = whole.first().map_or(0.0, noise);
-        let mut ranking = candidates(settled);
-        for chunk in ranking.chunks_mut(SIDE_BY_SIDE) {
-            let without: Vec<(Graph, QuantPlan)> = chunk.iter().map(|c| lacking(settled, c)).collect();
-            let plans: Vec<(&Graph, &QuantPlan)> = without.iter().map(|(graph, plan)| (graph, plan)).collect();
+        let (fallback, candidates) = (self.target.fallback, candidates(settled));
+        let known = record.gains().len().min(candidates.len());
+        for chunk in candidates[known..].chunks(SIDE_BY_SIDE) {
+            let trials: Vec<(Graph, QuantPlan)> = chunk.iter().map(|c| trial(fallback, settled, c)).collect();
+            let plans: Vec<(&Graph, &QuantPlan)> = trials.iter().map(|(graph, plan)| (graph, plan)).collect();
             let found = self.accuracy(reference, &targets, &plans, (data, &judges))?;
-            chunk.iter_mut().zip(&found).for_each(|(c, accuracy)| c.gain = with_all - noise(accuracy));
+            let gains: Vec<f64> = found.iter().map(|tried| gain(fallback, with_all, noise(tried))).collect();
+            record.add_gains(&gains)?;
         }
-        // Real values cost the work around them, and conversions.
-        let each = 1.0 / ranking.len().max(1) as f64;
-        ranking.iter_mut().for_each(|c| c.cost = each + self.work_of(&c.nodes));
-        let worth = |c: &Candidate| c.gain / c.cost;
-        ranking.retain(|c| c.gain > 0.0);
-        ranking.sort_by(|a, b| worth(b).total_cmp(&worth(a)).then_with(|| a.values.cmp(&b.values)));
+        // What is given up costs the work around it, and conversions.
+        let each = 1.0 / candidates.len().max(1) as f64;
+        let ranked = |(candidate, gain): (Candidate, &f64)| {
+            let cost = each + self.work_of(&candidate.nodes);
+            Ranked { candidate, gain: *gain, cost }
+        };
+        let mut ranking: Vec<Ranked> = candidates.into_iter().zip(record.gains()).map(ranked).collect();
+        let worth = |r: &Ranked| r.gain / r.cost;
+        ranking.retain(|r| r.gain > 0.0);
+        ranking.sort_by(|a, b| worth(b).total_cmp(&worth(a)).then_with(|| a.candidate.values.cmp(&b.candidate.values)));
         Ok((ranking, with_all))
     }
 
@@ -192,15 +237,15 @@ impl Search<'_> {
         nodes.iter().filter_map(|id| self.work.get(id)).sum()
     }
 
-    /// The nodes that go back to fp32 instead of the first `length` entries of the ranking: those of a set that should gain
-    /// as much, if it costs less, though entries may have nodes in common.
-    fn nodes_of(&self, length: usize) -> BTreeSet<NodeId> {
-        let nodes = |places: &[usize]| places.iter().flat_map(|at| &self.ranking[*at].nodes).copied().collect();
-        let items: Vec<Item> = self.ranking.iter().map(|c| Item { gain: c.gain, cost: c.cost }).collect();
+    /// What is given up instead of the first `length` entries of the ranking: a set that should gain as much, if it costs
+    /// less, though entries may have nodes in common.
+    fn given_up(&self, length: usize) -> Candidate {
+        let together = |places: &[usize]| Candidate::together(places.iter().map(|at| &self.ranking[*at].candidate));
+        let items: Vec<Item> = self.ranking.iter().map(|r| Item { gain: r.gain, cost: r.cost }).collect();
         let wanted = items[..length].iter().map(|item| item.gain).sum();
-        let head: BTreeSet<NodeId> = nodes(&(0..length).collect::<Vec<usize>>());
-        let covering: BTreeSet<NodeId> = nodes(&cover(&items, wanted));
-        if self.work_of(&covering) < self.work_of(&head) { covering } else { head }
+        let head = together(&(0..length).collect::<Vec<usize>>());
+        let covering = together(&cover(&items, wanted));
+        if self.work_of(&covering.nodes) < self.work_of(&head.nodes) { covering } else { head }
     }
 
     /// Each quantized layer's share of their multiply-accumulates.
@@ -232,18 +277,36 @@ impl Search<'_> {
         Ok(work.into_iter().map(|(id, macs)| (id, macs / total)).collect())
     }
 
-    /// The plan that meets the target with the shortest head of the ranking, or its equal, in fp32; if none does, the best one.
-    fn shortest(&self, whole: Settled) -> Result<Settled, Error> {
-        let mut best = whole;
+    /// The plan that meets the target with the shortest head of the ranking, or its equal, given up; if none does, the
+    /// best one.
+    fn shortest(&self, whole: Settled, record: &mut Record) -> Result<Settled, Error> {
+        let mut best = (0, verdict(&whole));
+        // The plan in hand, which is the best one but where the record knew of a better one.
+        let mut held = (0, whole);
         let longest = self.longest();
         let (mut missed, mut met) = (0, None);
         let (mut length, mut step) = (self.guess().clamp(1, longest.max(1)), 1);
         while met.unwrap_or(longest + 1) - missed > 1 {
-            let candidate = self.with_fallback(&mut best, length)?;
-            let reached = is_met(&candidate);
-            let better = reached || (met.is_none() && score(&candidate) > score(&best));
-            best = kept(best, candidate, better);
-            if reached {
+            let known = record.verdict(length);
+            let (found, candidate) = match known {
+                Some(known) => (known, None),
+                None => {
+                    let candidate = self.with_fallback(&mut held.1, length)?;
+                    let found = verdict(&candidate);
+                    record.add_verdict(length, found)?;
+                    (found, Some(candidate))
+                }
+            };
+            let better = found.met || (met.is_none() && found.is_above(&best.1));
+            if better {
+                best = (length, found);
+            }
+            held = match candidate {
+                Some(candidate) if better => (length, candidate),
+                Some(candidate) => (held.0, returned(held.1, candidate)),
+                None => held,
+            };
+            if found.met {
                 met = Some(length);
             } else {
                 missed = length;
@@ -255,31 +318,41 @@ impl Search<'_> {
             };
             step *= 2;
         }
-        Ok(best)
+        if held.0 == best.0 { Ok(held.1) } else { self.with_fallback(&mut held.1, best.0) }
     }
 
     /// The length of the ranking that reaches the ratio asked for if noises add up.
     fn guess(&self) -> usize {
         let Some(wanted) = self.target.sqnr_db else { return 1 };
-        shortest_sum(self.noise - 10f64.powf(-wanted / 10.0), self.ranking.iter().map(|c| c.gain))
+        shortest_sum(self.noise - 10f64.powf(-wanted / 10.0), self.ranking.iter().map(|r| r.gain))
     }
 
-    /// Entries of the ranking that may be given up at most; something stays on integers.
+    /// Entries of the ranking that may be given up at most: something stays on integers, which all of it does with more
+    /// bits.
     fn longest(&self) -> usize {
+        if self.target.fallback == Fallback::WideCodes {
+            return self.ranking.len();
+        }
         let fits = |length: &usize| {
-            let nodes = self.nodes_of(*length);
+            let nodes = self.given_up(*length).nodes;
             self.work_of(&nodes) <= LARGEST_FALLBACK && self.work.keys().any(|layer| !nodes.contains(layer))
         };
         (1..=self.ranking.len()).take_while(fits).last().unwrap_or(0)
     }
 
-    /// A whole plan with the first `length` entries of the ranking, or their equal, given up. Data and statistics are those of `lender`.
+    /// A whole plan with the first `length` entries of the ranking, or their equal, given up. Data and statistics are those
+    /// of `lender`.
     fn with_fallback(&self, lender: &mut Settled, length: usize) -> Result<Settled, Error> {
-        let nodes = self.nodes_of(length);
-        let labels: Vec<String> = nodes.iter().map(|id| lender.graph.label(*id)).collect();
+        let Candidate { values, nodes } = self.given_up(length);
+        let nothing = BTreeSet::new();
+        let (kept, widened) = match self.target.fallback {
+            Fallback::Real => (&nodes, &nothing),
+            Fallback::WideCodes => (&BTreeSet::new(), &values),
+        };
         let evidence = lender.evidence.take();
-        let ready = match (prepared_without(self.job, &nodes, &lender.channels)?, evidence) {
-            (Prepared::Ready(ready), Some(evidence)) => {
+        let ready = match (prepared_without(self.job, kept, &lender.channels)?, evidence) {
+            (Prepared::Ready(mut ready), Some(evidence)) => {
+                ready.selection.widen(widened);
                 planned(self.job, *ready, evidence, lender.data.take(), self.progress)
             }
             (Prepared::Untouched(settled), _) => Ok(*settled),
@@ -289,25 +362,22 @@ impl Search<'_> {
         };
         let mut settled = ready?;
         self.judged(&mut settled)?;
-        for id in &nodes {
+        for id in kept {
             if let Some(entry) = settled.plan.nodes.get_mut(id) {
                 entry.decision = Decision::Keep(KeepReason::Sensitive);
             }
         }
+        let fallback = kept.iter().map(|id| settled.graph.label(*id)).collect();
+        let widened = widened.iter().map(|value| settled.graph.value(*value).name.clone()).collect();
         let integers = 1.0 - self.work_of(&nodes);
-        settled.outcome = settled.outcome.map(|outcome| TargetOutcome { fallback: labels, integers, ..outcome });
+        settled.outcome = settled.outcome.map(|outcome| TargetOutcome { fallback, widened, integers, ..outcome });
         Ok(settled)
     }
 }
 
-/// The better one of two plans, with data and statistics, which the newer one holds.
-fn kept(old: Settled, new: Settled, newer: bool) -> Settled {
-    let (mut old, mut new) = (old, new);
-    if newer {
-        return new;
-    }
-    (old.data, old.evidence) = (new.data.take(), new.evidence.take());
-    old
+/// A plan that lent data and statistics to another one, with both back.
+fn returned(lender: Settled, mut borrower: Settled) -> Settled {
+    Settled { data: borrower.data.take(), evidence: borrower.evidence.take(), ..lender }
 }
 
 /// How many of `gains`, from the first on, have at least this sum; all of them if they have not.
@@ -319,44 +389,6 @@ fn shortest_sum(wanted: f64, gains: impl Iterator<Item = f64>) -> usize {
         needed
     };
     gains.take_while(is_needed).count()
-}
-
-/// Each set of values with common parameters, with the quantized nodes that write or read them.
-fn candidates(settled: &Settled) -> Vec<Candidate> {
-    let Settled { graph, plan, .. } = settled;
-    let mut groups: BTreeMap<ValueId, BTreeSet<ValueId>> = BTreeMap::new();
-    for (value, entry) in &plan.activations {
-        groups.entry(entry.shares).or_default().insert(*value);
-    }
-    let writer = |value: &ValueId| {
-        let (id, _) = graph.producer(*value)?;
-        Some(match plan.nodes.get(&id).map(|n| &n.decision) {
-            Some(Decision::Absorbed { into }) => *into,
-            _ => id,
-        })
-    };
-    let nodes = |values: &BTreeSet<ValueId>| {
-        let readers = values.iter().flat_map(|v| graph.value(*v).consumers()).map(|(id, _)| *id);
-        let around = values.iter().filter_map(writer).chain(readers);
-        around.filter(|id| plan.quantizes(*id)).collect()
-    };
-    groups.into_values().map(|values| Candidate { nodes: nodes(&values), values, gain: 0.0, cost: 0.0 }).collect()
-}
-
-/// The plan with some values real and the nodes around them in fp32, everything else as it is.
-fn lacking(settled: &Settled, candidate: &Candidate) -> (Graph, QuantPlan) {
-    let (mut graph, mut plan) = (settled.graph.clone(), settled.plan.clone());
-    plan.weights.retain(|(node, _), _| !candidate.nodes.contains(node));
-    plan.activations.retain(|value, _| !candidate.values.contains(value));
-    for layer in &candidate.nodes {
-        // Its bias answered what its rounding did.
-        let before = settled.reference.as_ref().and_then(|reference| layer_bias(reference, *layer));
-        if let Some(bias) = before {
-            // The layer had one of this length before, so it takes it.
-            let _ = set_bias(&mut graph, *layer, bias);
-        }
-    }
-    (graph, plan)
 }
 
 #[cfg(test)]

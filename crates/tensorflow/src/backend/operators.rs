@@ -3,7 +3,7 @@
 use super::names::Names;
 use super::product;
 use super::ranges::{self, Codes};
-use super::{Ported, Revision};
+use super::{Operand, Ported, Revision};
 use crate::dtype::DataType;
 use crate::error::TensorflowError;
 use crate::node::NodeDef;
@@ -21,7 +21,7 @@ pub(super) fn fused(
     revision: &Revision<'_>,
     id: NodeId,
     node: &Node,
-    (operands, addend): (&[(Ported, Codes)], Option<&(Ported, Codes)>),
+    (operands, addend): (&[Operand], Option<&Operand>),
     result: &Codes,
     names: &mut Names,
 ) -> Result<Vec<NodeDef>, TensorflowError> {
@@ -58,7 +58,7 @@ struct Convolution<'a> {
     x: &'a Ported,
     codes: &'a Codes,
     /// What is added before the result is rounded.
-    addend: Option<&'a (Ported, Codes)>,
+    addend: Option<&'a Operand>,
     result: &'a Codes,
 }
 
@@ -202,7 +202,7 @@ fn pooled(
     fused.with_attr("strides", image(&window.strides)).with_attr("padding", padding(&window.padding))
 }
 
-fn joined(node: &Node, axis: i64, operands: &[(Ported, Codes)], names: &mut Names) -> Result<Vec<NodeDef>, String> {
+fn joined(node: &Node, axis: i64, operands: &[Operand], names: &mut Names) -> Result<Vec<NodeDef>, String> {
     let (Some((_, codes)), Ok(count)) = (operands.first(), i64::try_from(operands.len())) else {
         return Err("it joins nothing".into());
     };

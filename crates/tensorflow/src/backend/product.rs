@@ -3,7 +3,7 @@
 use super::names::Names;
 use super::operators::{bias, refusal, stem, weight};
 use super::ranges::{self, Codes};
-use super::{Ported, Revision};
+use super::{Operand, Ported, Revision};
 use crate::dtype::DataType;
 use crate::error::TensorflowError;
 use crate::node::NodeDef;
@@ -20,7 +20,7 @@ const NO_RANGE: [f32; 2] = [0.0, 1.0];
 pub(super) fn dequantized(
     revision: &Revision<'_>,
     (id, node): (NodeId, &Node),
-    operand: Option<&(Ported, Codes)>,
+    operand: Option<&Operand>,
     real: &str,
     names: &mut Names,
 ) -> Result<Vec<NodeDef>, TensorflowError> {

@@ -90,7 +90,7 @@ pub(super) fn build(graph: &GraphDef, options: &EightbitOptions) -> Result<Eight
         match FORMS.iter().find(|form| form.op == node.op()) {
             None if builder.is_quantized_constant(node, at)? => {
                 let value = node.constant_value()?.unwrap_or_else(|| Tensor::vector(Vec::<f32>::new()));
-                builder.out.extend(stored_as_codes(node, &value, Counting::MinFirst)?);
+                builder.out.extend(stored_as_codes(node, &value, Storage::counted(Counting::MinFirst))?);
             }
             None => builder.out.push(node.clone()),
             Some(form) => {
@@ -280,18 +280,35 @@ fn range_constants(prefix: &str, range: [f32; 2]) -> Result<[NodeDef; 2], Tensor
     Ok([scalar(format!("{prefix}_min_value"), min)?, scalar(format!("{prefix}_max_value"), max)?])
 }
 
-/// A constant as unsigned codes: `<name>_quint8_const`, `<name>_min`, `<name>_max`, and a `Dequantize` of its name.
-pub(super) fn stored_as_codes(
+/// How a constant is stored as unsigned codes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Storage {
+    pub(crate) counting: Counting,
+    /// What the names of codes, and of the ends of their range, end in.
+    pub(crate) parts: [&'static str; 3],
+    /// Whether the range of values that are all negative ends at zero.
+    pub(crate) reaches_zero: bool,
+}
+
+impl Storage {
+    /// As the original script stores them.
+    pub(super) const fn counted(counting: Counting) -> Self {
+        Self { counting, parts: ["quint8_const", "min", "max"], reaches_zero: false }
+    }
+}
+
+/// A constant as unsigned codes, their range, and a `Dequantize` of its name.
+pub(crate) fn stored_as_codes(
     node: &NodeDef,
     value: &Tensor,
-    counting: Counting,
+    storage: Storage,
 ) -> Result<[NodeDef; 4], TensorflowError> {
     let name = node.name();
     let about = |cause: String| TensorflowError::invalid(Location::node(name), cause);
-    let coded = quantize_unsigned(value, counting).map_err(about)?;
+    let coded = quantize_unsigned(value, storage.counting, storage.reaches_zero).map_err(about)?;
     let codes = TensorProto::new(DataType::QUINT8, &coded.codes).map_err(about)?;
-    let names = ["quint8_const", "min", "max"].map(|part| format!("{name}_{part}"));
-    let reals = dequantize(name, [&names[0], &names[1], &names[2]], counting);
+    let names = storage.parts.map(|part| format!("{name}_{part}"));
+    let reals = dequantize(name, [&names[0], &names[1], &names[2]], storage.counting);
     let [codes_name, min, max] = names;
     Ok([NodeDef::constant(codes_name, codes), scalar(min, coded.min)?, scalar(max, coded.max)?, reals])
 }

@@ -127,7 +127,7 @@ pub(super) struct UnsignedCodes {
 
 /// How unsigned codes are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Counting {
+pub(crate) enum Counting {
     /// From the code of the least value, each rounded on its own.
     MinFirst,
     /// From the least value.
@@ -144,17 +144,22 @@ impl Counting {
     }
 }
 
-/// Quantizes weights to unsigned codes as `QuantizeV2` does; halves are rounded away from zero.
+/// Quantizes weights to unsigned codes as `QuantizeV2` does; halves are rounded away from zero. The range begins at zero at
+/// the latest, and if it `reaches_zero` does not end before either.
 ///
 /// # Errors
 /// If they are not finite single-precision numbers.
-pub(super) fn quantize_unsigned(weights: &Tensor, counting: Counting) -> Result<UnsignedCodes, String> {
+pub(super) fn quantize_unsigned(
+    weights: &Tensor,
+    counting: Counting,
+    reaches_zero: bool,
+) -> Result<UnsignedCodes, String> {
     let values = weights.as_slice::<f32>().map_err(|error| error.to_string())?;
     if !values.iter().all(|value| value.is_finite()) {
         return Err("its values are not finite".into());
     }
     let (min, max) = with_zero(values);
-    let (min, max) = unequal(min, max);
+    let (min, max) = unequal(min, if reaches_zero { max.max(0.0) } else { max });
     let scale = 255.0 / (max - min);
     let code = |value: &f32| {
         let code = match counting {
@@ -167,19 +172,19 @@ pub(super) fn quantize_unsigned(weights: &Tensor, counting: Counting) -> Result<
     Ok(UnsignedCodes { codes, min, max })
 }
 
-/// Each value moved to the middle of its bucket, of which there are `2^bits` of equal width between the least and the
+/// Each value moved to the middle of its bucket, of which there are `buckets` of equal width between the least and the
 /// greatest value. Values that are all the same stay.
 ///
 /// # Errors
 /// If they are not finite single-precision numbers.
-pub(super) fn bucketed(weights: &Tensor, bits: u32) -> Result<Tensor, String> {
+pub(crate) fn bucketed(weights: &Tensor, buckets: u32) -> Result<Tensor, String> {
     let values = weights.as_slice::<f32>().map_err(|error| error.to_string())?;
     if !values.iter().all(|value| value.is_finite()) {
         return Err("its values are not finite".into());
     }
     let min = values.iter().copied().reduce(f32::min).unwrap_or(0.0);
     let max = values.iter().copied().reduce(f32::max).unwrap_or(0.0);
-    let buckets = (bits as f32).exp2();
+    let buckets = buckets as f32;
     let width = (max - min) / buckets;
     if width <= 0.0 {
         return Ok(weights.clone());
@@ -224,12 +229,12 @@ mod tests {
         assert_eq!(codes(&[], Granularity::Channel(1), Rules::Sound), (vec![], vec![SMALLEST_RANGE]));
         assert!(quantize(&Tensor::vector(vec![f32::NAN]), Granularity::Tensor, Rules::Sound).is_err());
         assert!(quantize(&Tensor::vector(vec![1f32]), Granularity::Channel(0), Rules::Sound).is_err());
-        assert_eq!(bucketed(&Tensor::vector(vec![2f32; 3]), 8).unwrap(), Tensor::vector(vec![2f32; 3]));
+        assert_eq!(bucketed(&Tensor::vector(vec![2f32; 3]), 256).unwrap(), Tensor::vector(vec![2f32; 3]));
     }
 
     #[test]
     fn the_greatest_value_is_in_the_last_bucket() {
-        let rounded = bucketed(&Tensor::vector(vec![0f32, 1.0, 4.0]), 2).unwrap();
+        let rounded = bucketed(&Tensor::vector(vec![0f32, 1.0, 4.0]), 4).unwrap();
         assert_eq!(rounded, Tensor::vector(vec![0.5f32, 1.5, 3.5]));
     }
 
@@ -244,7 +249,7 @@ mod tests {
                 }
             }
             for counting in [Counting::MinFirst, Counting::MinCombined] {
-                let unsigned = quantize_unsigned(&weights, counting).unwrap();
+                let unsigned = quantize_unsigned(&weights, counting, true).unwrap();
                 let step = (unsigned.max - unsigned.min) / 255.0;
                 for (code, value) in unsigned.codes.as_slice::<u8>().unwrap().iter().zip(&values) {
                     prop_assert!((f32::from(*code) * step + unsigned.min - value).abs() <= 1.01 * step);

@@ -205,9 +205,8 @@ fn origins(graph: &Graph, value: ValueId) -> Vec<(ValueId, [usize; 2])> {
 
 /// Whether a window has a place for each element of an image, but for strides.
 fn keeps_places(kernel: &[usize], window: &Window) -> bool {
-    let dilations = both(&window.dilations);
-    (0..2).all(|axis| {
-        let reach = kernel.get(axis).copied().unwrap_or(1).saturating_sub(1).saturating_mul(dilations[axis]);
+    both(&window.dilations).into_iter().enumerate().all(|(axis, dilation)| {
+        let reach = kernel.get(axis).copied().unwrap_or(1).saturating_sub(1).saturating_mul(dilation);
         match &window.padding {
             Padding::SameUpper | Padding::SameLower => true,
             Padding::Valid => reach == 0,

@@ -4,8 +4,9 @@ use super::Setting;
 use super::language::Call;
 use crate::error::TensorflowError;
 use crate::graph::GraphDef;
-use crate::node::NodeDef;
+use crate::node::{Input, NodeDef};
 use quantize_document::Problem;
+use std::collections::BTreeMap;
 
 /// What stands for every operator.
 const ANY: &str = "*";
@@ -77,6 +78,39 @@ pub(super) fn rename_node(graph: &GraphDef, call: &Call, _: &Setting<'_>, _: &mu
     }))
 }
 
+/// Letters of the names that nodes get.
+const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+/// The name number `number`: `a` to `Z`, `aa`, `ba`, …
+fn short_name(mut number: usize) -> String {
+    let mut name = String::new();
+    loop {
+        name.push(char::from(LETTERS[number % LETTERS.len()]));
+        number /= LETTERS.len();
+        if number == 0 {
+            return name;
+        }
+        number -= 1;
+    }
+}
+
+/// `obfuscate_names`: short names without a meaning, in the order of the file; inputs and outputs keep theirs.
+pub(super) fn obfuscate(graph: &GraphDef, _: &Call, setting: &Setting<'_>, _: &mut Vec<Problem>) -> Done {
+    let mut fresh = (0..).map(short_name).filter(|name| !setting.is_end(name));
+    let named = graph.nodes().iter().filter(|node| !setting.is_end(node.name()));
+    let names: BTreeMap<String, String> = named.map(|node| node.name().to_owned()).zip(&mut fresh).collect();
+    Ok(each(graph, |node| {
+        let renamed = node.refs().map(|input| match names.get(input.node) {
+            Some(name) => Input { node: name, ..input }.to_string(),
+            None => input.to_string(),
+        });
+        node.set_inputs(renamed.collect());
+        if let Some(name) = names.get(node.name()) {
+            node.set_name(name.clone());
+        }
+    }))
+}
+
 /// `remove_device`
 pub(super) fn remove_device(graph: &GraphDef, _: &Call, _: &Setting<'_>, _: &mut Vec<Problem>) -> Done {
     Ok(each(graph, |node| node.set_device("")))
@@ -98,4 +132,31 @@ pub(super) fn remove_control(graph: &GraphDef, _: &Call, _: &Setting<'_>, _: &mu
         let data = node.inputs().iter().filter(|input| !input.starts_with('^')).cloned().collect();
         node.set_inputs(data);
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_name;
+    use crate::transform::tests::{names, node, run, setting};
+
+    #[test]
+    fn names_lose_their_meaning_but_those_of_inputs_and_outputs() {
+        let nodes = vec![
+            node("a", "Placeholder", &[]),
+            node("layer/split", "Split", &["a"]),
+            node("layer/relu", "Relu", &["layer/split:1", "^a", "^layer/split"]),
+            node("out", "Relu", &["layer/relu"]),
+        ];
+        let done = run(nodes, "obfuscate_names", &setting(&["a"], &["out"])).unwrap().graph;
+        assert_eq!(names(&done), ["a", "b", "c", "out"]);
+        assert_eq!(done.nodes()[2].inputs(), ["b:1", "^a", "^b"]);
+    }
+
+    #[test]
+    fn names_are_short_and_none_comes_twice() {
+        let names: Vec<String> = (0..60_000).map(short_name).collect();
+        assert_eq!((names[0].as_str(), names[51].as_str(), names[52].as_str()), ("a", "Z", "aa"));
+        assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
+        assert!(names.iter().all(|name| name.len() <= 3));
+    }
 }

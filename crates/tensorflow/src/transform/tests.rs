@@ -24,29 +24,29 @@ impl Evaluator for Plain {
     }
 }
 
-fn setting(inputs: &[&str], outputs: &[&str]) -> Setting<'static> {
+pub(super) fn setting(inputs: &[&str], outputs: &[&str]) -> Setting<'static> {
     let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     Setting { inputs: own(inputs), outputs: own(outputs), limits: Limits::default(), evaluator: &Plain }
 }
 
-fn run(nodes: Vec<NodeDef>, request: &str, setting: &Setting<'_>) -> Result<Transformed, TensorflowError> {
+pub(super) fn run(nodes: Vec<NodeDef>, request: &str, setting: &Setting<'_>) -> Result<Transformed, TensorflowError> {
     transform(&GraphDef::new(nodes), &parse(request)?, setting)
 }
 
-fn node(name: &str, op: &str, inputs: &[&str]) -> NodeDef {
+pub(super) fn node(name: &str, op: &str, inputs: &[&str]) -> NodeDef {
     NodeDef::new(name, op).with_inputs(inputs.to_vec()).with_attr("T", DataType::FLOAT)
 }
 
-fn floats(name: &str, shape: &[usize], values: &[f32]) -> NodeDef {
+pub(super) fn floats(name: &str, shape: &[usize], values: &[f32]) -> NodeDef {
     let tensor = Tensor::new(shape, values.to_vec()).unwrap();
     NodeDef::constant(name, TensorProto::new(DataType::FLOAT, &tensor).unwrap())
 }
 
-fn names(graph: &GraphDef) -> Vec<&str> {
+pub(super) fn names(graph: &GraphDef) -> Vec<&str> {
     graph.nodes().iter().map(NodeDef::name).collect()
 }
 
-fn values(graph: &GraphDef, name: &str) -> Vec<f32> {
+pub(super) fn values(graph: &GraphDef, name: &str) -> Vec<f32> {
     let value = graph.index().unwrap().find(name).unwrap().constant_value().unwrap().unwrap();
     value.into_vec().unwrap()
 }
@@ -60,6 +60,19 @@ fn names_that_do_not_exist_are_answered_with_suggestions() {
     assert_eq!(error.to_string(), "transforms, character 20: remove_nodes has no parameter `max_input`");
     let error = run(vec![], "strip_unused_nodes", &setting(&["x"], &["y"])).unwrap_err();
     assert_eq!(error.to_string(), "there is no node `x` in the graph");
+}
+
+#[test]
+fn what_is_not_carried_out_says_what_to_do_instead() {
+    for (name, instead) in unsupported::UNSUPPORTED {
+        assert!(!transform_names().any(|known| known == *name), "{name}");
+        let error = run(vec![], name, &setting(&[], &[])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("transforms, character 1: Transform '{name}' is known, but not carried out here.")
+        );
+        assert_eq!(error.hint().as_deref(), Some(*instead));
+    }
 }
 
 #[test]
