@@ -407,11 +407,12 @@ fn wrong_labels_lower_the_accuracy() {
 fn the_demo_quantizes_and_evaluates() {
     let sandbox = Sandbox::new();
     let said = sandbox.quantize("demo -o digits").succeeded();
-    assert_eq!(said.stdout, "digits/digits.int8.onnx\ndigits/digits.json\n");
+    assert_eq!(said.stdout, "digits/digits.int8.onnx\ndigits/digits.json\ndigits/digits.int8.pb\n");
     for part in [
         "int8: ",
         "\non 400 digits that were not used for calibration:\n  fp32  top-1 9",
         "\n  int8  top-1 9",
+        "\n  TensorFlow int8 top-1 9",
         "\n  xfDNN top-1 9",
         "\n  quantize onnx digits/digits.onnx --calib digits/calib --channels gray --scale 0.003921569\n",
     ] {
@@ -427,6 +428,11 @@ fn the_demo_quantizes_and_evaluates() {
     let by_hand = sandbox.quantize(&format!("caffe {network} --calib digits/calib --raw_scale 1 -q -o by_hand.json"));
     assert_eq!(by_hand, outcome("by_hand.json\n", ""));
     assert!(sandbox.read("by_hand.json") == sandbox.read("digits/digits.json"), "the commands it names differ");
+    let line = "tf digits/digits.pb --calib digits/calib --channels gray --scale 0.003921569";
+    assert!(said.stderr.contains(&format!("\n  quantize {line}\n")), "{}", said.stderr);
+    let by_hand = sandbox.quantize(&format!("{line} -q -o by_hand.pb"));
+    assert_eq!(by_hand, outcome("by_hand.pb\n", ""));
+    assert!(sandbox.read("by_hand.pb") == sandbox.read("digits/digits.int8.pb"), "the commands it names differ");
 }
 
 #[test]

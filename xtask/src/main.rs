@@ -8,6 +8,7 @@ mod bench;
 mod caffe;
 mod conformance;
 mod error;
+mod example;
 mod hostile;
 mod networks;
 mod random;
@@ -78,6 +79,8 @@ enum Task {
     },
     /// Make the example of `quantize demo` in Caffe's format from digits.onnx.
     DemoCaffe,
+    /// Make the example of `quantize demo` as a TensorFlow graph from digits.onnx.
+    DemoTensorflow,
     /// Make the Caffe networks among the fixtures of the test suites.
     CaffeFixtures,
 }
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Task::BigModel { out_dir, gigabytes } => networks::big::write(&out_dir, gigabytes).map(list),
         Task::TensorflowResnet { out_dir } => tensorflow::write_resnet(&out_dir).map(|path| list(vec![path])),
         Task::DemoCaffe => caffe::write_digits().map(list),
+        Task::DemoTensorflow => tensorflow::write_digits().map(|path| list(vec![path])),
         Task::CaffeFixtures => caffe::write_fixtures().map(list),
     };
     match done {

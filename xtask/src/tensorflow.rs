@@ -1,19 +1,24 @@
-//! TensorFlow graphs made by us: ResNet-50 with random weights, the same bytes at every run.
+//! TensorFlow graphs made by us: ResNet-50 with random weights and the example of `quantize demo`, the same bytes at every
+//! run.
 //!
-//! What the network consists of is in [`mod@resnet`], how layers become nodes in [`builder`]. Reading graphs is the
+//! What ResNet-50 consists of is in [`mod@resnet`], how layers become nodes in [`builder`], and the example in [`digits`]. Reading graphs is the
 //! business of `quantize-tensorflow`.
 
 mod builder;
+mod digits;
 mod resnet;
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use quantize_document::OutputSet;
 use quantize_document::encode::{bytes_field, varint_field};
+use quantize_tensorflow::GraphDef;
 
 use crate::error::{Result, at};
 
+pub(crate) use digits::write_digits;
 pub(crate) use resnet::{INPUT, OUTPUT};
 
 /// Name of the file.
@@ -36,10 +41,20 @@ pub(crate) fn write_resnet(folder: &Path) -> Result<PathBuf> {
     let path = folder.join(FILE);
     let graph = resnet::resnet50();
     let mut outputs = OutputSet::new();
-    outputs.add_writer(&path, |out| {
-        graph.write_to(out)?;
-        out.write_all(&bytes_field(VERSIONS, &varint_field(PRODUCER, VERSION)))
-    });
+    outputs.add_writer(&path, |out| write_to(&graph, out));
     outputs.commit()?;
     Ok(path)
+}
+
+/// A graph as the bytes of a file.
+fn serialized(graph: &GraphDef) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    write_to(graph, &mut bytes).map_err(at(Path::new(FILE)))?;
+    Ok(bytes)
+}
+
+/// Writes a graph with the version of the format.
+fn write_to(graph: &GraphDef, out: &mut dyn Write) -> io::Result<()> {
+    graph.write_to(out)?;
+    out.write_all(&bytes_field(VERSIONS, &varint_field(PRODUCER, VERSION)))
 }

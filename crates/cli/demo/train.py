@@ -443,10 +443,11 @@ live in the binary.
 |---|---|
 | `digits.onnx` | the fp32 network (opset 13): `input` float32 [N, 1, 16, 16], `logits` float32 [N, 10]; {parameters} parameters |
 | `digits.prototxt`, `digits.caffemodel` | the same network in Caffe's format: `data` [1, 1, 16, 16], logits `head/fc`, probabilities `prob` |
+| `digits.pb` | the same network as a frozen TensorFlow graph: `input` [N, 16, 16, 1], `logits` [N, 10] |
 | `calib.png` | {calibration} training pictures, ten of each digit: a sheet of 10 x 10 tiles of 16 x 16 pixels, 8-bit grey |
 | `val.png` | {validation} validation pictures, none used in training: a sheet of 20 x 20 such tiles |
 | `val_labels.txt` | the {validation} digits of `val.png`, row by row, one a line |
-| `train.py` | makes all of the above but the Caffe files, and this file |
+| `train.py` | makes all of the above but the Caffe files and the TensorFlow graph, and this file |
 
 Preprocessing: x = pixel / 255 (mean 0, scale 1/255), one grey channel, ink is white.
 
@@ -471,6 +472,9 @@ chose nothing.
 `cargo xtask demo-caffe` makes the Caffe files from `digits.onnx`, with the same numbers: a
 BatchNormalization is a BatchNorm and a Scale layer, Clip 0..6 is ReLU6, the depthwise convolutions
 have as many groups as channels, and a Softmax follows the logits.
+
+`cargo xtask demo-tensorflow` makes the TensorFlow graph from it, channels last: a BatchNormalization is a
+FusedBatchNormV3, Clip 0..6 is Relu6, the convolution with stride 2 reads what a Pad made, and the pooling is a Mean.
 
 ## Origin of the data
 

@@ -6,8 +6,9 @@ use crate::terminal::{Bar, Failure, note, result};
 use image::{DynamicImage, ImageFormat};
 use quantize_pipeline::{
     CaffeFiles, Channels, DataOptions, EmulateOptions, EvaluateOptions, Evaluation, FileOptions, ModelFiles, OutputSet,
-    PreparationOptions, PreprocessOptions, Preset, QuantizeCaffeOptions, QuantizeOptions, RecipeOptions, TargetOptions,
-    TransformerOptions, default_range, emulate_caffe, evaluate, quantize_caffe, quantize_onnx,
+    PreparationOptions, PreprocessOptions, Preset, QuantizeCaffeOptions, QuantizeOptions, QuantizeTensorflowOptions,
+    RecipeOptions, TargetOptions, TensorflowFiles, TensorflowRecipe, TransformerOptions, default_range, emulate_caffe,
+    evaluate, quantize_caffe, quantize_onnx, quantize_tensorflow,
 };
 use std::fmt::Write;
 use std::fs;
@@ -21,6 +22,8 @@ static MODEL: &[u8] = include_bytes!("../demo/digits.onnx");
 static DEPLOY: &[u8] = include_bytes!("../demo/digits.prototxt");
 /// Its weights.
 static WEIGHTS: &[u8] = include_bytes!("../demo/digits.caffemodel");
+/// The same network as a frozen TensorFlow graph.
+static GRAPH: &[u8] = include_bytes!("../demo/digits.pb");
 /// Calibration images, side by side.
 static CALIBRATION_SHEET: &[u8] = include_bytes!("../demo/calib.png");
 /// Validation images, side by side.
@@ -37,6 +40,8 @@ struct Example {
     quantized: PathBuf,
     caffe: CaffeFiles,
     quantcfg: PathBuf,
+    graph: PathBuf,
+    quantized_graph: PathBuf,
     calibration: PathBuf,
     validation: PathBuf,
     labels: PathBuf,
@@ -53,6 +58,8 @@ impl Example {
                 read: Default::default(),
             },
             quantcfg: folder.join("digits.json"),
+            graph: folder.join("digits.pb"),
+            quantized_graph: folder.join("digits.int8.pb"),
             calibration: folder.join("calib"),
             validation: folder.join("val"),
             labels: folder.join("labels.csv"),
@@ -78,6 +85,7 @@ impl Example {
         outputs.add_bytes(&self.model, MODEL);
         outputs.add_bytes(&self.caffe.deploy, DEPLOY);
         outputs.add_bytes(&self.caffe.weights, WEIGHTS);
+        outputs.add_bytes(&self.graph, GRAPH);
         outputs.commit().map_err(quantize_pipeline::Error::from)?;
         Ok(())
     }
@@ -116,13 +124,23 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Failure> {
     let int8 = evaluate(&evaluation(&example, &example.quantized, args), &bar)?;
     let file = quantize_caffe(&caffe_quantization(&example, args), &bar)?;
     let emulated = emulate_caffe(&emulation(&example, args), &bar)?;
+    let graph = quantize_tensorflow(&graph_quantization(&example, args), &bar)?;
+    let on_codes = evaluate(&graph_evaluation(&example, args), &bar)?;
     if !args.run.quiet {
         note(&report::text(&summary, args.run.verbose));
         note(&format!("\nthe same network in Caffe's format, for the xfDNN runtime:\n{}", report::text(&file, false)));
-        note(&closing(&example, &fp32, &int8, emulated.labelled.as_ref().map(|(_, int8)| int8)));
+        note(&format!("\nthe same network as a graph for TensorFlow:\n{}", report::text(&graph, false)));
+        let figures = [
+            ("fp32", Some(&fp32), ""),
+            ("int8", Some(&int8), ""),
+            ("TensorFlow int8", Some(&on_codes), ""),
+            ("xfDNN", emulated.labelled.as_ref().map(|(_, int8)| int8), " (emulated)"),
+        ];
+        note(&closing(&example, &figures));
     }
     result(&example.quantized.display().to_string())?;
     result(&example.quantcfg.display().to_string())?;
+    result(&example.quantized_graph.display().to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -181,6 +199,29 @@ fn data(folder: &Path) -> DataOptions {
     DataOptions { paths: vec![folder.to_owned()], sampling: Default::default(), preparation }
 }
 
+fn graph_files(graph: &Path) -> TensorflowFiles {
+    TensorflowFiles { graph: graph.to_owned(), ..TensorflowFiles::default() }
+}
+
+fn graph_quantization(example: &Example, args: &DemoArgs) -> QuantizeTensorflowOptions {
+    QuantizeTensorflowOptions {
+        model: graph_files(&example.graph),
+        output: example.quantized_graph.clone(),
+        data: Some(data(&example.calibration)),
+        labelled: None,
+        recipe: RecipeOptions::of(Preset::Balanced),
+        operators: TensorflowRecipe::default(),
+        emit_plan: None,
+        plan: None,
+        threads: args.run.threads,
+    }
+}
+
+fn graph_evaluation(example: &Example, args: &DemoArgs) -> EvaluateOptions {
+    let model = ModelFiles::Tensorflow(graph_files(&example.quantized_graph));
+    EvaluateOptions { model, ..evaluation(example, &example.model, args) }
+}
+
 fn evaluation(example: &Example, model: &Path, args: &DemoArgs) -> EvaluateOptions {
     EvaluateOptions {
         model: ModelFiles::Onnx(model.to_owned()),
@@ -190,20 +231,16 @@ fn evaluation(example: &Example, model: &Path, args: &DemoArgs) -> EvaluateOptio
     }
 }
 
-fn closing(example: &Example, fp32: &Evaluation, int8: &Evaluation, emulated: Option<&Evaluation>) -> String {
+/// What was reached by which form of the network, and where everything is.
+fn closing(example: &Example, figures: &[(&str, Option<&Evaluation>, &str)]) -> String {
     let (model, calibration) = (example.model.display(), example.calibration.display());
+    let graph = example.graph.display();
     let (deploy, weights) = (example.caffe.deploy.display(), example.caffe.weights.display());
-    let mut text = format!(
-        "
-on 400 digits that were not used for calibration:
-  fp32  {}
-  int8  {}
-",
-        report::evaluation(fp32),
-        report::evaluation(int8),
-    );
-    if let Some(xfdnn) = emulated {
-        let _ = writeln!(text, "  xfDNN {} (emulated)", report::evaluation(xfdnn));
+    let mut text = "\non 400 digits that were not used for calibration:\n".to_owned();
+    for (name, figure, how) in figures {
+        if let Some(figure) = figure {
+            let _ = writeln!(text, "  {name:<5} {}{how}", report::evaluation(figure));
+        }
     }
     let _ = write!(
         text,
@@ -211,13 +248,16 @@ on 400 digits that were not used for calibration:
 fp32 model: {model}
 int8 model: {}
 Caffe:      {deploy}, {weights} (fp32), {} (quantization file)
+TensorFlow: {graph} (fp32), {} (int8)
 images:     {calibration} (calibration), {} with {}
 
 the same by hand:
   quantize onnx {model} --calib {calibration} --channels gray --scale 0.003921569
-  quantize caffe {deploy} {weights} --calib {calibration} --raw_scale 1",
+  quantize caffe {deploy} {weights} --calib {calibration} --raw_scale 1
+  quantize tf {graph} --calib {calibration} --channels gray --scale 0.003921569",
         example.quantized.display(),
         example.quantcfg.display(),
+        example.quantized_graph.display(),
         example.validation.display(),
         example.labels.display(),
     );

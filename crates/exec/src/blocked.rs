@@ -157,6 +157,12 @@ pub(crate) fn in_blocks<'v>(
     if let Some(blocks) = value.blocked().filter(|blocks| blocks.form.layout == layout || blocks.form.rank == 2) {
         return Ok(InBlocks::Already(blocks));
     }
+    if let Value::Codes(codes) = value {
+        let Activations { shape, form, .. } = &codes.activations;
+        if shape.lanes == cx.isa.lanes() && form.layout == layout {
+            return Ok(InBlocks::Taken(codes.reals(cx.isa, cx.pool)?));
+        }
+    }
     let tensor = value.plain(cx.isa, cx.pool)?;
     let channels = match layout {
         Layout::ChannelsFirst => tensor.shape().get(1),
@@ -178,7 +184,7 @@ pub(crate) fn give_copy(tensor: Cow<'_, Tensor>, pool: &mut Pool) {
 }
 
 /// The addend as a kernel takes it, if it is laid out like a result of these sizes; else it is added afterwards.
-fn residual<'v>(
+pub(crate) fn residual<'v>(
     addend: Option<&'v Value<'_>>,
     result: (&Shape, Form),
     cx: &mut Context<'_>,

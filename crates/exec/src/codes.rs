@@ -3,7 +3,7 @@
 //! What lives here: which kernel runs for which operands. What does not: steps that compute on reals (`blocked`, `ops`),
 //! between which and codes values are converted where they meet.
 
-use crate::blocked::{Context, Done, Inputs, joined, plane_window, pooled};
+use crate::blocked::{Context, Done, Inputs, joined, plane_window, pooled, residual};
 use crate::error::OpError;
 use crate::grid::{CodeGrid, EVERYTHING};
 use crate::ops::window::conv_shape;
@@ -13,7 +13,7 @@ use crate::value::{Activations, Codes, Form, Value};
 use quantize_ir::Op;
 use quantize_ir::op::{AveragePool, Binary, GlobalPool, Layout, MaxPool};
 use quantize_kernels::Axis;
-use quantize_kernels::blocked::{Activation, Shape, concat_channels};
+use quantize_kernels::blocked::{Activation, Shape, activate, concat_channels};
 use quantize_kernels::codes::{self, Addition, Mean, Output};
 
 /// Evaluates a step on codes, with a result on `grid` if the plan rounds it; `None` if that is not the way for these
@@ -30,11 +30,12 @@ pub(crate) fn evaluate(
     let Some(Value::Codes(x)) = inputs.optional(0) else { return Ok(None) };
     // Narrow blocks are the network's input, which only a dense convolution reads as it is.
     let whole = x.activations.shape.lanes == cx.isa.lanes();
-    if step.outputs.len() != 1 || inputs.addend.is_some() || !(whole || step.ready.is_some()) {
+    if step.outputs.len() != 1 || !(whole || step.ready.is_some()) {
         return Ok(None);
     }
     match (step.ready.as_deref(), &step.op, grid) {
-        (Some(Ready::Codes(ready)), op, _) => product(op, ready, x, cx).map(Some),
+        (Some(Ready::Codes(ready)), op, _) => product(op, ready, x, (step.activation, inputs), cx).map(Some),
+        _ if inputs.addend.is_some() => Ok(None),
         (_, Op::Binary(Binary::Add), Some(grid)) => add(step.activation, x, inputs, grid, cx),
         (_, Op::MaxPool(attrs), Some(grid)) if grid == x.grid => max_pool(attrs, x, cx),
         (_, Op::AveragePool(attrs), Some(grid)) => average_pool(attrs, x, grid, cx),
@@ -50,7 +51,13 @@ fn done(shape: Shape, form: Form, grid: CodeGrid, data: quantize_kernels::Buffer
 }
 
 /// Convolution, or the product of a matrix whose rows are images of one pixel.
-fn product(op: &Op, ready: &CodesReady, x: &Codes, cx: &mut Context<'_>) -> Result<Done, OpError> {
+fn product(
+    op: &Op,
+    ready: &CodesReady,
+    x: &Codes,
+    (activation, inputs): (Activation, Inputs<'_, '_>),
+    cx: &mut Context<'_>,
+) -> Result<Done, OpError> {
     let (x_shape, weight) = (x.activations.shape, &ready.weight_shape);
     let (window, form) = match op {
         Op::Conv(attrs) => {
@@ -80,8 +87,15 @@ fn product(op: &Op, ready: &CodesReady, x: &Codes, cx: &mut Context<'_>) -> Resu
         CodesResult::Reals(dequantize) => {
             let mut y = cx.pool.take_blocks(&shape)?;
             run(Output::Reals { dequantize, y: &mut y }, cx)?;
+            let added = residual(inputs.addend, (&shape, form), cx)?;
+            if let Some(added) = &added {
+                y.iter_mut().zip(added.activations().data.iter()).for_each(|(y, added)| *y += added);
+                activate(cx.isa, activation, &mut y);
+            }
+            let finished = added.is_some();
+            added.into_iter().for_each(|added| added.release(cx.pool));
             let value = Value::Blocked(Activations { shape, form, data: y });
-            Ok(Done { value, finished: false, kernel: "convolution of codes", multiply_adds })
+            Ok(Done { value, finished, kernel: "convolution of codes", multiply_adds })
         }
     }
 }

@@ -69,7 +69,7 @@ fn dispatch(op: &Op, wanted: &[bool], operands: Operands<'_>, pool: &mut Pool) -
         Op::Range => meta::range(operands, pool),
         Op::Quantize(a) => quantize::quantize(a, operands, pool),
         Op::Dequantize(a) => quantize::dequantize(a, operands, pool),
-        Op::Ranged(work) => ranged::evaluate(work, operands),
+        Op::Ranged(work) => ranged::evaluate(work, operands, None),
         Op::Opaque(o) => Err(OpError::Unsupported(format!("operator `{}`", o.kind))),
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct CodeGrid {
 impl CodeGrid {
     /// The grid of a quantizer, if its codes have 8 bits.
     pub(crate) fn of(params: AffineParams) -> Option<Self> {
-        let bytes = matches!(params.qtype(), QuantType::U8 | QuantType::I8 | QuantType::I8Narrow);
+        let bytes = matches!(params.qtype(), QuantType::U8 | QuantType::U7 | QuantType::I8 | QuantType::I8Narrow);
         bytes.then_some(Self { params })
     }
 

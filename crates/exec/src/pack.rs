@@ -6,9 +6,11 @@
 use crate::error::{ExecError, OpError};
 use crate::fuse::{self, Chain};
 use crate::grid::CodeGrid;
+use crate::ops::ranged::RangedPacking;
 use crate::program::layout_of;
 use crate::ready::{ChannelAffine, CodesReady, Planned, Ready};
 use crate::simulate;
+use quantize_ir::op::RangedWork;
 use quantize_ir::{Constant, DType, Graph, GraphError, Node, NodeId, Op, QuantPlan, Tensor, ValueId};
 use quantize_kernels::Isa;
 use quantize_numerics::AffineParams;
@@ -40,6 +42,11 @@ impl Packer<'_> {
     fn ready(&self, id: NodeId, node: &Node, norm: Option<&ChannelAffine>) -> Result<Option<Ready>, ExecError> {
         if let Some(activation) = fuse::activation(self.graph, node) {
             return Ok(Some(Ready::Activation(activation)));
+        }
+        if let (Op::Ranged(RangedWork::Convolution(_) | RangedWork::Product(_)), Some(weights)) =
+            (&node.op, node.input(1))
+        {
+            return Ok(self.is_constant(id, 1, weights).then(|| Ready::Ranged(RangedPacking::default())));
         }
         let constant = |slot: usize, value: ValueId| self.is_constant(id, slot, value);
         let mut others = node.inputs.iter().enumerate().skip(1).filter_map(|(slot, value)| Some((slot, (*value)?)));
@@ -79,10 +86,12 @@ impl Packer<'_> {
         }
         let bias = self.plan.weights.get(&(id, 2));
         let Some(x) = self.quantizer(x)?.and_then(CodeGrid::of) else { return Ok(None) };
-        if chain.addend.is_some() || chain.norm.is_some() || (node.input(2).is_some() && bias.is_none()) {
+        if chain.norm.is_some() || (node.input(2).is_some() && bias.is_none()) {
             return Ok(None);
         }
-        let result = result.map(|value| self.quantizer(value)).transpose()?.flatten().and_then(CodeGrid::of);
+        // What is added is added to reals, and the sum is rounded once.
+        let result = result.filter(|_| chain.addend.is_none()).map(|value| self.quantizer(value));
+        let result = result.transpose()?.flatten().and_then(CodeGrid::of);
         let planned = Planned { x, weight, bias, result, activation: chain.activation };
         CodesReady::of(&node.op, &planned, Isa::active()).map_err(|cause| self.failed(id, node, cause))
     }

@@ -336,6 +336,8 @@ impl<'a> Builder<'a> {
             Form::NodeByNode => None,
             Form::Fast => self.packer.chain(chain, node, result)?,
         };
+        // Weights that are read when a step runs are not kept in another form either.
+        let ready = ready.filter(|ready| self.constants == Constants::Resident || !matches!(ready, Ready::Ranged(_)));
         // What is packed is no operand any more.
         let packed = ready.as_ref().is_some_and(Ready::replaces_operands);
         let read = if packed { 1 } else { node.inputs.len() };

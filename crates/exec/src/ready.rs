@@ -6,6 +6,7 @@ use crate::codes::limits;
 use crate::error::OpError;
 use crate::grid::CodeGrid;
 use crate::ops::norm::channel_affine;
+use crate::ops::ranged::RangedPacking;
 use crate::ops::window::output_first;
 use crate::pool::Pool;
 use quantize_ir::op::{BatchNorm, Conv, Gemm};
@@ -32,6 +33,8 @@ pub(crate) enum Ready {
     Activation(Activation),
     /// Convolution or product of codes.
     Codes(Box<CodesReady>),
+    /// Convolution of codes whose ranges are operands, by constant weights.
+    Ranged(RangedPacking),
 }
 
 /// Integer arithmetic of a convolution, or of a product with a matrix as a convolution of images of one pixel.

@@ -7,8 +7,10 @@ use crate::eval::evaluate;
 use crate::grid::CodeGrid;
 use crate::observe::{Finished, Observer, View};
 use crate::operands::Operands;
+use crate::ops::ranged;
 use crate::pool::Pool;
 use crate::program::{Program, Slot, Source, Step};
+use crate::ready::Ready;
 use crate::simulate;
 use crate::value::Value;
 use quantize_ir::op::Binary;
@@ -256,7 +258,10 @@ fn on_planes(step: &Step, inputs: Inputs<'_, '_>, isa: Isa, pool: &mut Pool) -> 
     }
     let operands: Vec<Option<&Tensor>> = tensors.iter().map(Option::as_deref).collect();
     let wanted: Vec<bool> = step.outputs.iter().map(Option::is_some).collect();
-    let results = evaluate(&step.op, &wanted, Operands(&operands), pool)?;
+    let results = match (&step.op, step.ready.as_deref()) {
+        (Op::Ranged(work), Some(Ready::Ranged(packing))) => ranged::evaluate(work, Operands(&operands), Some(packing))?,
+        _ => evaluate(&step.op, &wanted, Operands(&operands), pool)?,
+    };
     tensors.into_iter().flatten().for_each(|tensor| give_copy(tensor, pool));
     Ok(results)
 }

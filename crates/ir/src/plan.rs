@@ -3,6 +3,7 @@
 //! Everything upstream of the plan decides; back-ends, the simulator and reports only carry it out.
 
 use crate::graph::{Graph, NodeId, ValueId};
+use crate::op::{Binary, Op};
 use crate::quant::QuantParams;
 use crate::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ pub enum KeepReason {
     RealOperands,
     /// A bounded activation that no quantized node stands right before.
     NotAbsorbed,
+    /// An addition whose other operand is not there as codes, or that no quantized node and saturation stand around.
+    NotAccumulated,
     /// It moves elements, and none of its readers is quantized.
     RealReaders,
     /// Its weight is computed while running.
@@ -53,6 +56,9 @@ impl fmt::Display for KeepReason {
             Self::NoIntegerKernel => f.write_str("the runtime has no integer kernel for it"),
             Self::RealOperands => f.write_str("no operand comes from a quantized node"),
             Self::NotAbsorbed => f.write_str("could only vanish into a quantized node right before it"),
+            Self::NotAccumulated => f.write_str(
+                "could only join the sums of a quantized node with a saturation behind it, and codes that are there",
+            ),
             Self::RealReaders => f.write_str("only moves elements, for readers that stay real"),
             Self::ComputedWeight => f.write_str("its weight is not a constant"),
             Self::Folded => f.write_str("its results are constants"),
@@ -71,7 +77,8 @@ impl fmt::Display for KeepReason {
 pub enum Decision {
     /// It reads and computes integer codes.
     Quantize,
-    /// It vanishes into the saturation of a quantized node.
+    /// It vanishes into the saturation of a quantized node, or, an addition, into its sums: then it reads codes of the
+    /// operand that this node does not compute.
     Absorbed {
         /// That node.
         into: NodeId,
@@ -132,17 +139,39 @@ pub struct QuantPlan {
 }
 
 impl QuantPlan {
-    /// The value `value` becomes at run time: itself, or what a bounded activation that vanished into its producer makes
-    /// of it.
+    /// The value `value` becomes at run time: itself, or what an addition and a bounded activation that vanished into its
+    /// producer make of it.
     pub fn materialized(&self, graph: &Graph, value: ValueId) -> ValueId {
-        let absorbed = |id: NodeId| {
-            let decision = self.nodes.get(&id).map(|n| &n.decision);
-            matches!(decision, Some(Decision::Absorbed { .. }))
-        };
-        // Its limits are operands too, and vanish with it.
-        let reader = graph.sole_consumer(value).filter(|(_, slot)| *slot == 0);
-        let follower = reader.map(|(id, _)| id).filter(|id| absorbed(*id));
-        follower.and_then(|id| graph.node(id)?.output(0)).unwrap_or(value)
+        let mut last = value;
+        while let Some(result) = self.vanished_reader(graph, last).and_then(|id| graph.node(id)?.output(0)) {
+            last = result;
+        }
+        last
+    }
+
+    /// The node behind `value` that vanished into what computes it.
+    fn vanished_reader(&self, graph: &Graph, value: ValueId) -> Option<NodeId> {
+        let (producer, _) = graph.producer(value)?;
+        let computes = self.absorbed_into(producer).unwrap_or(producer);
+        let (reader, _) = graph.sole_consumer(value)?;
+        (self.absorbed_into(reader) == Some(computes)).then_some(reader)
+    }
+
+    /// The quantized node that `node` vanished into.
+    pub fn absorbed_into(&self, node: NodeId) -> Option<NodeId> {
+        match self.nodes.get(&node)?.decision {
+            Decision::Absorbed { into } => Some(into),
+            _ => None,
+        }
+    }
+
+    /// The addition that vanished into the sums of `node`, and what it adds to them.
+    pub fn addend(&self, graph: &Graph, node: NodeId) -> Option<(NodeId, ValueId)> {
+        let sum = graph.node(node)?.output(0)?;
+        let reader = self.vanished_reader(graph, sum)?;
+        let addition = graph.node(reader).filter(|reader| matches!(reader.op, Op::Binary(Binary::Add)))?;
+        let other = addition.inputs.iter().flatten().copied().find(|operand| *operand != sum)?;
+        Some((reader, other))
     }
 
     /// Whether `node` reads `value` as it was before it was rounded: the node computes on reals, and so does what

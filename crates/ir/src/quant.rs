@@ -8,7 +8,7 @@ use std::fmt;
 /// Element type the codes of `qtype` are held in; those of 4 bits one to a byte.
 pub const fn storage(qtype: QuantType) -> DType {
     match qtype {
-        QuantType::U8 | QuantType::U4 => DType::U8,
+        QuantType::U8 | QuantType::U7 | QuantType::U4 => DType::U8,
         QuantType::U16 => DType::U16,
         QuantType::I16Narrow => DType::I16,
         QuantType::I32 => DType::I32,

@@ -4,9 +4,10 @@ use crate::dtype::DType;
 use crate::graph::{Graph, Node, NodeId, ValueId};
 use crate::op::Op;
 use crate::op::behaviour::keeps_range;
-use crate::plan::KeepReason;
+use crate::plan::{Decision, KeepReason};
 use crate::quant::Blocks;
 use quantize_numerics::QuantType;
+use std::collections::BTreeMap;
 
 /// What an operand is to quantization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,12 @@ pub enum Support {
     Carries,
     /// A bounded activation: vanishes into the saturation of its quantized producer, and is `Keep` after any other.
     Absorbed,
+    /// An addition that vanishes into the sums of the quantized node that computes the operand in `slot`, if the other
+    /// operand is there as codes and a bounded activation vanishes behind it; `Keep` otherwise.
+    Accumulates {
+        /// Slot of the operand that is added to before it is rounded.
+        slot: usize,
+    },
     /// Computes on reals, but its constant operand is stored as codes (weight-only quantization).
     WeightOnly,
     /// Stays as it is.
@@ -99,6 +106,11 @@ pub trait Recipe {
         true
     }
 
+    /// Whether zeros around an image may become part of the border of `node`, a convolution.
+    fn takes_padding(&self, _graph: &Graph, _node: NodeId) -> bool {
+        false
+    }
+
     /// Whether what only leads to the network's results stays real; otherwise results are rounded like any value.
     fn results_stay_real(&self) -> bool {
         true
@@ -141,9 +153,14 @@ pub trait Recipe {
         true
     }
 
-    /// Grid of the activation `value`, and whether it is symmetric around zero. Values that share parameters must have
-    /// the same.
-    fn activation_grid(&self, _graph: &Graph, _value: ValueId) -> (QuantType, bool) {
+    /// Grid of the activation `value`, and whether it is symmetric around zero, where nodes have these fates. Values that
+    /// share parameters must have the same.
+    fn activation_grid(
+        &self,
+        _graph: &Graph,
+        _value: ValueId,
+        _fates: &BTreeMap<NodeId, Decision>,
+    ) -> (QuantType, bool) {
         let Grids { activation, symmetric, .. } = self.grids();
         (activation, symmetric)
     }

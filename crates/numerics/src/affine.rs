@@ -18,6 +18,8 @@ const ROUND_MAGIC: f32 = 12_582_912.0;
 pub enum QuantType {
     /// Codes 0..=255, any zero point.
     U8,
+    /// Codes 0..=127, any zero point: unsigned bytes of which a kernel uses the lower half.
+    U7,
     /// Codes -128..=127, any zero point.
     I8,
     /// Codes -127..=127, zero point 0: weights. Symmetric, so negation never overflows.
@@ -40,7 +42,7 @@ impl QuantType {
     /// Smallest code.
     pub const fn qmin(self) -> i32 {
         match self {
-            Self::U8 | Self::U4 | Self::U16 => 0,
+            Self::U8 | Self::U7 | Self::U4 | Self::U16 => 0,
             Self::I8 => -128,
             Self::I8Narrow => -127,
             Self::I8Reduced => -64,
@@ -54,7 +56,7 @@ impl QuantType {
     pub const fn qmax(self) -> i32 {
         match self {
             Self::U8 => 255,
-            Self::I8 | Self::I8Narrow => 127,
+            Self::U7 | Self::I8 | Self::I8Narrow => 127,
             Self::I8Reduced => 64,
             Self::U4 => 15,
             Self::I4Narrow => 7,
@@ -73,7 +75,7 @@ impl QuantType {
     pub const fn bits(self) -> u32 {
         match self {
             Self::U4 | Self::I4Narrow => 4,
-            Self::U8 | Self::I8 | Self::I8Narrow | Self::I8Reduced => 8,
+            Self::U8 | Self::U7 | Self::I8 | Self::I8Narrow | Self::I8Reduced => 8,
             Self::U16 | Self::I16Narrow => 16,
             Self::I32 => 32,
         }
@@ -90,8 +92,9 @@ impl QuantType {
     }
 
     /// All types.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::U8,
+        Self::U7,
         Self::I8,
         Self::I8Narrow,
         Self::I8Reduced,
@@ -106,6 +109,7 @@ impl QuantType {
     pub const fn name(self) -> &'static str {
         match self {
             Self::U8 => "uint8",
+            Self::U7 => "reduced uint8",
             Self::I8 => "int8",
             Self::I8Narrow => "narrow int8",
             Self::I8Reduced => "7-bit int8",

@@ -213,12 +213,23 @@ pub fn used_channel_range(channels: &[(Ends, i32, i32)], clip: f32) -> Ends {
     Ends { min: if is_signed { -max } else { 0.0 }, max }
 }
 
-/// What a sum of products stands for with what is added to it, all in single precision and in this order:
-/// `sum * unit + bias + summand`, cut off at zero if a `Relu` follows. `unit` is the product of the steps of both factors.
-pub fn sum_value(sum: i32, unit: f32, bias: f32, summand: f32, is_relu: bool) -> f32 {
-    let value = sum as f32 * unit + bias + summand;
+/// What a 32-bit code of a bias stands for, where the input and the weights of its channel have these ranges. In the last
+/// bit this can differ from the product of both steps.
+pub fn bias_unit(input: (Ends, Codes), weights: Ends) -> f32 {
+    let tops = input.1.top() * Codes::Signed.top();
+    1.0 / (tops / (input.0.magnitude() * weights.magnitude()))
+}
+
+/// What a sum of products stands for with what is added to it, in single precision and in this order:
+/// `sum * unit + bias + summand * step`, the last product not rounded by itself, cut off at zero if a `Relu` follows.
+/// `unit` is the product of the steps of both factors.
+pub fn sum_value(sum: i32, unit: f32, bias: f32, (summand, step): (f32, f32), is_relu: bool) -> f32 {
+    let value = summand.mul_add(step, sum as f32 * unit + bias);
     if is_relu { value.max(0.0) } else { value }
 }
+
+/// The largest code of a sum of such codes with signed ones: TensorFlow's operator for it cuts unsigned results off there.
+pub const SIGNED_SUM_TOP: i32 = 127;
 
 /// The 32-bit code nearest to a value in codes of which there are `per_unit` to 1, ties to even; codes saturate.
 pub fn wide_code(value: f32, per_unit: f32) -> i32 {
@@ -273,9 +284,12 @@ mod tests {
 
     #[test]
     fn sums_are_put_together_in_single_precision() {
-        assert_eq!(sum_value(59_525, 7.274_012e-5, 0.327_220_8, 0.0, true), 59_525.0 * 7.274_012e-5 + 0.327_220_8);
-        assert_eq!(sum_value(-3, 0.5, 0.25, 0.0, true), 0.0);
-        assert_eq!(sum_value(-3, 0.5, 0.25, 2.0, false), 0.75);
+        assert_eq!(
+            sum_value(59_525, 7.274_012e-5, 0.327_220_8, (0.0, 0.0), true),
+            59_525.0 * 7.274_012e-5 + 0.327_220_8
+        );
+        assert_eq!(sum_value(-3, 0.5, 0.25, (0.0, 0.0), true), 0.0);
+        assert_eq!(sum_value(-3, 0.5, 0.25, (4.0, 0.5), false), 0.75);
         assert_eq!([0.5, 1.5, f32::INFINITY, f32::NAN].map(|value| wide_code(value, 1.0)), [0, 2, i32::MAX, 0]);
         assert_eq!(ends(-1.0, 1.0).width_scale(Codes::Signed), 2.0 / 254.0);
         assert_eq!(ends(0.0, 1.0).width_scale(Codes::Unsigned), 1.0 / 255.0);

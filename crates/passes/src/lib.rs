@@ -1,10 +1,9 @@
 //! Format-neutral passes over the graph: what runs before calibration.
 //!
 //! What lives here: constant folding, folding of batch normalization and other per-channel affine operators into the
-//! weights before them, folding of `Gemm` factors, additions written as sums,
-//! scaling of channels by factors that are given, and [`select`](select::select), which decides by a target's
-//! [`Recipe`](quantize_ir::Recipe) which nodes are quantized, which vanish into a saturation and which values share
-//! parameters. What does not: statistics, ranges, scales (they need data), and anything about files.
+//! weights before them, folding of `Gemm` factors, additions written as sums, zeros around images, scaling of channels by
+//! factors that are given, and [`select`](select::select), which decides by a target's [`Recipe`](quantize_ir::Recipe)
+//! which nodes are quantized, which vanish into a saturation or an accumulator and which values share parameters. What does not: statistics, ranges, scales (they need data), and anything about files.
 //!
 //! Passes read the graph and return patches; [`Preparation`] applies them.
 #![forbid(unsafe_code)]
@@ -13,6 +12,7 @@ pub mod affine;
 pub mod constant;
 pub mod equalize;
 pub mod gemm;
+pub mod padding;
 pub mod prepare;
 mod products;
 pub mod results;

@@ -3,6 +3,7 @@
 use crate::PassError;
 use crate::affine::fold_followers;
 use crate::gemm::fold_factors;
+use crate::padding::fold_padding;
 use crate::select::{Selection, select};
 use crate::sum::sum_to_add;
 use quantize_ir::{Graph, NodeId, Patch, Recipe, Reversal};
@@ -67,6 +68,10 @@ impl Folding<'_> {
                 self.apply(id, fold_factors(&self.graph, id)?)?;
                 let may_vanish = |id: NodeId| !self.skip.contains(&id) && self.recipe.may_fold(&self.graph, id);
                 self.apply(id, fold_followers(&self.graph, id, &may_vanish)?)?;
+                if self.recipe.takes_padding(&self.graph, id) {
+                    let may_vanish = |id: NodeId| !self.skip.contains(&id);
+                    self.apply(id, fold_padding(&self.graph, id, &may_vanish)?)?;
+                }
             }
         }
         Ok(())

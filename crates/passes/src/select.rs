@@ -86,7 +86,7 @@ pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Re
         if recipe.results_stay_real() { (results, BTreeSet::new()) } else { (BTreeSet::new(), results) };
     let products = products_left_real(graph, &order, recipe, &supported);
     real.extend(products.filter(|v| !rounded.contains(v)));
-    let mut chooser = Chooser { graph, recipe, real, decisions: BTreeMap::new() };
+    let mut chooser = Chooser { graph, recipe, support: &supported, real, decisions: BTreeMap::new() };
     for id in &order {
         if let (Some(node), Some(support)) = (graph.node(*id), supported(*id)) {
             chooser.decide(*id, node, support);
@@ -102,6 +102,8 @@ pub fn select(graph: &Graph, recipe: &dyn Recipe, skip: &BTreeSet<NodeId>) -> Re
 struct Chooser<'a> {
     graph: &'a Graph,
     recipe: &'a dyn Recipe,
+    /// What the target can do with each node.
+    support: &'a dyn Fn(NodeId) -> Option<&'a Support>,
     /// Values that stay real although a quantized node computes them: results, and sums that no product reads.
     real: BTreeSet<ValueId>,
     decisions: BTreeMap<NodeId, Decision>,
@@ -117,6 +119,7 @@ impl Chooser<'_> {
             }
             Support::Joins | Support::Carries => Decision::Keep(KeepReason::RealOperands),
             Support::Absorbed => self.absorb(node),
+            Support::Accumulates { slot } => self.accumulate(node, *slot),
             Support::WeightOnly => Decision::WeightOnly,
             Support::Keep(reason) => Decision::Keep(reason.clone()),
         };
@@ -138,10 +141,51 @@ impl Chooser<'_> {
         let Some((producer, _)) = self.graph.producer(x) else { return kept };
         let lone = self.graph.sole_consumer(x).is_some() && !self.real.contains(&x);
         let carries = self.recipe.ties(self.graph, producer) == Ties::Carried;
-        if lone && !carries && self.quantizes(producer) {
-            return Decision::Absorbed { into: producer };
+        match self.decisions.get(&producer) {
+            Some(Decision::Quantize) if lone && !carries => Decision::Absorbed { into: producer },
+            Some(Decision::Absorbed { into }) if lone && self.accumulates(producer) => {
+                Decision::Absorbed { into: *into }
+            }
+            _ => kept,
+        }
+    }
+
+    /// An addition to the operand in `slot` before it is rounded.
+    fn accumulate(&self, node: &Node, slot: usize) -> Decision {
+        let kept = Decision::Keep(KeepReason::NotAccumulated);
+        let (Some(sum), Some(other), Some(result)) = (node.input(slot), node.input(1 - slot.min(1)), node.output(0))
+        else {
+            return kept;
+        };
+        let Some((into, _)) = self.graph.producer(sum).filter(|(producer, _)| self.quantizes(*producer)) else {
+            return kept;
+        };
+        let is_passed_on = |value: ValueId| self.graph.sole_consumer(value).filter(|_| !self.real.contains(&value));
+        let saturation = is_passed_on(result).map(|(reader, _)| reader);
+        let saturates = saturation.is_some_and(|reader| (self.support)(reader) == Some(&Support::Absorbed));
+        if is_passed_on(sum).is_some() && saturates && self.has_codes(other) {
+            return Decision::Absorbed { into };
         }
         kept
+    }
+
+    fn accumulates(&self, node: NodeId) -> bool {
+        matches!((self.support)(node), Some(Support::Accumulates { .. }))
+    }
+
+    /// Whether codes of `value` are there: it comes out of integer arithmetic, or a node before reads it for its own.
+    fn has_codes(&self, value: ValueId) -> bool {
+        let readers = self.graph.value(value).consumers();
+        self.is_quantized(value) || readers.iter().any(|(reader, _)| self.quantizes(*reader))
+    }
+
+    /// The operand of an absorbed node that the node it vanished into computes.
+    fn continued(&self, node: &Node, into: NodeId) -> Option<ValueId> {
+        node.inputs.iter().flatten().copied().find(|value| {
+            let producer = self.graph.producer(*value).map(|(producer, _)| producer);
+            let absorbed = producer.and_then(|producer| self.decisions.get(&producer));
+            producer == Some(into) || absorbed == Some(&Decision::Absorbed { into })
+        })
     }
 
     fn reads_quantized(&self, node: &Node) -> bool {
@@ -164,10 +208,15 @@ impl Chooser<'_> {
                 continue;
             }
             let mut readers = node.outputs.iter().flatten().flat_map(|v| self.graph.value(*v).consumers());
-            if !readers.any(|(n, _)| self.quantizes(*n)) {
+            if !readers.any(|(n, _)| self.quantizes(*n) || self.adds_codes(*n)) {
                 self.decisions.insert(*id, Decision::Keep(KeepReason::RealReaders));
             }
         }
+    }
+
+    /// Whether `node` is an addition that vanished, which reads codes.
+    fn adds_codes(&self, node: NodeId) -> bool {
+        self.accumulates(node) && matches!(self.decisions.get(&node), Some(Decision::Absorbed { .. }))
     }
 
     /// Values that get parameters.
@@ -181,8 +230,9 @@ impl Chooser<'_> {
                     let results = node.outputs.iter().flatten().filter(|v| !self.real.contains(v));
                     activations.extend(results);
                 }
-                Some(Decision::Absorbed { .. }) => {
-                    if let Some(x) = node.input(0) {
+                Some(Decision::Absorbed { into }) => {
+                    activations.extend(activation_operands(self.graph, node));
+                    if let Some(x) = self.continued(node, *into) {
                         activations.remove(&x);
                     }
                     activations.extend(node.output(0));
@@ -426,6 +476,65 @@ mod tests {
         assert_eq!(*decision(&b, &s, "words"), Decision::WeightOnly);
         assert_eq!(*decision(&b, &s, "add"), Decision::Keep(KeepReason::RealOperands));
         assert!(activations(&s).is_empty() && s.codes_constants(b.id("words")));
+    }
+
+    /// A target that adds to sums, in the first operand's node.
+    struct Adding;
+
+    impl Recipe for Adding {
+        fn support(&self, graph: &Graph, node: NodeId) -> Support {
+            match graph.node(node).map(|n| &n.op) {
+                Some(Op::Binary(_)) => Support::Accumulates { slot: 0 },
+                _ => Target.support(graph, node),
+            }
+        }
+
+        fn allows_real_result(&self, _: &Graph, _: NodeId) -> bool {
+            false
+        }
+
+        fn channel_axis(&self, graph: &Graph, node: NodeId, slot: usize) -> Option<usize> {
+            Target.channel_axis(graph, node, slot)
+        }
+
+        fn grids(&self) -> quantize_ir::Grids {
+            Target.grids()
+        }
+    }
+
+    /// conv → relu → inner, whose result and a pool of the ReLU's are added, → saturation → last
+    fn residual() -> (Builder, [ValueId; 7]) {
+        let mut b = Builder::default();
+        let x = b.input("x");
+        let a = b.conv("conv", x);
+        let r = b.node("relu", RELU, &[a]);
+        let c = b.conv("inner", r);
+        let p = b.node("pool", max_pool(), &[r]);
+        let s = b.node("sum", ADD, &[c, p]);
+        let t = b.node("saturation", RELU, &[s]);
+        let d = b.conv("last", t);
+        let y = b.node("exp", Op::Unary(Unary::Exp), &[d]);
+        b.outputs(&[y]);
+        (b, [x, r, c, p, s, t, d])
+    }
+
+    #[test]
+    fn an_addition_joins_the_sums_of_a_convolution() {
+        let (b, [x, r, _, p, _, t, d]) = residual();
+        let s = select(&b.graph, &Adding, &BTreeSet::new()).unwrap();
+        let into = Decision::Absorbed { into: b.id("inner") };
+        assert_eq!((decision(&b, &s, "sum"), decision(&b, &s, "saturation")), (&into, &into));
+        assert_eq!(*decision(&b, &s, "pool"), Decision::Quantize, "only the addition reads its codes");
+        assert_eq!(activations(&s), BTreeSet::from([x, r, p, t, d]));
+    }
+
+    #[test]
+    fn an_addition_stays_without_codes_or_a_saturation() {
+        for skipped in ["conv", "inner", "saturation"] {
+            let (b, _) = residual();
+            let s = select(&b.graph, &Adding, &[b.id(skipped)].into()).unwrap();
+            assert_eq!(*decision(&b, &s, "sum"), Decision::Keep(KeepReason::NotAccumulated), "{skipped}");
+        }
     }
 
     #[test]

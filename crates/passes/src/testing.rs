@@ -41,6 +41,11 @@ impl Builder {
         output
     }
 
+    pub(crate) fn integers(&mut self, name: &str, values: &[i64]) -> ValueId {
+        let tensor = Tensor::vector(values.to_vec());
+        self.graph.add_constant(name, Constant::owned(tensor), DType::I64, origin())
+    }
+
     /// A 1x1 convolution with two output channels.
     pub(crate) fn conv(&mut self, name: &str, x: ValueId) -> ValueId {
         let weight = self.constant(&format!("{name}_w"), &[2, 2, 1, 1], &[1.0, 2.0, 3.0, 4.0]);

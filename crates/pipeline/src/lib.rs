@@ -80,4 +80,4 @@ pub use quantize_numerics::xfdnn::{BitWidth, Flavor};
 pub use quantize_onnx::{ActivationCodes, Form, GroupSize};
 pub use quantize_parallel::{Progress, Silent};
 pub use quantize_tensorflow::eightbit::{Covered, EightbitOptions, Mode as EightbitMode, Rules as EightbitRules};
-pub use quantize_tensorflow::{Fed, FreezeOptions, GraphSummary, Request, node_names};
+pub use quantize_tensorflow::{Fed, FreezeOptions, GraphSummary, Request, SignedSum, TensorflowRecipe, node_names};

@@ -101,7 +101,9 @@ impl Planner<'_> {
     fn activations(&mut self, statistics: &Statistics, bounds: &BTreeMap<ValueId, Range>) -> Result<(), Error> {
         for group in &self.selection.groups {
             let wide = self.recipe.wide_activation_grid().filter(|_| group.is_wide);
-            let grid = |value| wide.unwrap_or_else(|| self.recipe.activation_grid(self.graph, value));
+            let grid = |value| {
+                wide.unwrap_or_else(|| self.recipe.activation_grid(self.graph, value, &self.selection.decisions))
+            };
             let grids: Vec<(ValueId, Grid)> = group.voters.iter().map(|v| (*v, grid(*v))).collect();
             let mut entries = BTreeMap::new();
             for (value, grid) in &grids {

@@ -8,6 +8,7 @@
 
 mod names;
 mod operators;
+mod product;
 mod ranges;
 #[cfg(test)]
 mod tests;
@@ -62,12 +63,25 @@ pub fn encode(revision: &Revision<'_>) -> Result<Encoded, TensorflowError> {
     };
     let order = revision.graph.topological_order();
     for id in order.map_err(|error| TensorflowError::invalid(Location::default(), error.to_string()))? {
-        if let Some(node) = revision.graph.node(id).filter(|_| revision.plan.quantizes(id)) {
+        if let Some((id, node)) = due(revision, id) {
             writer.node(id, node)?;
         }
     }
     writer.vanish();
     Ok(Encoded { graph: writer.laid_over(), quantized: writer.quantized, dequantized: writer.dequantized })
+}
+
+/// The quantized node that can be written once `id` is reached: itself, or what an addition vanished into, whose other
+/// operand is there by then.
+fn due<'g>(revision: &Revision<'g>, id: NodeId) -> Option<(NodeId, &'g Node)> {
+    let Revision { graph, plan, .. } = *revision;
+    let addition = |node: NodeId| plan.addend(graph, node).map(|(addition, _)| addition);
+    let due = match plan.absorbed_into(id) {
+        Some(into) if addition(into) == Some(id) => into,
+        None if plan.quantizes(id) && addition(id).is_none() => id,
+        _ => return None,
+    };
+    graph.node(due).map(|node| (due, node))
 }
 
 /// A tensor of codes with its range: names of the codes and of both ends.
@@ -83,7 +97,15 @@ impl Ported {
     fn of(name: &str) -> Self {
         Self { codes: name.to_owned(), low: format!("{name}:1"), high: format!("{name}:2") }
     }
+
+    /// The codes and the ends of their range.
+    fn names(&self) -> [String; 3] {
+        [self.codes.clone(), self.low.clone(), self.high.clone()]
+    }
 }
+
+/// Codes that a node reads, with what they stand for.
+type Operand = (Ported, Codes);
 
 struct Writer<'r, 'a> {
     revision: &'r Revision<'a>,
@@ -101,7 +123,8 @@ struct Writer<'r, 'a> {
 impl Writer<'_, '_> {
     fn node(&mut self, id: NodeId, node: &Node) -> Result<(), TensorflowError> {
         let Revision { graph, plan, .. } = *self.revision;
-        let position = position(node);
+        let addend = plan.addend(graph, id);
+        let position = position(addend.and_then(|(addition, _)| graph.node(addition)).unwrap_or(node));
         let Some(result) = node.output(0).map(|value| plan.materialized(graph, value)) else { return Ok(()) };
         let mut operands = Vec::new();
         for (slot, value) in node.inputs.iter().enumerate() {
@@ -110,8 +133,13 @@ impl Writer<'_, '_> {
                 operands.push(self.read(position, &node.name, value)?);
             }
         }
+        let addend = addend.map(|(_, value)| self.read(position, &node.name, value)).transpose()?;
+        if !plan.activations.contains_key(&result) {
+            return self.real_product((id, node), position, operands.first(), result);
+        }
         let result_codes = self.planned(result)?;
-        let made = operators::fused(self.revision, id, node, &operands, &result_codes, &mut self.names)?;
+        let made =
+            operators::fused(self.revision, id, node, (&operands, addend.as_ref()), &result_codes, &mut self.names)?;
         let name = made.last().map(|node| node.name().to_owned()).unwrap_or_default();
         self.groups.entry(position).or_default().extend(made);
         let ported = Ported::of(&name);
@@ -125,8 +153,24 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
+    /// A matrix product whose result is real: one operator with the name that readers know.
+    fn real_product(
+        &mut self,
+        (id, node): (NodeId, &Node),
+        position: usize,
+        operand: Option<&Operand>,
+        result: ValueId,
+    ) -> Result<(), TensorflowError> {
+        let real = self.revision.graph.value(result).name.clone();
+        let made = product::dequantized(self.revision, (id, node), operand, &real, &mut self.names)?;
+        self.groups.entry(position).or_default().extend(made);
+        self.replaced.insert(real);
+        self.dequantized += 1;
+        Ok(())
+    }
+
     /// Codes of a value that a quantized node reads: those that are there, or new ones of the real tensor.
-    fn read(&mut self, position: usize, reader: &str, value: ValueId) -> Result<(Ported, Codes), TensorflowError> {
+    fn read(&mut self, position: usize, reader: &str, value: ValueId) -> Result<Operand, TensorflowError> {
         let codes = self.planned(value)?;
         if let Some(known) = self.codes.get(&value) {
             return Ok((known.clone(), codes));
@@ -152,7 +196,7 @@ impl Writer<'_, '_> {
     /// caller.
     fn is_read_as_real(&self, value: ValueId) -> bool {
         let Revision { graph, plan, .. } = *self.revision;
-        let on_codes = |id: &NodeId| plan.quantizes(*id);
+        let on_codes = |id: &NodeId| plan.quantizes(*id) || plan.absorbed_into(*id).is_some();
         graph.is_output(value) || graph.value(value).consumers().iter().any(|(id, _)| !on_codes(id))
     }
 

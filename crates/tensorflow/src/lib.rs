@@ -64,7 +64,7 @@ pub use log::{FutureRange, Print, future_ranges, prints};
 pub use names::{node_name, node_names};
 pub use node::{Input, NodeDef, Port};
 pub use order::execution_order;
-pub use recipe::TensorflowRecipe;
+pub use recipe::{SignedSum, TensorflowRecipe};
 pub use shape::PartialShape;
 pub use summary::{Fed, GraphSummary, structure};
 pub use tensor::TensorProto;

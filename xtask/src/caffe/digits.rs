@@ -2,21 +2,15 @@
 //! Caffe user would have trained, with batch normalization unfolded and a softmax at the end.
 
 use super::net::{Blob, Format, Layer, Net};
-use crate::error::{Error, Result, at};
-use crate::workspace;
-use quantize_document::{Limits, OutputSet, SourceFile};
+use crate::error::Result;
+use crate::example::{self, Step, square};
+use quantize_document::OutputSet;
 use quantize_ir::op::behaviour::clip_limits;
-use quantize_ir::op::{BatchNorm, Binary, Conv, GlobalPool, MaxPool, Padding, Unary, Window};
+use quantize_ir::op::{BatchNorm, Binary, Conv, GlobalPool, MaxPool, Unary};
 use quantize_ir::{Graph, Node, Op, ValueId};
-use quantize_onnx::{OnnxDocument, import};
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-/// Where the example lies.
-const FOLDER: &str = "crates/cli/demo";
-const MODEL: &str = "digits.onnx";
 const PROTOTXT: &str = "digits.prototxt";
 const CAFFEMODEL: &str = "digits.caffemodel";
 /// One grey picture.
@@ -28,8 +22,8 @@ const INPUT: [usize; 4] = [1, 1, 16, 16];
 ///
 /// If the model cannot be read or has an operator that is not in the table here, or a file cannot be written.
 pub(crate) fn write() -> Result<Vec<PathBuf>> {
-    let folder = workspace::root().join(FOLDER);
-    let net = network(&folder.join(MODEL))?;
+    let folder = example::folder();
+    let net = network(&example::model())?;
     let mut outputs = OutputSet::new();
     outputs.add_bytes(folder.join(CAFFEMODEL), net.caffemodel());
     outputs.add_bytes(folder.join(PROTOTXT), net.prototxt().into_bytes());
@@ -37,19 +31,12 @@ pub(crate) fn write() -> Result<Vec<PathBuf>> {
 }
 
 fn network(model: &Path) -> Result<Net> {
-    let bytes = fs::read(model).map_err(at(model))?;
-    let wrong = |cause: String| Error::Example { path: model.to_owned(), cause };
-    let source = SourceFile::from_bytes(model, bytes);
-    let document = OnnxDocument::parse(source, &Limits::default()).map_err(|error| wrong(error.to_string()))?;
-    let (graph, _) = import(&Arc::new(document)).map_err(|error| wrong(error.to_string()))?;
+    let graph = example::graph(model)?;
     let mut converter =
         Converter { graph: &graph, blobs: BTreeMap::new(), net: Net::new(Format::Current, "digits", INPUT) };
-    converter.convert().map_err(wrong)?;
+    converter.convert().map_err(|cause| example::wrong(model, cause))?;
     Ok(converter.net)
 }
-
-/// Why something cannot be converted.
-type Step<T> = std::result::Result<T, String>;
 
 struct Converter<'g> {
     graph: &'g Graph,
@@ -115,9 +102,7 @@ impl Converter<'_> {
     }
 
     fn constant(&self, node: &Node, slot: usize) -> Step<Blob> {
-        let value = node.input(slot).ok_or_else(|| format!("operand {slot} is missing"))?;
-        let tensor = self.graph.constant(value).map_err(|error| error.to_string())?;
-        let tensor = tensor.ok_or_else(|| format!("operand {slot} is no constant"))?;
+        let tensor = example::constant(self.graph, node, slot)?;
         let data = tensor.as_slice::<f32>().map_err(|error| error.to_string())?.to_vec();
         Ok(Blob { shape: tensor.shape().to_vec(), data })
     }
@@ -180,30 +165,15 @@ impl Converter<'_> {
     }
 }
 
-/// Padding and stride that are the same on all sides.
-fn square(window: &Window) -> Step<(usize, usize)> {
-    let same = |list: &[usize], default: usize| match list {
-        [] => Some(default),
-        [first, rest @ ..] => rest.iter().all(|other| other == first).then_some(*first),
-    };
-    let pad = match &window.padding {
-        Padding::Explicit { begin, end } if begin == end => same(begin, 0),
-        Padding::Valid => Some(0),
-        _ => None,
-    };
-    let undilated = same(&window.dilations, 1).filter(|dilation| *dilation == 1);
-    let both = pad.zip(same(&window.strides, 1)).filter(|_| undilated.is_some());
-    both.ok_or_else(|| "its window is not the same on all sides".into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn the_files_of_the_example_are_those_made_here() {
-        let folder = workspace::root().join(FOLDER);
-        let net = network(&folder.join(MODEL)).unwrap();
+        let folder = example::folder();
+        let net = network(&example::model()).unwrap();
         assert_eq!(fs::read_to_string(folder.join(PROTOTXT)).unwrap(), net.prototxt());
         assert!(fs::read(folder.join(CAFFEMODEL)).unwrap() == net.caffemodel(), "run `cargo xtask demo-caffe`");
     }

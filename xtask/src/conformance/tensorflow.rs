@@ -1,5 +1,6 @@
 //! The checks of TensorFlow's format, against TensorFlow.
 
+mod digits;
 mod graph_run;
 mod mobilenet;
 mod photos;
@@ -10,5 +11,9 @@ mod steps;
 use super::Check;
 
 /// All checks, the quick ones first.
-pub(super) const CHECKS: &[Check] =
-    &[("small-net", small_net::check), ("mobilenet", mobilenet::check), ("resnet", resnet::check)];
+pub(super) const CHECKS: &[Check] = &[
+    ("demo", digits::check),
+    ("small-net", small_net::check),
+    ("mobilenet", mobilenet::check),
+    ("resnet", resnet::check),
+];

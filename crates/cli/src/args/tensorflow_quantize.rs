@@ -3,9 +3,10 @@
 use super::caffe::Emit;
 use super::tensorflow::GraphArgs;
 use super::{DataArgs, PreprocessArgs, RecipeArgs, RunArgs};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use quantize_pipeline::{
-    PreparationOptions, QuantizeOptions, QuantizeTensorflowOptions, TargetOptions, TensorflowFiles,
+    PreparationOptions, QuantizeOptions, QuantizeTensorflowOptions, SignedSum, TargetOptions, TensorflowFiles,
+    TensorflowRecipe,
 };
 use std::path::PathBuf;
 
@@ -33,6 +34,16 @@ pub(crate) struct GraphQuantizeArgs {
     graph: GraphArgs,
     #[command(flatten)]
     recipe: RecipeArgs,
+    /// How shortcuts that cannot be negative are added to convolutions, before a ReLU: on integers where TensorFlow's
+    /// operator for it is safe, or in fp32.
+    #[arg(long, value_name = "HOW", default_value = "int8", help_heading = "Recipe")]
+    residual_sum: ArithmeticArg,
+    /// How shortcuts that may be negative are added: on integers, with 7 bits for the sum, or in fp32.
+    #[arg(long, value_name = "HOW", default_value = "fp32", help_heading = "Recipe")]
+    signed_sum: SignedSumArg,
+    /// How matrix products by constants are computed: on integers, with one scale for all weights of a product, or in fp32.
+    #[arg(long, value_name = "HOW", default_value = "fp32", help_heading = "Recipe")]
+    matmul: ArithmeticArg,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -50,7 +61,38 @@ pub(crate) struct GraphQuantizeArgs {
     pub(crate) strict: bool,
 }
 
+/// What something is computed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ArithmeticArg {
+    /// On integers.
+    Int8,
+    /// On real numbers.
+    Fp32,
+}
+
+/// The spellings of [`SignedSum`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SignedSumArg {
+    /// On integers: the sum has 7 bits, since TensorFlow's operator cuts off at code 127.
+    Sum7bit,
+    /// On real numbers.
+    Fp32,
+}
+
 impl GraphQuantizeArgs {
+    /// Which operators become operators on integers.
+    fn operators(&self) -> TensorflowRecipe {
+        let signed_sum = match self.signed_sum {
+            SignedSumArg::Sum7bit => SignedSum::Sum7Bit,
+            SignedSumArg::Fp32 => SignedSum::Fp32,
+        };
+        TensorflowRecipe {
+            residual_sum: self.residual_sum == ArithmeticArg::Int8,
+            signed_sum,
+            matmul: self.matmul == ArithmeticArg::Int8,
+        }
+    }
+
     /// The job these arguments describe.
     ///
     /// # Errors
@@ -69,6 +111,7 @@ impl GraphQuantizeArgs {
                 data,
                 labelled,
                 recipe: self.recipe.options(),
+                operators: self.operators(),
                 emit_plan: self.emit_plan.clone(),
                 plan: self.plan.clone(),
                 threads: self.run.threads,

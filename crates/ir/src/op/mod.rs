@@ -31,7 +31,9 @@ pub use linear::Gemm;
 pub use meta::{ConstantOfShape, ShapeOf};
 pub use norm::{BatchNorm, InstanceNorm, LayerNorm, Lrn, LrnRegion, Softmax};
 pub use quantize::LinearQuantization;
-pub use ranged::{RangedConvolution, RangedOutput, RangedPadding, RangedWindow, RangedWork};
+pub use ranged::{
+    ProductOutput, RangedConvolution, RangedOutput, RangedPadding, RangedProduct, RangedWindow, RangedWork,
+};
 pub use reduce::{ArgMax, Reduce, ReduceKind};
 pub use window::{
     AveragePool, Conv, ConvTranspose, FilterLayout, GlobalPool, Layout, LpPool, MaxPool, Padding, Rounding, Window,

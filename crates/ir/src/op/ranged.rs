@@ -21,6 +21,8 @@ pub enum RangedWork {
     },
     /// A convolution.
     Convolution(RangedConvolution),
+    /// A matrix product.
+    Product(RangedProduct),
     /// 32-bit codes with their range: the range that they take up, alone.
     UsedRange,
     /// 32-bit codes with a range for each channel: one range that they take up, no greater than the number, alone.
@@ -50,6 +52,7 @@ impl RangedWork {
             Self::Quantize(_) => "RangedQuantize",
             Self::Dequantize { .. } => "RangedDequantize",
             Self::Convolution(_) => "RangedConvolution",
+            Self::Product(_) => "RangedProduct",
             Self::UsedRange => "UsedRange",
             Self::UsedChannelRange(_) => "UsedChannelRange",
             Self::Narrow => "RangedNarrow",
@@ -63,7 +66,7 @@ impl RangedWork {
     /// Number of results.
     pub fn results(&self) -> usize {
         match self {
-            Self::Dequantize { .. } => 1,
+            Self::Dequantize { .. } | Self::Product(RangedProduct { output: ProductOutput::Reals, .. }) => 1,
             Self::UsedRange | Self::UsedChannelRange(_) => 2,
             _ => 3,
         }
@@ -73,9 +76,14 @@ impl RangedWork {
     pub fn result_type(&self, slot: usize) -> DType {
         let codes = match self {
             _ if slot > 0 => return DType::F32,
-            Self::Dequantize { .. } | Self::UsedRange | Self::UsedChannelRange(_) => return DType::F32,
+            Self::Dequantize { .. }
+            | Self::UsedRange
+            | Self::UsedChannelRange(_)
+            | Self::Product(RangedProduct { output: ProductOutput::Reals, .. }) => return DType::F32,
             Self::Narrow => Codes::Unsigned,
+            Self::Product(RangedProduct { output: ProductOutput::Codes(codes), .. }) => *codes,
             Self::Convolution(RangedConvolution { output: RangedOutput::Wide { .. }, .. }) => return DType::I32,
+            Self::Convolution(RangedConvolution { output: RangedOutput::Reals, .. }) => return DType::F32,
             Self::Convolution(RangedConvolution { output: RangedOutput::Narrow { codes, .. }, .. })
             | Self::Quantize(codes)
             | Self::NarrowChannels(codes)
@@ -124,6 +132,29 @@ pub enum RangedOutput {
         /// The codes of a tensor that is added; three more operands are this and its range.
         summand: Option<Codes>,
     },
+    /// Reals.
+    Reals,
+}
+
+/// A matrix product of 8-bit codes, `[rows, depth]` by signed ones `[depth, columns]`. Operands: both, a bias in reals or in
+/// 32-bit codes, the ends of both ranges, and those of the range of the result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RangedProduct {
+    /// Codes of the first operand.
+    pub input: Codes,
+    /// Whether negative sums become zero.
+    pub has_relu: bool,
+    /// What is written.
+    pub output: ProductOutput,
+}
+
+/// What a matrix product writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProductOutput {
+    /// 8-bit codes of the range of the result.
+    Codes(Codes),
+    /// Reals, alone, that the range has no part in.
+    Reals,
 }
 
 /// A window over height and width.

@@ -56,10 +56,15 @@ impl PackedCodes {
         self.largest_input
     }
 
+    /// Whether the weights were packed for these sizes, batch aside.
+    pub fn fits(&self, geometry: &ConvGeometry) -> bool {
+        let sizes = |g: &ConvGeometry| (g.group, g.group_in, g.group_out);
+        sizes(&self.geometry) == sizes(geometry) && self.geometry.space == geometry.space
+    }
+
     /// Refuses what the weights were not packed for: other sizes, batch aside, and larger input codes.
     pub(super) fn check(&self, geometry: &ConvGeometry, x: &[i16]) -> Result<(), KernelError> {
-        let sizes = |g: &ConvGeometry| (g.group, g.group_in, g.group_out);
-        if sizes(&self.geometry) != sizes(geometry) || self.geometry.space != geometry.space {
+        if !self.fits(geometry) {
             return Err(KernelError::Packing);
         }
         match largest_magnitude(x) {

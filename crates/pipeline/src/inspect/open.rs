@@ -90,7 +90,13 @@ impl Opened {
 
     fn tensorflow(model: Model) -> Self {
         let (opsets, producer) = (Vec::new(), String::new());
-        Self { model, format: "TensorFlow".to_owned(), opsets, producer, rules: Rules::Tensorflow(TensorflowRecipe) }
+        Self {
+            model,
+            format: "TensorFlow".to_owned(),
+            opsets,
+            producer,
+            rules: Rules::Tensorflow(TensorflowRecipe::default()),
+        }
     }
 
     fn caffe(caffe: CaffeModel) -> Self {

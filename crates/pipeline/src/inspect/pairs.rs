@@ -38,6 +38,7 @@ impl<'a> Pairs<'a> {
             Support::Keep(KeepReason::NotReal) => Fate::NotReal,
             Support::Keep(reason) => Fate::Real { reason: reason.to_string() },
             Support::Absorbed => self.absorbed(id, node),
+            Support::Accumulates { .. } => Fate::Real { reason: KeepReason::NotAccumulated.to_string() },
             Support::WeightOnly => Fate::Real { reason: "its table is not stored as codes".to_owned() },
             Support::Anchor | Support::Joins | Support::Carries => match self.obstacle(id, node) {
                 None => Fate::Integers,

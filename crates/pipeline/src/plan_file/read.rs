@@ -247,7 +247,8 @@ impl Prescription {
                     return Err(self.refuse(format!("activation `{name}`"), "the plan has no entry for it", cure));
                 };
                 let wide = recipe.wide_activation_grid().filter(|(qtype, _)| entry.qtype == qtype.name());
-                let params = self.activation(entry, wide.unwrap_or_else(|| recipe.activation_grid(graph, *value)))?;
+                let grid = || recipe.activation_grid(graph, *value, &selection.decisions);
+                let params = self.activation(entry, wide.unwrap_or_else(grid))?;
                 let parts = |p: &QuantParams| (p.qtype(), p.scale().to_vec(), p.zero_point().to_vec());
                 let same = |other: &QuantParams| parts(other) == parts(&params);
                 if first.as_ref().is_some_and(|first| !same(first)) {

@@ -33,6 +33,8 @@ pub struct QuantizeTensorflowOptions {
     pub labelled: Option<LabelledOptions>,
     /// Which parameters are chosen, and how.
     pub recipe: RecipeOptions,
+    /// Which operators become operators on integers.
+    pub operators: TensorflowRecipe,
     /// Where to write the plan, if at all.
     pub emit_plan: Option<PathBuf>,
     /// A plan to carry out instead of making one.
@@ -48,7 +50,7 @@ pub struct QuantizeTensorflowOptions {
 pub fn quantize_tensorflow(options: &QuantizeTensorflowOptions, progress: &dyn Progress) -> Result<Summary, Error> {
     let opened = TensorflowModel::open(&options.model)?;
     let threads = thread_count(options.threads);
-    let (model, recipe, data) = (&opened.model, &TensorflowRecipe, options.data.as_ref());
+    let (model, recipe, data) = (&opened.model, &options.operators, options.data.as_ref());
     let labelled = options.labelled.as_ref();
     let job = Job { model, recipe, runtime: &Simulated, options: &options.recipe, data, labelled, threads };
     let settled = match &options.plan {

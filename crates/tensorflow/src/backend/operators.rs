@@ -1,8 +1,9 @@
 //! Fused operators on integers, with the constants they read.
 
 use super::names::Names;
+use super::product;
 use super::ranges::{self, Codes};
-use super::{Ported, Revision};
+use super::{Operand, Ported, Revision};
 use crate::dtype::DataType;
 use crate::error::TensorflowError;
 use crate::node::NodeDef;
@@ -20,21 +21,18 @@ pub(super) fn fused(
     revision: &Revision<'_>,
     id: NodeId,
     node: &Node,
-    operands: &[(Ported, Codes)],
+    (operands, addend): (&[Operand], Option<&Operand>),
     result: &Codes,
     names: &mut Names,
 ) -> Result<Vec<NodeDef>, TensorflowError> {
-    let label = revision.graph.label(id);
-    let refused = |cause: String| {
-        let hint = format!("keep it in fp32 with `--skip '{label}'`");
-        TensorflowError::unsupported(Location::node(&label), cause).with_hint(hint)
-    };
+    let refused = |cause: String| refusal(revision, id, cause);
     let [(x, codes), ..] = operands else { return Err(refused("it reads nothing".into())) };
     match &node.op {
         Op::Conv(conv) => {
-            let part = Convolution { revision, id, node, conv, x, codes, result };
+            let part = Convolution { revision, id, node, conv, x, codes, addend, result };
             part.nodes(names).map_err(refused)
         }
+        Op::Gemm(gemm) => product::requantized(revision, (id, node), (gemm, x, codes), result, names).map_err(refused),
         Op::MaxPool(pool) => Ok(vec![pooled(node, "QuantizedMaxPool", x, codes, &pool.kernel, &pool.window, names)]),
         Op::AveragePool(pool) => {
             Ok(vec![pooled(node, "QuantizedAvgPool", x, codes, &pool.kernel, &pool.window, names)])
@@ -42,6 +40,13 @@ pub(super) fn fused(
         Op::Concat(concat) => joined(node, concat.axis, operands, names).map_err(refused),
         other => Err(refused(format!("there is no operator on integers for {}", other.name()))),
     }
+}
+
+/// The error that a node has no operator as it is planned.
+pub(super) fn refusal(revision: &Revision<'_>, id: NodeId, cause: String) -> TensorflowError {
+    let label = revision.graph.label(id);
+    let hint = format!("keep it in fp32 with `--skip '{label}'`");
+    TensorflowError::unsupported(Location::node(&label), cause).with_hint(hint)
 }
 
 /// A convolution as it is planned.
@@ -52,39 +57,36 @@ struct Convolution<'a> {
     conv: &'a Conv,
     x: &'a Ported,
     codes: &'a Codes,
+    /// What is added before the result is rounded.
+    addend: Option<&'a Operand>,
     result: &'a Codes,
 }
 
 impl Convolution<'_> {
     fn nodes(&self, names: &mut Names) -> Result<Vec<NodeDef>, String> {
-        let op = match (is_depthwise(self.conv), self.is_rectified()) {
-            (false, true) => "QuantizedConv2DWithBiasAndReluAndRequantize",
-            (false, false) => "QuantizedConv2DWithBiasAndRequantize",
-            (true, true) => "QuantizedDepthwiseConv2DWithBiasAndReluAndRequantize",
-            (true, false) => return Err("there is no such operator without a ReLU behind it".into()),
-        };
+        let op = self.operator()?;
         if self.is_rectified() == self.result.is_signed() {
             return Err("the plan gives its result codes of the wrong sign".into());
         }
         let name = &self.node.name;
-        let weight = self.weight()?;
+        let weight = weight(self.revision, self.id)?;
         let [low, high] = ranges::weight_ends(&self.weight_scales(weight));
-        let value = self.node.input(1).map(|value| self.revision.graph.value(value).name.as_str());
-        let stem = value.filter(|stem| !stem.is_empty()).unwrap_or(name);
+        let stem = stem(self.revision, self.node);
+        let bias = bias(self.revision, (self.id, self.node), self.outputs(weight))?;
         let mut made = vec![
             ranges::constant(
                 names.fresh(&format!("{stem}_qint8_const")),
                 DataType::QINT8,
                 &self.weight_codes(weight)?,
             )?,
-            ranges::constant(names.fresh(&format!("{name}_eightbit_bias")), DataType::QINT32, &self.bias()?)?,
+            ranges::constant(names.fresh(&format!("{name}_eightbit_bias")), DataType::QINT32, &bias)?,
             ranges::constant(names.fresh(&format!("{stem}_min")), DataType::FLOAT, &ends(low))?,
             ranges::constant(names.fresh(&format!("{stem}_max")), DataType::FLOAT, &ends(high))?,
             ranges::scalar(names.fresh(&format!("{name}_eightbit_requant_range/frozen_min")), self.result.low),
             ranges::scalar(names.fresh(&format!("{name}_eightbit_requant_range/frozen_max")), self.result.high),
         ];
         let constant = |at: usize| made.get(at).map(NodeDef::name).unwrap_or_default().to_owned();
-        let inputs = [
+        let mut inputs = vec![
             self.x.codes.clone(),
             constant(0),
             constant(1),
@@ -95,14 +97,31 @@ impl Convolution<'_> {
             constant(4),
             constant(5),
         ];
-        let fused = NodeDef::new(names.fresh(&format!("{name}_eightbit_requantize")), op)
+        inputs.extend(self.addend.into_iter().flat_map(|(ported, _)| ported.names()));
+        let mut fused = NodeDef::new(names.fresh(&format!("{name}_eightbit_requantize")), op)
             .with_inputs(inputs)
             .with_attr("Tinput", self.codes.dtype)
             .with_attr("Tfilter", DataType::QINT8)
             .with_attr("Tbias", DataType::QINT32)
             .with_attr("out_type", self.result.dtype);
+        if let Some((_, codes)) = self.addend {
+            fused.set_attr("Tsummand", codes.dtype);
+        }
         made.push(windowed(fused, &self.conv.window));
         Ok(made)
+    }
+
+    fn operator(&self) -> Result<&'static str, String> {
+        let addend = self.addend.map(|(_, codes)| codes.is_signed());
+        Ok(match (is_depthwise(self.conv), self.is_rectified(), addend) {
+            (false, true, None) => "QuantizedConv2DWithBiasAndReluAndRequantize",
+            (false, false, None) => "QuantizedConv2DWithBiasAndRequantize",
+            (false, true, Some(false)) => "QuantizedConv2DWithBiasSumAndReluAndRequantize",
+            (false, true, Some(true)) => "QuantizedConv2DWithBiasSignedSumAndReluAndRequantize",
+            (true, true, None) => "QuantizedDepthwiseConv2DWithBiasAndReluAndRequantize",
+            (_, false, _) => return Err("there is no such operator without a ReLU behind it".into()),
+            (true, true, Some(_)) => return Err("there is no such operator that adds codes".into()),
+        })
     }
 
     /// Whether a saturation from zero on became part of it.
@@ -112,10 +131,6 @@ impl Convolution<'_> {
         follower.is_some_and(|(id, _)| {
             plan.nodes.get(&id).is_some_and(|node| node.decision == Decision::Absorbed { into: self.id })
         })
-    }
-
-    fn weight(&self) -> Result<&WeightPlan, String> {
-        self.revision.plan.weights.get(&(self.id, 1)).ok_or_else(|| "the plan has no codes for its weight".into())
     }
 
     /// Codes in the shape of the format: a depthwise weight has an axis for its channels.
@@ -141,15 +156,26 @@ impl Convolution<'_> {
     fn outputs(&self, weight: &WeightPlan) -> usize {
         weight.codes.shape().last().copied().unwrap_or(1)
     }
+}
 
-    /// Codes of the bias, whose scale is that of the products; zeros if there is none.
-    fn bias(&self) -> Result<Tensor, String> {
-        match (self.node.input(2), self.revision.plan.weights.get(&(self.id, 2))) {
-            (_, Some(bias)) => Ok(bias.codes.as_ref().clone()),
-            (None, None) => Ok(Tensor::vector(vec![0i32; self.outputs(self.weight()?)])),
-            (Some(_), None) => Err("the plan has no codes for its bias".into()),
-        }
+/// The codes of a node's weight.
+pub(super) fn weight<'a>(revision: &Revision<'a>, id: NodeId) -> Result<&'a WeightPlan, String> {
+    revision.plan.weights.get(&(id, 1)).ok_or_else(|| "the plan has no codes for its weight".into())
+}
+
+/// Codes of the bias of so many outputs, whose scale is that of the products; zeros if there is none.
+pub(super) fn bias(revision: &Revision<'_>, (id, node): (NodeId, &Node), outputs: usize) -> Result<Tensor, String> {
+    match (node.input(2), revision.plan.weights.get(&(id, 2))) {
+        (_, Some(bias)) => Ok(bias.codes.as_ref().clone()),
+        (None, None) => Ok(Tensor::vector(vec![0i32; outputs])),
+        (Some(_), None) => Err("the plan has no codes for its bias".into()),
     }
+}
+
+/// How the constants around a node's weight are called: after the weight if it has a name.
+pub(super) fn stem<'a>(revision: &Revision<'a>, node: &'a Node) -> &'a str {
+    let value = node.input(1).map(|value| revision.graph.value(value).name.as_str());
+    value.filter(|stem| !stem.is_empty()).unwrap_or(&node.name)
 }
 
 /// Ends of ranges: a number if there is one only.
@@ -176,7 +202,7 @@ fn pooled(
     fused.with_attr("strides", image(&window.strides)).with_attr("padding", padding(&window.padding))
 }
 
-fn joined(node: &Node, axis: i64, operands: &[(Ported, Codes)], names: &mut Names) -> Result<Vec<NodeDef>, String> {
+fn joined(node: &Node, axis: i64, operands: &[Operand], names: &mut Names) -> Result<Vec<NodeDef>, String> {
     let (Some((_, codes)), Ok(count)) = (operands.first(), i64::try_from(operands.len())) else {
         return Err("it joins nothing".into());
     };

@@ -9,7 +9,7 @@ use quantize_ir::{QuantParams, QuantType, Tensor};
 
 /// Largest codes of both types; a range reaches as far below zero as above if there are negative ones.
 const UNSIGNED: f32 = 255.0;
-const SIGNED: f32 = 127.0;
+pub(super) const SIGNED: f32 = 127.0;
 
 /// The scaling of all operators here: no zero point but 0.
 pub(super) const SCALED: &str = "SCALED";
@@ -35,7 +35,8 @@ impl Codes {
             return Err("codes of TensorFlow have one scale and no zero point but 0".into());
         };
         match params.qtype() {
-            QuantType::U8 => Ok(Self { dtype: DataType::QUINT8, low: 0.0, high: scale * UNSIGNED }),
+            // Of the lower half of the codes, which stand for what they do in the whole range.
+            QuantType::U8 | QuantType::U7 => Ok(Self { dtype: DataType::QUINT8, low: 0.0, high: scale * UNSIGNED }),
             QuantType::I8 => Ok(Self { dtype: DataType::QINT8, low: -scale * SIGNED, high: scale * SIGNED }),
             other => Err(format!("TensorFlow has no codes of type {other}")),
         }

@@ -117,6 +117,30 @@ const STEPS: &[Step] = &[
         ],
         expected: Expected::Like(FP32, NEAR),
     },
+    Step {
+        name: "real_sums",
+        command: &[
+            "WORK/resnet50.pb", "--inputs", "input", "--outputs", "logits", "--preprocess", "tf", "--calib", "CALIB",
+            "--calib-size", "16", "--residual-sum", "fp32", "-o", "WORK/real_sums.pb",
+        ],
+        expected: Expected::Like(FP32, NEAR),
+    },
+    Step {
+        name: "signed_sums",
+        command: &[
+            "WORK/resnet50.pb", "--inputs", "input", "--outputs", "logits", "--preprocess", "tf", "--calib", "CALIB",
+            "--calib-size", "16", "--signed-sum", "sum7bit", "-o", "WORK/signed_sums.pb",
+        ],
+        expected: Expected::Like(FP32, NEAR),
+    },
+    Step {
+        name: "product",
+        command: &[
+            "WORK/resnet50.pb", "--inputs", "input", "--outputs", "logits", "--preprocess", "tf", "--calib", "CALIB",
+            "--calib-size", "16", "--matmul", "int8", "-o", "WORK/product.pb",
+        ],
+        expected: Expected::Like(FP32, NEAR),
+    },
 ];
 
 /// Steps that print what became of each operator.

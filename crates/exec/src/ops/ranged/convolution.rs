@@ -4,13 +4,36 @@ use super::pool::{axes, dims};
 use super::{code_values, codes_tensor, ends, with_range};
 use crate::error::OpError;
 use quantize_ir::Tensor;
-use quantize_ir::op::{RangedConvolution, RangedOutput};
+use quantize_ir::op::{ProductOutput, RangedConvolution, RangedOutput, RangedPadding, RangedProduct, RangedWindow};
 use quantize_kernels::ConvGeometry;
 use quantize_kernels::integer::{Accumulator, PackedCodes, Scratch, conv_codes, conv_codes_wide};
-use quantize_numerics::ranged::{Codes, Ends, sum_value, wide_code, wide_range};
+use quantize_numerics::ranged::{Codes, Ends, SIGNED_SUM_TOP, bias_unit, sum_value, wide_code, wide_range};
+use std::borrow::Cow;
+use std::sync::OnceLock;
 
 /// The largest magnitude of 8-bit codes.
 const LARGEST_CODE: u16 = 255;
+
+/// Weights of a convolution that are the same at every run: packed at the first, for whatever has the sizes of its input.
+#[derive(Debug, Default)]
+pub(crate) struct RangedPacking(OnceLock<PackedCodes>);
+
+impl RangedPacking {
+    /// The weights packed for these sizes; `pack` does it.
+    fn get(
+        &self,
+        geometry: &ConvGeometry,
+        pack: impl Fn() -> Result<PackedCodes, OpError>,
+    ) -> Result<Cow<'_, PackedCodes>, OpError> {
+        if let Some(packed) = self.0.get() {
+            return if packed.fits(geometry) { Ok(Cow::Borrowed(packed)) } else { pack().map(Cow::Owned) };
+        }
+        let packed = pack()?;
+        // Another thread that was faster has packed the same, or for other sizes.
+        let kept = self.0.get_or_init(|| packed.clone());
+        Ok(if kept.fits(geometry) { Cow::Borrowed(kept) } else { Cow::Owned(packed) })
+    }
+}
 
 /// What stands behind a convolution's range operands.
 struct Operands<'t> {
@@ -29,19 +52,57 @@ struct Operands<'t> {
 ///
 /// # Errors
 /// If operands are missing or do not fit.
-pub(super) fn convolution(work: &RangedConvolution, operands: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
+pub(super) fn convolution(
+    work: &RangedConvolution,
+    operands: &[&Tensor],
+    packing: Option<&RangedPacking>,
+) -> Result<Vec<Tensor>, OpError> {
     let filter = dims(operands.get(1).ok_or(OpError::Missing { slot: 1 })?)?;
     let channels = if work.is_depthwise { filter[2].saturating_mul(filter[3]) } else { filter[3] };
     let operands = split(work, operands, channels)?;
-    let (sums, shape) = sums(work, &operands, filter, channels)?;
+    let (sums, shape) = sums(work, &operands, (filter, channels), packing)?;
     let input = operands.input.product_scale(work.input);
     let units: Vec<f32> = operands.filters.iter().map(|range| input * range.product_scale(Codes::Signed)).collect();
-    let bias = bias_reals(operands.bias, &units)?;
+    let bias_units: Vec<f32> =
+        operands.filters.iter().map(|range| bias_unit((operands.input, work.input), *range)).collect();
+    let bias = bias_reals(operands.bias, &bias_units)?;
     let reals = Reals { sums, shape, units, bias, has_relu: work.has_relu };
     match work.output {
         RangedOutput::Wide { has_summand } => wide(work, &operands, &reals, has_summand),
         RangedOutput::Narrow { codes, summand } => narrow(&operands, &reals, codes, summand),
+        RangedOutput::Reals => {
+            let values = reals.values(|_| (0.0, 0.0)).map(|(_, value)| value).collect();
+            Ok(vec![Tensor::new(&reals.shape[..], values)?])
+        }
     }
+}
+
+/// The result of a matrix product: codes and their range, or reals. It is a convolution of images of one pixel.
+///
+/// # Errors
+/// If operands are missing or do not fit.
+pub(super) fn product(
+    work: &RangedProduct,
+    operands: &[&Tensor],
+    packing: Option<&RangedPacking>,
+) -> Result<Vec<Tensor>, OpError> {
+    let [x, weights, bias, rest @ ..] = operands else { return Err(OpError::Missing { slot: operands.len() }) };
+    let (&[rows, depth], &[inner, columns]) = (x.shape(), weights.shape()) else {
+        return Err(OpError::shape("a matrix product of what are no matrices"));
+    };
+    let x = (*x).clone().reshaped([rows, 1, 1, depth])?;
+    let weights = (*weights).clone().reshaped([1, 1, inner, columns])?;
+    let pixel = RangedWindow { size: [1; 2], strides: [1; 2], dilations: [1; 2], padding: RangedPadding::Same };
+    let output = match work.output {
+        ProductOutput::Codes(codes) => RangedOutput::Narrow { codes, summand: None },
+        ProductOutput::Reals => RangedOutput::Reals,
+    };
+    let (input, has_relu) = (work.input, work.has_relu);
+    let work = RangedConvolution { input, is_depthwise: false, window: pixel, has_bias: true, has_relu, output };
+    let operands: Vec<&Tensor> = [&x, &weights, bias].into_iter().chain(rest.iter().copied()).collect();
+    let mut results = convolution(&work, &operands, packing)?.into_iter();
+    let sums = results.next().ok_or(OpError::Result { slot: 0, results: 0 })?.reshaped([rows, columns])?;
+    Ok(std::iter::once(sums).chain(results).collect())
 }
 
 /// Sums on their way to reals.
@@ -56,8 +117,9 @@ struct Reals {
 }
 
 impl Reals {
-    /// What the sums stand for, each with the number of its channel; `summand` tells what is added at a place.
-    fn values<'r>(&'r self, summand: impl Fn(usize) -> f32 + 'r) -> impl Iterator<Item = (usize, f32)> + 'r {
+    /// What the sums stand for, each with the number of its channel; `summand` tells what is added at a place, in so many
+    /// steps.
+    fn values<'r>(&'r self, summand: impl Fn(usize) -> (f32, f32) + 'r) -> impl Iterator<Item = (usize, f32)> + 'r {
         let channels = self.units.iter().zip(&self.bias).enumerate().cycle();
         self.sums.iter().zip(channels).enumerate().map(move |(at, (sum, (channel, (unit, bias))))| {
             (channel, sum_value(*sum, *unit, *bias, summand(at), self.has_relu))
@@ -89,8 +151,8 @@ fn split<'t>(work: &RangedConvolution, operands: &'t [&'t Tensor], channels: usi
 fn sums(
     work: &RangedConvolution,
     operands: &Operands<'_>,
-    filter: [usize; 4],
-    channels: usize,
+    (filter, channels): ([usize; 4], usize),
+    packing: Option<&RangedPacking>,
 ) -> Result<(Vec<i32>, [usize; 4]), OpError> {
     let [images, height, width, inputs] = dims(operands.x)?;
     if filter[2] != inputs {
@@ -101,13 +163,19 @@ fn sums(
     let geometry = ConvGeometry::new(images, inputs, channels, group, &axes)?;
     let plane = axes[0].output * axes[1].output;
     let x = channels_first(&code_values(operands.x)?, images, height * width, inputs);
-    let weights = code_values(operands.weights)?;
-    // Height and width, then channels: channels go first. Depthwise weights have theirs in the right order already.
-    let weights = match work.is_depthwise {
-        true => channels_first(&weights, 1, filter[0] * filter[1], channels),
-        false => outputs_first(&weights, filter),
+    let pack = || {
+        let weights = code_values(operands.weights)?;
+        // Height and width, then channels: channels go first. Depthwise weights have theirs in the right order already.
+        let weights = match work.is_depthwise {
+            true => channels_first(&weights, 1, filter[0] * filter[1], channels),
+            false => outputs_first(&weights, filter),
+        };
+        Ok(PackedCodes::new(&geometry, &weights, LARGEST_CODE)?)
     };
-    let packed = PackedCodes::new(&geometry, &weights, LARGEST_CODE)?;
+    let packed = match packing {
+        Some(packing) => packing.get(&geometry, pack)?,
+        None => Cow::Owned(pack()?),
+    };
     let mut sums = vec![0; geometry.output_len()];
     match packed.accumulator() {
         Accumulator::I32 => {
@@ -195,7 +263,7 @@ fn wide(
         return Err(OpError::shape(cause));
     }
     let per_unit: Vec<f32> = reals.units.iter().map(|unit| 1.0 / unit).collect();
-    let added = |at: usize| summand.get(at).copied().unwrap_or(0.0);
+    let added = |at: usize| (summand.get(at).copied().unwrap_or(0.0), 1.0);
     let codes = reals.values(added).map(|(channel, value)| wide_code(value, per_unit[channel])).collect();
     let codes = Tensor::new(&reals.shape[..], codes)?;
     let input = operands.input.width_scale(work.input);
@@ -232,7 +300,8 @@ fn narrow(
     if summand.is_some() && added.len() != reals.sums.len() {
         return Err(OpError::shape("a summand has another size than the sums"));
     }
-    let values = reals.values(|at| added.get(at).map_or(0.0, |code| f32::from(*code) * step));
-    let narrowed = values.map(|(_, value)| codes.nearest(f64::from(value * per_unit)));
+    let values = reals.values(|at| (added.get(at).map_or(0.0, |code| f32::from(*code)), step));
+    let top = if summand == Some(Codes::Signed) { SIGNED_SUM_TOP } else { *codes.all().end() };
+    let narrowed = values.map(|(_, value)| codes.nearest(f64::from(value * per_unit)).min(top));
     with_range(codes_tensor(codes, &reals.shape, narrowed)?, range)
 }

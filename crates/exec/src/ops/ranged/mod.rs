@@ -10,16 +10,21 @@ mod tests;
 
 use crate::error::OpError;
 use crate::operands::Operands;
-use convolution::convolution;
+pub(crate) use convolution::RangedPacking;
+use convolution::{convolution, product};
 use quantize_ir::Tensor;
 use quantize_ir::op::RangedWork;
 use quantize_numerics::ranged::{Codes, Ends, Narrowing, Scaling, Unscaling, used_channel_range, used_range};
 
-/// The results of a node.
+/// The results of a node; `packing` is for the weights of a convolution, if they are constant.
 ///
 /// # Errors
 /// If operands are missing or of other types or shapes than the work needs.
-pub(crate) fn evaluate(work: &RangedWork, operands: Operands<'_>) -> Result<Vec<Tensor>, OpError> {
+pub(crate) fn evaluate(
+    work: &RangedWork,
+    operands: Operands<'_>,
+    packing: Option<&RangedPacking>,
+) -> Result<Vec<Tensor>, OpError> {
     let operands = (0..operands.len()).map(|slot| operands.required(slot)).collect::<Result<Vec<_>, _>>()?;
     let operands = operands.as_slice();
     let operand = |slot: usize| operands.get(slot).copied().ok_or(OpError::Missing { slot });
@@ -37,7 +42,8 @@ pub(crate) fn evaluate(work: &RangedWork, operands: Operands<'_>) -> Result<Vec<
             let reals = code_values(x)?.into_iter().map(|code| unscaling.value(i32::from(code))).collect();
             Ok(vec![Tensor::new(x.shape(), reals)?])
         }
-        RangedWork::Convolution(work) => convolution(work, operands),
+        RangedWork::Convolution(work) => convolution(work, operands, packing),
+        RangedWork::Product(work) => product(work, operands, packing),
         RangedWork::UsedRange => {
             let (least, greatest) = extremes(operand(0)?.as_slice::<i32>()?.iter());
             let used = used_range(range(1)?, least, greatest);

@@ -1,12 +1,12 @@
 //! Small nodes against sums written out by hand.
 
 use super::*;
-use quantize_ir::op::{RangedConvolution, RangedOutput, RangedPadding, RangedWindow};
+use quantize_ir::op::{ProductOutput, RangedConvolution, RangedOutput, RangedPadding, RangedProduct, RangedWindow};
 use quantize_numerics::ranged::Reading;
 
 fn run(work: &RangedWork, operands: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
     let slots: Vec<Option<&Tensor>> = operands.iter().copied().map(Some).collect();
-    evaluate(work, Operands(&slots))
+    evaluate(work, Operands(&slots), None)
 }
 
 fn window(size: usize, stride: usize, padding: RangedPadding) -> RangedWindow {
@@ -95,6 +95,52 @@ fn summands_are_added_before_rounding() {
     assert_eq!(results[0], Tensor::new([1, 2, 2, 1], vec![3u8, 10, 17, 24]).unwrap());
     let error = run(&convolution(false, output), &operands[..10]).unwrap_err();
     assert_eq!(error, OpError::Missing { slot: 9 });
+}
+
+#[test]
+fn sums_with_signed_codes_are_cut_off_where_the_runtime_does() {
+    let weights = Tensor::new([1, 1, 1, 1], vec![1i8]).unwrap();
+    let (zero, top, weight) = (scalar(0.0), scalar(255.0), scalar(127.0));
+    let x = Tensor::new([1, 1, 1, 2], vec![100u8, 200]).unwrap();
+    let x = x.reshaped([1, 1, 2, 1]).unwrap();
+    let summand = Tensor::new([1, 1, 2, 1], vec![-20i8, 10]).unwrap();
+    let low = scalar(-127.0);
+    let operands =
+        [&x, &weights, &Tensor::vector(vec![0f32]), &zero, &top, &low, &weight, &zero, &top, &summand, &low, &weight];
+    let output = RangedOutput::Narrow { codes: Codes::Unsigned, summand: Some(Codes::Signed) };
+    let results = run(&convolution(false, output), &operands).unwrap();
+    assert_eq!(results[0].as_slice::<u8>().unwrap(), [80, 127]);
+}
+
+#[test]
+fn packed_weights_serve_images_of_any_size() {
+    let weights = Tensor::new([2, 2, 2, 1], vec![1i8, -1, 1, -1, 1, -1, 10, -1]).unwrap();
+    let rest = [Tensor::vector(vec![0.5f32]), scalar(0.0), scalar(255.0), scalar(-127.0), scalar(127.0)];
+    let work = convolution(false, RangedOutput::Wide { has_summand: false });
+    let packing = RangedPacking::default();
+    let wide = Tensor::new([1, 1, 4, 2], (1u8..=8).collect()).unwrap();
+    for x in [image(), wide, image()] {
+        let operands: Vec<&Tensor> = [&x, &weights].into_iter().chain(&rest).collect();
+        let slots: Vec<Option<&Tensor>> = operands.iter().copied().map(Some).collect();
+        let packed = evaluate(&work, Operands(&slots), Some(&packing)).unwrap();
+        assert_eq!(packed, run(&work, &operands).unwrap(), "{:?}", x.shape());
+    }
+}
+
+#[test]
+fn products_are_codes_or_reals() {
+    let x = Tensor::new([2, 2], vec![1u8, 2, 3, 4]).unwrap();
+    let weights = Tensor::new([2, 3], vec![1i8, 0, -1, 2, 1, 0]).unwrap();
+    let bias = Tensor::vector(vec![1i32, 0, 0]);
+    let (zero, top, low, weight) = (scalar(0.0), scalar(255.0), scalar(-127.0), scalar(127.0));
+    let operands = [&x, &weights, &bias, &zero, &top, &low, &weight, &zero, &top];
+    let product = |has_relu, output| RangedWork::Product(RangedProduct { input: Codes::Unsigned, has_relu, output });
+    let reals = run(&product(false, ProductOutput::Reals), &operands).unwrap();
+    assert_eq!(reals, [Tensor::new([2, 3], vec![6f32, 2.0, -1.0, 12.0, 4.0, -3.0]).unwrap()]);
+    let codes = run(&product(true, ProductOutput::Codes(Codes::Unsigned)), &operands).unwrap();
+    assert_eq!(codes[0], Tensor::new([2, 3], vec![6u8, 2, 0, 12, 4, 0]).unwrap());
+    assert_eq!(codes.len(), 3);
+    assert!(run(&product(false, ProductOutput::Reals), &operands[..2]).is_err());
 }
 
 #[test]

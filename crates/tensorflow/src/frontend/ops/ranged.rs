@@ -5,7 +5,9 @@ use crate::dtype::DataType;
 use crate::frontend::builder::{Fault, NodeBuilder, Results};
 use crate::node::NodeDef;
 use quantize_ir::op::ranged::{Codes, Reading};
-use quantize_ir::op::{RangedConvolution, RangedOutput, RangedPadding, RangedWindow, RangedWork};
+use quantize_ir::op::{
+    ProductOutput, RangedConvolution, RangedOutput, RangedPadding, RangedProduct, RangedWindow, RangedWork,
+};
 use quantize_ir::{Op, ValueId};
 
 /// The node's results; `None` if its operator is none on codes.
@@ -56,6 +58,11 @@ fn work(node: &NodeDef) -> Result<Option<RangedWork>, Fault> {
             let parts = node.data_inputs().count().saturating_sub(1) / 3;
             RangedWork::Join { parts, codes: codes(node, "T")? }
         }
+        "QuantizedMatMulWithBiasAndReluAndRequantize" => {
+            let output = ProductOutput::Codes(codes(node, "Toutput")?);
+            RangedWork::Product(RangedProduct { has_relu: true, ..product(node, output)? })
+        }
+        "QuantizedMatMulWithBiasAndDequantize" => RangedWork::Product(product(node, ProductOutput::Reals)?),
         op => match Parts::of(op) {
             Some(parts) => RangedWork::Convolution(convolution(node, parts)?),
             None => return Ok(None),
@@ -110,6 +117,17 @@ fn convolution(node: &NodeDef, parts: Parts) -> Result<RangedConvolution, Fault>
         has_relu: parts.has_relu,
         output,
     })
+}
+
+/// A matrix product without a ReLU, as far as it is run.
+fn product(node: &NodeDef, output: ProductOutput) -> Result<RangedProduct, Fault> {
+    expect(node, "input_quant_mode", "SCALED", "MIN_FIRST")?;
+    for attribute in ["transpose_a", "transpose_b"] {
+        if node.bool(attribute)?.unwrap_or(false) {
+            return Err(unsupported(attribute, "true"));
+        }
+    }
+    Ok(RangedProduct { input: codes(node, "T1")?, has_relu: false, output })
 }
 
 fn pool(node: &NodeDef) -> Result<RangedWindow, Fault> {
