@@ -75,8 +75,31 @@ fn wrong_requests_are_refused_with_their_place() {
         .failed(1, &["transforms, character 16: Looking for =, but found :Identity)"]);
     transform("remove_nodes(op=A, max=2)").failed(1, &["character 20: remove_nodes has no parameter `max`"]);
     transform("freeze_requantization_ranges(min_max_log_file=none.txt)").failed(1, &["cannot read none.txt"]);
+    transform("remove_device quantize_nodes").failed(
+        1,
+        &[
+            "character 15: Transform 'quantize_nodes' is known, but not carried out here.",
+            "use `quantize tf eightbit --intel_cpu_eightbitize=False`",
+        ],
+    );
+    transform("round_weights(num_steps=0)").failed(1, &["character 1: round_weights: `num_steps` is from 1 on"]);
+    transform("quantize_weights(minimum_sizes=4)")
+        .failed(1, &["character 18: quantize_weights has no parameter `minimum_sizes`", "did you mean `minimum_size`"]);
     transform("").failed(1, &["You must specify at least one transform."]);
     assert!(!sandbox.files().contains(&"out.pb".to_owned()));
+}
+
+#[test]
+fn transforms_are_carried_out_one_after_the_other() {
+    let sandbox = sandbox();
+    let transforms = "add_default_attributes merge_duplicate_nodes fold_subdivmul_batch_norms flatten_atrous_conv \
+                      quantize_weights(minimum_size=2) round_weights(num_steps=16) obfuscate_names";
+    let words = ["tf", "transform", "--in_graph=graph.pb", "--out_graph=out.pb", "--inputs=input", "--outputs=sum"];
+    let outcome = sandbox.quantize_words(&[&words[..], &["--transforms", transforms]].concat()).succeeded();
+    assert!(outcome.stderr.starts_with("Applying add_default_attributes\n"), "{}", outcome.stderr);
+    assert!(outcome.stderr.ends_with("Applying obfuscate_names\n5 nodes before, 8 after\n"), "{}", outcome.stderr);
+    let outcome = sandbox.quantize("tf summarize --in_graph out.pb --print_structure").succeeded();
+    assert!(outcome.stdout.contains("sum (Add): ["), "{}", outcome.stdout);
 }
 
 #[test]

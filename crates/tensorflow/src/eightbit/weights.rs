@@ -161,6 +161,9 @@ pub(super) fn quantize_unsigned(
     let (min, max) = with_zero(values);
     let (min, max) = unequal(min, if reaches_zero { max.max(0.0) } else { max });
     let scale = 255.0 / (max - min);
+    if !scale.is_normal() {
+        return Err(format!("its range from {min:e} to {max:e} has no steps in single precision"));
+    }
     let code = |value: &f32| {
         let code = match counting {
             Counting::MinFirst => (value * scale).round() - (min * scale).round(),
@@ -188,6 +191,9 @@ pub(crate) fn bucketed(weights: &Tensor, buckets: u32) -> Result<Tensor, String>
     let width = (max - min) / buckets;
     if width <= 0.0 {
         return Ok(weights.clone());
+    }
+    if !width.is_finite() {
+        return Err(format!("its range from {min:e} to {max:e} has no steps in single precision"));
     }
     let middle = |value: &f32| {
         let bucket = ((value - min) / width).floor().min(buckets - 1.0);
@@ -229,6 +235,9 @@ mod tests {
         assert_eq!(codes(&[], Granularity::Channel(1), Rules::Sound), (vec![], vec![SMALLEST_RANGE]));
         assert!(quantize(&Tensor::vector(vec![f32::NAN]), Granularity::Tensor, Rules::Sound).is_err());
         assert!(quantize(&Tensor::vector(vec![1f32]), Granularity::Channel(0), Rules::Sound).is_err());
+        let huge = Tensor::vector(vec![-3e38f32, 3e38]);
+        assert!(bucketed(&huge, 256).unwrap_err().contains("no steps"));
+        assert!(quantize_unsigned(&huge, Counting::MinFirst, true).unwrap_err().contains("no steps"));
         assert_eq!(bucketed(&Tensor::vector(vec![2f32; 3]), 256).unwrap(), Tensor::vector(vec![2f32; 3]));
     }
 
