@@ -119,6 +119,7 @@ fn rounded(value: f32, top: f32) -> i8 {
 }
 
 /// Unsigned codes of weights, and the range that they stand for.
+#[derive(Debug)]
 pub(super) struct UnsignedCodes {
     pub(super) codes: Tensor,
     pub(super) min: f32,

@@ -78,15 +78,20 @@ pub(super) fn rename_node(graph: &GraphDef, call: &Call, _: &Setting<'_>, _: &mu
     }))
 }
 
-/// Letters of the names that nodes get.
-const LETTERS: &[u8; 52] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+/// Letters of the names that nodes get: small ones, then large ones.
+const LETTERS: usize = 52;
+
+fn letter(number: usize) -> char {
+    let at = (number % LETTERS) as u8;
+    char::from(if at < 26 { b'a' + at } else { b'A' + at - 26 })
+}
 
 /// The name number `number`: `a` to `Z`, `aa`, `ba`, …
 fn short_name(mut number: usize) -> String {
     let mut name = String::new();
     loop {
-        name.push(char::from(LETTERS[number % LETTERS.len()]));
-        number /= LETTERS.len();
+        name.push(letter(number));
+        number /= LETTERS;
         if number == 0 {
             return name;
         }
