@@ -1,8 +1,9 @@
 //! `quantize tf` from graph to int8 graph at once.
 #![allow(clippy::unwrap_used)]
 
+use quantize_tensorflow::{Container, NodeDef};
 use quantize_tests::sandbox::Sandbox;
-use quantize_tests::tensorflow::open;
+use quantize_tests::tensorflow::{canonical_node, files, open};
 use quantize_tests::{counted, shared};
 use std::collections::BTreeMap;
 
@@ -46,8 +47,36 @@ fn the_small_network_becomes_fused_operators() {
 #[test]
 fn a_graph_of_which_everything_is_kept_is_the_same_file() {
     let Some(shared) = shared() else { return };
-    let graph = shared.join("golden/tf/small_net/freezed_graph.pb");
-    let sandbox = Sandbox::new();
-    let _ = sandbox.quantize_words(&["tf", graph.to_str().unwrap(), "--skip", "*", "-o", "same.pb", "-q"]).succeeded();
-    assert_eq!(sandbox.read("same.pb"), std::fs::read(graph).unwrap());
+    let paths = ["golden/tf", "models/tf"].map(|folder| files(&shared.join(folder), &[".pb"])).concat();
+    // What stands in a SavedModel is written as a graph.
+    let graphs: Vec<_> = paths.into_iter().filter(|path| open(path).container() == Container::Graph).collect();
+    for graph in &graphs {
+        let sandbox = Sandbox::new();
+        let words = ["tf", graph.to_str().unwrap(), "--skip", "*", "-o", "same.pb", "-q"];
+        let _ = sandbox.quantize_words(&words).succeeded();
+        assert!(sandbox.read("same.pb") == std::fs::read(graph).unwrap(), "{}", graph.display());
+    }
+    counted(graphs.len(), "graphs");
+}
+
+#[test]
+fn nodes_that_stay_are_as_they_were() {
+    let Some(shared) = shared() else { return };
+    let golden = shared.join("golden/tf/small_net");
+    let data = golden.join("input.npy");
+    let mut untouched = 0;
+    for name in ["freezed_graph.pb", "optimized_graph.pb"] {
+        let (graph, sandbox) = (golden.join(name), Sandbox::new());
+        let words = ["tf", graph.to_str().unwrap(), "--calib", data.to_str().unwrap(), "-o", "int8.pb", "-q"];
+        let _ = sandbox.quantize_words(&words).succeeded();
+        let (before, after) = (open(&graph), open(&sandbox.path("int8.pb")));
+        let index = before.graph().index().unwrap();
+        let stays = |node: &&NodeDef| index.node(node.name()).is_some_and(|old| old.op() == node.op());
+        for node in after.graph().nodes().iter().filter(stays) {
+            let old = index.node(node.name()).unwrap();
+            assert_eq!(canonical_node(node), canonical_node(old), "{name}: {}", node.name());
+            untouched += 1;
+        }
+    }
+    counted(untouched, "nodes that stay");
 }
