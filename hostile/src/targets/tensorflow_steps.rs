@@ -136,7 +136,9 @@ pub(super) fn take(_: &Seed, bytes: Vec<u8>) -> std::result::Result<(), String> 
     let parameters = |name: &str| PARAMETERS.iter().find(|(known, _)| *known == name).map_or("", |(_, given)| given);
     let mut taken = Err("no step can be taken".to_owned());
     let together: Vec<String> = transform_names().map(|name| format!("{name}({})", parameters(name))).collect();
-    for request in &together {
+    let ignoring = |request: &String| request.replacen(')', " ignore_errors=true)", 1);
+    let chain = together.iter().map(ignoring).collect::<Vec<String>>().join(" ");
+    for request in together.iter().chain([&chain]) {
         let calls = parse(request).map_err(|error| error.to_string())?;
         if transform(graph, &calls, &setting).is_ok() {
             taken = Ok(());

@@ -125,6 +125,11 @@ fn zeros(index: &GraphIndex<'_>, pad: &NodeDef) -> Result<Result<Vec<i64>, Strin
     })
 }
 
+/// Whether the code 0 stands for zero, which is what convolutions on codes put around an image.
+fn has_code_of_zero(node: &NodeDef) -> Result<bool, TensorflowError> {
+    Ok(node.text("mode")?.as_deref() == Some("SCALED"))
+}
+
 /// Whether a convolution leaves its image as it is.
 fn is_valid(conv: &NodeDef) -> Result<bool, TensorflowError> {
     let padded = conv.ints("padding_list")?.is_some_and(|list| list.iter().any(|count| *count != 0));
@@ -151,8 +156,16 @@ fn fuse_one(
     match found {
         Match::Reals { .. } => from_reals(index, readers, setting, node, found, zeros, edits),
         Match::Codes { quantize, pad } => {
-            if let Some(reason) = read_besides(index, readers, setting, pad, quantize) {
+            if !has_code_of_zero(quantize)? {
+                return Ok(Err(format!("the codes of `{}` do not count from zero", quantize.name())));
+            }
+            if let Some(reason) = read_besides(index, readers, setting, quantize, node) {
                 return Ok(Err(reason));
+            }
+            for measured in range_nodes(index, quantize).into_iter().chain([*pad]) {
+                if let Some(reason) = read_besides(index, readers, setting, measured, quantize) {
+                    return Ok(Err(reason));
+                }
             }
             edits.new.insert(node.name().to_owned(), vec![node.clone().with_attr("padding_list", zeros)]);
             edits.gone.insert(pad.name().to_owned());
@@ -200,6 +213,12 @@ fn from_reals(
     edits: &mut Edits,
 ) -> Result<Result<(), String>, TensorflowError> {
     let Match::Reals { relu, sum, bias, conv, weights, pad, codes } = found else { return Ok(Ok(())) };
+    if !has_code_of_zero(codes)? || !has_code_of_zero(node)? {
+        return Ok(Err(format!("the codes of `{}` or `{}` do not count from zero", codes.name(), node.name())));
+    }
+    if node.dtype("T")?.is_some_and(|kind| kind != DataType::QUINT8) {
+        return Ok(Err(format!("`{}` makes signed codes of what is not negative", node.name())));
+    }
     if let Some(reason) = shared(index, readers, setting, [*sum, *conv, *weights, *bias, *pad]) {
         return Ok(Err(reason));
     }
@@ -273,11 +292,17 @@ mod tests {
 
     const AROUND: [i32; 8] = [0, 0, 1, 2, 3, 4, 0, 0];
 
+    fn coded(what: &str) -> NodeDef {
+        node("q", "QuantizeV2", &[what, "min", "max"]).with_attr("T", DataType::QUINT8).with_attr("mode", "SCALED")
+    }
+
     fn between_codes() -> Vec<NodeDef> {
         let conv = node("conv", "Conv2D", &["pad", "w"]).with_attr("padding", "VALID");
         vec![
             node("x", "Placeholder", &[]),
-            node("real", "Dequantize", &["x", "x:1", "x:2"]).with_attr("T", DataType::QUINT8),
+            node("real", "Dequantize", &["x", "x:1", "x:2"])
+                .with_attr("T", DataType::QUINT8)
+                .with_attr("mode", "SCALED"),
             pads(AROUND),
             node("pad", "Pad", &["real", "pads"]),
             floats("w", &[1, 1, 1, 2], &[1.0, -2.0]),
@@ -288,7 +313,7 @@ mod tests {
             node("flat", "Reshape", &["relu", "x"]),
             node("min", "Min", &["flat", "x"]),
             node("max", "Max", &["flat", "x"]),
-            node("q", "QuantizeV2", &["relu", "min", "max"]),
+            coded("relu"),
             node("y", "Dequantize", &["q", "q:1", "q:2"]),
         ]
     }
@@ -304,7 +329,7 @@ mod tests {
             node("flat", "Reshape", &["pad", "x"]),
             node("min", "Min", &["flat", "x"]),
             node("max", "Max", &["flat", "x"]),
-            node("q", "QuantizeV2", &["pad", "min", "max"]),
+            coded("pad"),
             conv.with_attr("padding", "VALID"),
             node("y", "Requantize", &["conv"]),
         ]
@@ -362,6 +387,16 @@ mod tests {
             (between_codes(), &["y", "relu"], "`relu` is an output"),
             (between_codes(), &["y", "min"], "`min` is an output"),
             (before_codes(), &["y", "pad"], "`pad` is an output"),
+            (before_codes(), &["y", "q"], "`q` is an output"),
+            (before_codes(), &["y", "max"], "`max` is an output"),
+            (changed(before_codes(), "y", &|node| node.set_inputs(vec!["q".into()])), &["y"], "`y` reads `q` too"),
+            (
+                changed(before_codes(), "q", &|node| node.set_attr("mode", "MIN_FIRST")),
+                &["y"],
+                "do not count from zero",
+            ),
+            (changed(between_codes(), "real", &|node| node.set_attr("mode", "MIN_FIRST")), &["y"], "count from zero"),
+            (changed(between_codes(), "q", &|node| node.set_attr("T", DataType::QINT8)), &["y"], "signed codes"),
             (changed(before_codes(), "y", &|node| node.set_inputs(vec!["pad".into()])), &["y"], "`y` reads `pad` too"),
         ] {
             let count = nodes.len();

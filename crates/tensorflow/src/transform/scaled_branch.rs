@@ -15,6 +15,9 @@ use quantize_document::{Location, Problem};
 use quantize_ir::Tensor;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Axes of images.
+const IMAGE_RANK: usize = 4;
+
 /// `Mul(BiasAdd(Conv2D(x, weights), bias), factor)`, which an addition reads.
 struct Match<'g> {
     product: &'g NodeDef,
@@ -76,7 +79,10 @@ fn reason_against(
     if let Some(reason) = shared(index, readers, setting, [product, factor, sum, bias, conv, weights]) {
         return Ok(Some(reason));
     }
-    Ok((numbers(factor)?.len() != 1).then(|| "its factor is no single number".to_owned()))
+    // A factor of more axes than an image gives its result more axes.
+    let rank = factor.constant_value()?.map_or(0, |value| value.rank());
+    let is_single = numbers(factor)?.len() == 1 && rank <= IMAGE_RANK;
+    Ok((!is_single).then(|| "its factor is no single number".to_owned()))
 }
 
 /// Weights and bias times the factor.
@@ -138,6 +144,9 @@ mod tests {
         };
         stays(branch(&[1.0, 2.0], ["biased", "s"]), &["y"], "no single number");
         stays(branch(&[], ["biased", "s"]), &["y"], "no single number");
+        let mut deep = branch(&[0.5], ["biased", "s"]);
+        deep[5] = floats("s", &[1; 5], &[0.5]);
+        stays(deep, &["y"], "no single number");
         stays(branch(&[1.0], ["biased", "s"]), &["y", "biased"], "`biased` has other readers");
         let twice = branch(&[1.0], ["biased", "biased"]);
         assert_eq!(run(twice, REQUEST, &setting(&["x"], &["y"])).unwrap().graph.nodes().len(), 8);
