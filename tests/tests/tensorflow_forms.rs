@@ -1,7 +1,7 @@
 //! What `quantize tf` makes of additions, borders and matrix products, and the forms it reads and writes.
 #![allow(clippy::unwrap_used)]
 
-use quantize_document::encode::bytes_field;
+use quantize_document::encode::{bytes_field, varint_field};
 use quantize_pipeline::{Model, Request, TensorflowFiles};
 use quantize_tests::arrays::npy;
 use quantize_tests::sandbox::Sandbox;
@@ -106,7 +106,8 @@ fn a_shortcut_is_added_on_integers_and_a_border_goes_along() {
 fn a_plan_is_simulated_as_its_graph_runs() {
     for (net, options) in [(identity_block(), ""), (projection_block(), "--signed-sum sum7bit --matmul int8")] {
         let sandbox = sandbox(&net);
-        // Without a walk no samples are held back: both are measured on the same ones.
+        // Without a walk no samples are held back: so many are all measured on both sides.
+        sandbox.write("images.npy", images(8));
         let report = quantized(&sandbox, &format!("-o int8.pb --preset fast {options}"));
         let (simulated, run) = (simulated(&report), sqnr(&sandbox, "int8.pb"));
         assert!((simulated - run).abs() < 0.5, "{options}: {simulated} dB simulated, {run} dB in the graph");
@@ -192,7 +193,7 @@ fn a_saved_model_and_text_are_read_and_written() {
     let tags = bytes_field(1, &bytes_field(4, b"serve"));
     let meta = [tags, bytes_field(2, &net.bytes())].concat();
     std::fs::create_dir(sandbox.path("saved")).unwrap();
-    sandbox.write("saved/saved_model.pb", bytes_field(2, &meta));
+    sandbox.write("saved/saved_model.pb", [varint_field(1, 1), bytes_field(2, &meta)].concat());
     let _ = quantized(&sandbox, "-o int8.pb");
     let options = "--calib images.npy --outputs scores -q";
     let _ = sandbox.quantize(&format!("tf run saved {options} -o saved.pb")).succeeded();

@@ -176,8 +176,7 @@ impl Writer<'_, '_> {
             return Ok((known.clone(), codes));
         }
         let real = &self.revision.graph.value(value).name;
-        let made = ranges::quantize(reader, real, &codes, &mut self.names);
-        let ported = Ported::of(made.last().map_or("", NodeDef::name));
+        let (made, ported) = ranges::quantize(reader, real, &codes, &mut self.names);
         self.quantized += 1;
         self.groups.entry(position).or_default().extend(made);
         self.codes.insert(value, ported.clone());

@@ -10,6 +10,8 @@ use quantize_ir::{QuantParams, QuantType, Tensor};
 /// Largest codes of both types; a range reaches as far below zero as above if there are negative ones.
 const UNSIGNED: f32 = 255.0;
 pub(super) const SIGNED: f32 = 127.0;
+/// Steps that `QuantizeV2` makes of the upper end of a range of signed codes.
+const SIGNED_STEPS: f32 = 127.5;
 
 /// The scaling of all operators here: no zero point but 0.
 pub(super) const SCALED: &str = "SCALED";
@@ -66,17 +68,30 @@ pub(super) fn constant(name: String, dtype: DataType, tensor: &Tensor) -> Result
     Ok(NodeDef::constant(name, TensorProto::new(dtype, tensor)?))
 }
 
-/// The nodes that turn the real tensor `real` into codes for `reader`; the last one has them.
-pub(super) fn quantize(reader: &str, real: &str, codes: &Codes, names: &mut Names) -> Vec<NodeDef> {
+/// The nodes that turn the real tensor `real` into codes for `reader`, and the codes with their range.
+///
+/// Signed codes get a range of their own besides the one that `QuantizeV2` is given: it makes half a step more of a range
+/// than whatever reads the codes, which is 0.4 % of every value.
+pub(super) fn quantize(reader: &str, real: &str, codes: &Codes, names: &mut Names) -> (Vec<NodeDef>, Ported) {
     let part = as_part(real);
     let mut named = |what: &str| names.fresh(&format!("{reader}_eightbit_{what}_{part}"));
-    let (low, high) = (named("min"), named("max"));
-    let node = NodeDef::new(named("quantize"), "QuantizeV2")
-        .with_inputs([real, low.as_str(), high.as_str()])
+    let (low, high, name) = (named("min"), named("max"), named("quantize"));
+    let mut made = vec![scalar(low.clone(), codes.low), scalar(high.clone(), codes.high)];
+    let (ported, ends) = if codes.is_signed() {
+        let given = (named("quantize_min"), named("quantize_max"));
+        let wider = SIGNED_STEPS / SIGNED;
+        made.extend([scalar(given.0.clone(), codes.low * wider), scalar(given.1.clone(), codes.high * wider)]);
+        (Ported { codes: name.clone(), low, high }, given)
+    } else {
+        (Ported::of(&name), (low, high))
+    };
+    let node = NodeDef::new(name, "QuantizeV2")
+        .with_inputs([real, ends.0.as_str(), ends.1.as_str()])
         .with_attr("T", codes.dtype)
         .with_attr("mode", SCALED)
         .with_attr("round_mode", "HALF_TO_EVEN");
-    vec![scalar(low, codes.low), scalar(high, codes.high), node]
+    made.push(node);
+    (made, ported)
 }
 
 /// The node `real` that turns codes back.

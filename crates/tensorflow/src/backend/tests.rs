@@ -72,6 +72,8 @@ fn a_convolution_becomes_one_operator_between_conversions() {
         ("w", "Const"),
         ("first_eightbit_min_input", "Const"),
         ("first_eightbit_max_input", "Const"),
+        ("first_eightbit_quantize_min_input", "Const"),
+        ("first_eightbit_quantize_max_input", "Const"),
         ("first_eightbit_quantize_input", "QuantizeV2"),
         ("w_qint8_const", "Const"),
         ("first_eightbit_bias", "Const"),
@@ -98,6 +100,8 @@ fn ranges_say_what_codes_stand_for() {
     };
     let ends = ["first_eightbit_min_input", "first_eightbit_max_input", "w_min", "w_max"].map(number);
     assert_eq!(ends, [-63.5, 63.5, -31.75, 31.75]);
+    let wider = ["min", "max"].map(|end| number(&format!("first_eightbit_quantize_{end}_input")));
+    assert_eq!(wider, [-63.75, 63.75], "half a step more on either side");
     let range = ["min", "max"].map(|end| number(&format!("first_eightbit_requant_range/frozen_{end}")));
     assert_eq!(range, [0.0, 127.5]);
     let fused = index.find("first_eightbit_requantize").unwrap();
@@ -105,8 +109,8 @@ fn ranges_say_what_codes_stand_for() {
         "first_eightbit_quantize_input",
         "w_qint8_const",
         "first_eightbit_bias",
-        "first_eightbit_quantize_input:1",
-        "first_eightbit_quantize_input:2",
+        "first_eightbit_min_input",
+        "first_eightbit_max_input",
         "w_min",
         "w_max",
         "first_eightbit_requant_range/frozen_min",
