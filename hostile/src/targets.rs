@@ -152,7 +152,7 @@ pub(crate) const TARGETS: &[Target] = &[
         form: Form::Text,
         seeds: tensorflow_steps::graphs,
         bombs: bombs::graph_texts,
-        refuses_cut: caffe::is_inside_a_block,
+        refuses_cut: tensorflow_steps::is_inside_a_block,
         read: tensorflow_steps::take,
     },
 ];

@@ -161,3 +161,20 @@ pub(super) fn take(_: &Seed, bytes: Vec<u8>) -> std::result::Result<(), String> 
     }
     taken
 }
+
+/// Whether a text cut after `length` bytes ends within brackets; those in strings are none. The nodes before a cut between
+/// two of them are a graph of their own.
+pub(super) fn is_inside_a_block(text: &[u8], length: usize) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0i64, false, false);
+    for byte in &text[..length] {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' if !in_string => depth += 1,
+            b'}' if !in_string => depth -= 1,
+            _ => {}
+        }
+    }
+    depth > 0
+}
