@@ -30,7 +30,9 @@ fn the_small_network_becomes_fused_operators() {
     let count = |op: &str| counts.get(op).copied().unwrap_or(0);
     assert_eq!(count("Conv2D"), 0, "{counts:?}");
     let rectified = count("QuantizedConv2DWithBiasAndReluAndRequantize");
-    assert_eq!(rectified + count("QuantizedConv2DWithBiasAndRequantize"), 11, "{counts:?}");
+    let added = count("QuantizedConv2DWithBiasSumAndReluAndRequantize");
+    assert_eq!(rectified + added + count("QuantizedConv2DWithBiasAndRequantize"), 11, "{counts:?}");
+    assert_eq!(added, 1, "{counts:?}");
     // The same graph from variables, with its parts spelled out, and on two threads, gives the same operators.
     let (variables, checkpoint) = (golden.join("original_graph.pbtxt"), golden.join("model.ckpt"));
     let (variables, checkpoint) = (variables.to_str().unwrap(), checkpoint.to_str().unwrap());
