@@ -8,7 +8,6 @@ mod onnx;
 mod plan;
 mod statistics;
 mod tensorflow;
-mod tensorflow_steps;
 mod wire;
 
 use crate::bombs;
@@ -146,14 +145,6 @@ pub(crate) const TARGETS: &[Target] = &[
         bombs: bombs::graph_texts,
         refuses_cut: caffe::is_inside_a_block,
         read: tensorflow::read_graph,
-    },
-    Target {
-        name: "graph-steps",
-        form: Form::Text,
-        seeds: tensorflow_steps::graphs,
-        bombs: bombs::graph_texts,
-        refuses_cut: tensorflow_steps::is_inside_a_block,
-        read: tensorflow_steps::take,
     },
 ];
 
